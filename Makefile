@@ -1,0 +1,46 @@
+# rtnet.  make all | test | check | bench | demo | clean
+CC ?= cc
+CFLAGS ?= -O2 -g
+WARN = -Wall -Wextra -pedantic -Wshadow -Wconversion -Wstrict-prototypes \
+       -Wmissing-prototypes
+BUILD = build
+PORT ?= 9000
+FLAGS = -std=c99 $(WARN) -I. $(CFLAGS)
+
+LIB = rtnet ws session group ratelimit
+OBJ = $(LIB:%=$(BUILD)/%.o)
+PROGRAMS = echo_server fanout_server rtload echo chat arena
+
+all: $(BUILD)/librtnet.a $(PROGRAMS:%=$(BUILD)/%)
+
+$(BUILD):
+	mkdir -p $@
+
+$(BUILD)/%.o: %.c rtnet.h rtnet_internal.h | $(BUILD)
+	$(CC) $(FLAGS) -c $< -o $@
+
+$(BUILD)/librtnet.a: $(OBJ)
+	$(AR) rcs $@ $(OBJ)
+
+$(BUILD)/rtload: $(wildcard bench/rtload*.c) $(wildcard bench/*.h) | $(BUILD)
+	$(CC) $(FLAGS) $(filter %.c,$^) -o $@ -lm
+
+$(BUILD)/%: bench/%.c $(BUILD)/librtnet.a $(wildcard bench/*.h)
+	$(CC) $(FLAGS) $< $(BUILD)/librtnet.a -o $@
+
+$(BUILD)/%: examples/%.c $(BUILD)/librtnet.a
+	$(CC) $(FLAGS) $< $(BUILD)/librtnet.a -o $@
+
+demo: $(BUILD)/arena
+	$(BUILD)/arena $(PORT)
+
+test check: all
+	@$(MAKE) --no-print-directory -f test/Makefile $@ BUILD=$(BUILD)
+
+bench: all
+	@$(MAKE) --no-print-directory -f test/Makefile $@ BUILD=$(BUILD)
+
+clean:
+	rm -rf $(BUILD)
+
+.PHONY: all demo test check bench clean

@@ -1,0 +1,212 @@
+/*
+ * The load generator's own interface.  It uses plain epoll and nothing of the
+ * library it measures, and its cost must not hide the server's: frames are
+ * prepared, a connection makes one recv and one send per event, and messages
+ * allocate nothing.
+ *
+ * What a connection sends is a function of its number and the number of the
+ * message (in fanout also of the time), so nothing that was sent is kept: a
+ * frame of which the kernel took half is simply made again.
+ *
+ *   rtload.c  command line, progress, result
+ *   drive.c   the phases of a run, the scenarios, when to send, deadlines
+ *   client.c  sockets: connect, upgrade, read, write, close
+ *   wire.c    messages to frames and back, and whether they are right
+ */
+#ifndef BENCH_RTLOAD_H
+#define BENCH_RTLOAD_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* SOCK_NONBLOCK, strcasestr; Linux only, as epoll */
+#endif
+
+#include "histogram.h"
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+enum scenario { SCENE_ECHO, SCENE_FANOUT, SCENE_STORM, SCENE_IDLE };
+
+typedef struct {
+    const char *url, *scenario_name;
+    int scenario;
+    int text, raw, json, quiet;
+    long connections, size, depth, senders;
+    double rate, duration, warmup, timeout; /* per second; seconds */
+} settings;
+
+enum phase {
+    PHASE_OPENING, /* the connections, in batches */
+    PHASE_WARMUP,
+    PHASE_MEASURE,
+    PHASE_DRAIN,   /* wait for what is still in flight */
+    PHASE_CLOSING, /* say goodbye, for a short time */
+    PHASE_DONE
+};
+
+enum conn_state {
+    CONN_NONE,
+    CONN_CONNECTING,
+    CONN_UPGRADING, /* the request is sent, the answer incomplete */
+    CONN_OPEN,
+    CONN_CLOSING, /* the close frame is on its way */
+    CONN_DEAD
+};
+
+enum {
+    HEAD_MAX = 14,      /* of a frame, with its mask */
+    STAMP_WORD = 9,     /* 63 bits, 7 to a byte, so valid in a text too */
+    STAMP_MAX = 18,     /* two words */
+    CONTROL_MAX = 125,  /* payload of a control frame */
+    ANSWER_MAX = 16384, /* bytes of an answer to the upgrade */
+    IN_MAX = 262144,    /* bytes of one recv */
+    IOV_COUNT = 128,    /* pieces of one send */
+    OUT_MAX = 65536     /* bytes of one send that are put together first */
+};
+
+typedef struct {
+    int fd;
+    uint8_t state;    /* enum conn_state */
+    uint8_t blocked;  /* the socket takes no more; an event will tell */
+    uint8_t checking; /* the contents of the present message are compared */
+    uint8_t end_seen; /* the peer's close frame came */
+    uint32_t id;
+
+    /* Out: numbers of messages begun, wholly written, and answered. */
+    uint64_t begun, sent, done;
+    size_t out_at; /* bytes written of the frame of message number sent */
+
+    /* In: messages received; the frame and the message in hand. */
+    uint64_t got;
+    uint64_t left;    /* payload of the frame still to come */
+    size_t at;        /* payload of the message that came */
+    uint8_t op, fin;  /* of the frame */
+    uint8_t within;   /* a message has begun and not ended */
+    uint8_t head_len; /* bytes of an incomplete frame header */
+    uint8_t head[HEAD_MAX];
+    uint8_t stamp[STAMP_MAX];
+
+    uint64_t started; /* ns: when the handshake began */
+    uint64_t since;   /* ns: when it should have */
+    uint64_t active;  /* ns: when a byte last moved */
+
+    uint8_t control_in[CONTROL_MAX];
+    uint8_t control_in_len;
+    uint8_t control[CONTROL_MAX + 6]; /* a frame to send between messages */
+    uint8_t control_len, control_at;
+    char *answer; /* an incomplete answer to the upgrade, or NULL */
+    size_t answer_len;
+} conn;
+
+typedef struct {
+    settings set;
+    struct sockaddr_storage address;
+    socklen_t address_len;
+    char target[80]; /* "127.0.0.1:9000", for people */
+    char *request;   /* the upgrade, whole */
+    size_t request_len;
+
+    conn *conns;
+    long senders;      /* connections that send, the first ones */
+    uint64_t *times;   /* [sender][message % depth]: ns, when begun or due */
+    uint32_t *missing; /* fanout, same shape: members that have it not yet */
+    uint32_t *next;    /* fanout, [member][sender]: which message is next */
+
+    uint8_t *frame; /* the frame of every message, its stamp not filled in */
+    uint8_t *plain; /* its payload, not masked */
+    size_t head_len, stamp_len, frame_len;
+    uint8_t reply_head[10]; /* what a reply that is one frame begins with */
+    size_t reply_head_len;
+    uint8_t *in;
+    uint8_t *out;
+
+    int epoll, timer;
+    int source;      /* n: connect from 127.0.0.n; 0: the system chooses */
+    int phase;       /* enum phase */
+    int fatal;       /* going on makes no sense */
+    int refill;      /* fanout: some sender may send again */
+    int measured;    /* there is a result */
+    int given_up;    /* what was not sent yet of a schedule will not be */
+    uint64_t now;    /* ns, monotonic */
+    uint64_t tick;   /* ns: next progress line and look at the deadlines */
+    uint64_t armed;  /* ns: when the timer goes off */
+    uint64_t start;  /* ns: message 0 of a schedule is due */
+    uint64_t period; /* 2^-16 ns between two of a schedule; 0: closed loop */
+    uint64_t due;    /* messages of the schedule that were due so far */
+    uint64_t from;   /* ns: what is measured begins, ends */
+    uint64_t until;
+    uint64_t phase_end;
+    uint64_t moved; /* ns: when anything was last delivered */
+
+    uint32_t *spare; /* storm: connections that may start again */
+    long spares;
+    long opened, opening, alive; /* connections: so far, under way, now */
+    long held;                   /* idle: alive at the end */
+    uint64_t begun;              /* storm: handshakes */
+    uint64_t sent, received;     /* in all */
+    uint64_t counted;            /* of received, those that are measured */
+    uint64_t unsent;             /* of a schedule, never sent */
+    uint64_t errors;
+    double cpu; /* us of this process while measuring */
+    histogram hist;
+} load;
+
+/* ---- rtload.c: what is said to people */
+
+/* Counts an error and prints the first few. */
+void load_error(load *l, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+/* A line about how it goes, once a second. */
+void load_progress(load *l);
+
+/* ---- drive.c */
+
+uint64_t clock_ns(void);
+/* Runs the scenario from the first connection to the last. */
+void drive(load *l);
+/* Ends the run early, but in order; for a signal handler. */
+void drive_stop(int signal_number);
+/* The handshake of c is complete; c is over. */
+void drive_opened(load *l, conn *c);
+void drive_ended(load *l, const conn *c);
+/* One message, or handshake, that was begun at ns is complete. */
+void drive_record(load *l, uint64_t ns);
+/* How many messages c may have begun by now. */
+uint64_t drive_allowed(const load *l, const conn *c);
+/* ns: when a message of the schedule is due. */
+uint64_t drive_due(const load *l, uint64_t number);
+
+/* ---- client.c */
+
+/* Takes set.url apart; returns an error text or NULL. */
+const char *client_target(load *l);
+void conn_start(load *l, conn *c);
+void conn_event(load *l, conn *c, uint32_t events);
+/* Begins what may be begun and writes what can be written. */
+void conn_pump(load *l, conn *c);
+/* Sends a close frame; the peer ends the connection then. */
+void conn_finish(load *l, conn *c);
+/* The connection is over, without an error. */
+void conn_end(load *l, conn *c);
+/* The connection is over, with one.  Returns -1. */
+int conn_fail(load *l, conn *c, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* ---- wire.c */
+
+/* Prepares the frame for set.size; -1 when there is no memory for it. */
+int wire_init(load *l);
+/* The frames of c that are begun and not written: as many as fit into iov.
+   Returns the number of pieces. */
+int wire_gather(load *l, const conn *c, struct iovec *iov);
+/* Counts n written bytes. */
+void wire_written(load *l, conn *c, size_t n);
+/* Takes n received bytes; -1 when the connection has failed. */
+int wire_feed(load *l, conn *c, const uint8_t *p, size_t n);
+/* Counts n bytes of payload that need not be looked at. */
+int wire_skip(load *l, conn *c, size_t n);
+/* How many such bytes follow. */
+uint64_t wire_skippable(const load *l, const conn *c);
+/* Puts a control frame between the messages of c. */
+void wire_control(conn *c, int op, const uint8_t *data, size_t len);
+
+#endif

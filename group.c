@@ -1,0 +1,349 @@
+/*
+ * Groups: named sets of sessions, with a dense list of members.
+ *
+ * A member's place in that list is kept in a seat of the session, so that it
+ * leaves in O(its own groups).  Whoever leaves, the last member takes its
+ * place; lists are therefore walked from the end, where sending to one may
+ * end it.  Presence events wait in a list for the events phase.
+ */
+#include "rtnet_internal.h"
+
+struct rt__group {
+    rt__node node; /* first: the table of groups */
+    uint64_t id;
+    char *name;
+    rt_group_opts opts;
+    rt__session **members;
+    size_t count, cap;
+};
+
+typedef struct rt__presence {
+    struct rt__presence *next;
+    rt_group group;
+    rt_session who;
+    int what;
+} rt__presence;
+
+static rt__group *group_get(rt_loop *loop, rt_group handle)
+{
+    return (rt__group *)rt__slot_get(loop, handle.id, RT__GROUP);
+}
+
+static uint32_t slot_index(const rt__group *g)
+{
+    return (uint32_t)(g->id & 0xffffff); /* see the handles of rtnet.c */
+}
+
+static rt_group group_handle(const rt__group *g)
+{
+    rt_group handle = {0};
+    if (g)
+        handle.id = g->id;
+    return handle;
+}
+
+/* ---- making and finding ----------------------------------------------------- */
+
+static rt__group *group_find(rt_loop *loop, const char *name, uint64_t hash)
+{
+    rt__node *n = rt__table_find(&loop->groups, hash);
+    while (n && strcmp(((rt__group *)n)->name, name) != 0)
+        n = rt__table_more(n);
+    return (rt__group *)n;
+}
+
+static void group_free(rt_loop *loop, rt__group *g)
+{
+    rt__free(loop, g->members, g->cap * sizeof(rt__session *));
+    rt__strfree(loop, g->name);
+    rt__free(loop, g, sizeof *g);
+}
+
+static rt__group *group_new(rt_loop *loop, const char *name, uint64_t hash)
+{
+    rt__group *g = (rt__group *)rt__alloc(loop, sizeof *g);
+    if (!g)
+        return NULL;
+    g->node.hash = hash;
+    g->name = rt__strdup(loop, name);
+    g->id = g->name ? rt__slot_new(loop, RT__GROUP, g) : 0;
+    if (g->id && rt__table_add(loop, &loop->groups, &g->node) == 0)
+        return g;
+    if (g->id)
+        rt__slot_free(loop, g->id);
+    group_free(loop, g);
+    return NULL;
+}
+
+static int name_valid(const char *name)
+{
+    size_t n = name ? strlen(name) : 0;
+    return n > 0 && n <= RT__NAME;
+}
+
+rt_group rt_group_open(rt_loop *loop, const char *name,
+                       const rt_group_opts *opts)
+{
+    rt_group none = {0};
+    rt__group *g;
+    uint64_t hash;
+    if (!name_valid(name))
+        return rt__fail(loop, RT_EINVAL, "group name", NULL), none;
+    hash = rt__hash(loop, name, strlen(name));
+    if ((g = group_find(loop, name, hash)) != NULL)
+        return group_handle(g);
+    if (loop->freeing)
+        return rt__fail(loop, RT_ESTATE, "group", NULL), none;
+    if (loop->groups.count >= (size_t)loop->opts.max_groups)
+        return rt__fail(loop, RT_EFULL, "groups", NULL), none;
+    if (!(g = group_new(loop, name, hash)))
+        return rt__fail(loop, RT_ENOMEM, "group", NULL), none;
+    if (opts)
+        g->opts = *opts;
+    return group_handle(g);
+}
+
+rt_group rt_group_find(rt_loop *loop, const char *name)
+{
+    rt_group none = {0};
+    if (!name_valid(name))
+        return none;
+    return group_handle(
+        group_find(loop, name, rt__hash(loop, name, strlen(name))));
+}
+
+const char *rt_group_name(rt_loop *loop, rt_group handle)
+{
+    rt__group *g = group_get(loop, handle);
+    return g ? g->name : NULL;
+}
+
+void *rt_group_user(rt_loop *loop, rt_group handle)
+{
+    rt__group *g = group_get(loop, handle);
+    return g ? g->opts.user : NULL;
+}
+
+/* ---- members -------------------------------------------------------------------- */
+
+static rt__seat *seat_of(rt__session *s, const rt__group *g)
+{
+    uint16_t i;
+    for (i = 0; i < s->seat_count; i++)
+        if (s->seats[i].group == slot_index(g))
+            return &s->seats[i];
+    return NULL;
+}
+
+/* Tells the host in the events phase. */
+static void presence(rt_loop *loop, rt__group *g, rt__session *s, int what)
+{
+    rt__presence *p;
+    if (!g->opts.event)
+        return;
+    p = (rt__presence *)rt__alloc(loop, sizeof *p);
+    if (!p) {
+        rt__log(loop, RT_LOG_ERROR, "presence lost", rt_strerror(RT_ENOMEM));
+        return;
+    }
+    p->group.id = g->id;
+    p->who.id = s->id;
+    p->what = what;
+    if (loop->presence_last)
+        loop->presence_last->next = p;
+    else
+        loop->presence_first = p;
+    loop->presence_last = p;
+}
+
+int rt__groups_busy(rt_loop *loop)
+{
+    return loop->presence_first != NULL;
+}
+
+void rt__groups_events(rt_loop *loop)
+{
+    rt__presence *p = loop->presence_first, *next;
+    loop->presence_first = loop->presence_last = NULL;
+    for (; p; p = next) {
+        rt__group *g = group_get(loop, p->group);
+        next = p->next;
+        if (g)
+            rt__tell_presence(loop, g->opts.event, p->group, p->who, p->what);
+        rt__free(loop, p, sizeof *p);
+    }
+}
+
+/* Room for one more in the group and for one more seat of the session. */
+static int join_room(rt_loop *loop, rt__group *g, rt__session *s)
+{
+    void *members = g->members, *seats = s->seats;
+    size_t cap = s->seat_cap;
+    if (g->count == g->cap) {
+        if (rt__grow(loop, &members, &g->cap, sizeof(rt__session *)) < 0)
+            return RT_ENOMEM;
+        g->members = (rt__session **)members;
+    }
+    if (s->seat_count == cap) {
+        if (rt__grow(loop, &seats, &cap, sizeof *s->seats) < 0)
+            return RT_ENOMEM;
+        s->seats = (rt__seat *)seats;
+        s->seat_cap = (uint16_t)cap;
+    }
+    return 0;
+}
+
+static int join(rt_loop *loop, rt__group *g, rt__session *s)
+{
+    rt__seat *seat;
+    if (seat_of(s, g))
+        return RT_EEXIST;
+    if ((g->opts.max_members > 0 &&
+         g->count >= (size_t)g->opts.max_members) ||
+        s->seat_count >= loop->opts.groups_per_session)
+        return RT_EFULL;
+    if (join_room(loop, g, s) < 0)
+        return RT_ENOMEM;
+    seat = &s->seats[s->seat_count++];
+    seat->group = slot_index(g);
+    seat->index = (uint32_t)g->count;
+    g->members[g->count++] = s;
+    presence(loop, g, s, RT_JOINED);
+    return 0;
+}
+
+int rt_group_join(rt_loop *loop, rt_group handle, rt_session who)
+{
+    int error;
+    rt__group *g = group_get(loop, handle);
+    rt__session *s = rt__session_get(loop, who.id, &error);
+    if (!g || !s)
+        return g ? error : RT_EGONE;
+    return join(loop, g, s);
+}
+
+/* The last member takes the place that became free. */
+static void member_remove(rt__group *g, uint32_t index)
+{
+    rt__session *last = g->members[--g->count];
+    if (index == g->count)
+        return;
+    g->members[index] = last;
+    seat_of(last, g)->index = index;
+}
+
+static void leave(rt_loop *loop, rt__group *g, rt__session *s, rt__seat *seat)
+{
+    uint32_t index = seat->index;
+    *seat = s->seats[--s->seat_count];
+    member_remove(g, index);
+    presence(loop, g, s, RT_LEFT);
+}
+
+int rt_group_leave(rt_loop *loop, rt_group handle, rt_session who)
+{
+    int error;
+    rt__group *g = group_get(loop, handle);
+    rt__session *s = rt__session_get(loop, who.id, &error);
+    rt__seat *seat;
+    if (!g || !s)
+        return g ? error : RT_EGONE;
+    if (!(seat = seat_of(s, g)))
+        return RT_ESTATE;
+    leave(loop, g, s, seat);
+    return 0;
+}
+
+/* A session that ends leaves all its groups. */
+void rt__groups_leave(rt_loop *loop, rt__session *s)
+{
+    while (s->seat_count > 0) {
+        rt__seat *seat = &s->seats[s->seat_count - 1];
+        leave(loop, (rt__group *)rt__slot_at(loop, seat->group), s, seat);
+    }
+}
+
+static void group_end(rt_loop *loop, rt__group *g)
+{
+    while (g->count > 0) {
+        rt__session *s = g->members[--g->count];
+        *seat_of(s, g) = s->seats[s->seat_count - 1];
+        s->seat_count--;
+    }
+    rt__table_remove(&loop->groups, &g->node);
+    rt__slot_free(loop, g->id);
+    group_free(loop, g);
+}
+
+int rt_group_close(rt_loop *loop, rt_group handle)
+{
+    rt__group *g = group_get(loop, handle);
+    if (!g)
+        return RT_EGONE;
+    group_end(loop, g);
+    return 0;
+}
+
+void rt__groups_free(rt_loop *loop)
+{
+    uint64_t at = 0;
+    rt__group *g;
+    while ((g = (rt__group *)rt__slot_next(loop, &at, RT__GROUP)) != NULL)
+        group_end(loop, g);
+    rt__groups_events(loop); /* their groups are gone: only frees them */
+}
+
+size_t rt_group_count(rt_loop *loop, rt_group handle)
+{
+    rt__group *g = group_get(loop, handle);
+    return g ? g->count : 0;
+}
+
+size_t rt_group_members(rt_loop *loop, rt_group handle, rt_session *out,
+                        size_t cap)
+{
+    rt__group *g = group_get(loop, handle);
+    size_t i;
+    for (i = 0; g && i < g->count && i < cap; i++)
+        out[i].id = g->members[i]->id;
+    return g ? g->count : 0;
+}
+
+/* ---- sending --------------------------------------------------------------------------- */
+
+/* From the end: a member whose queue is full ends and leaves. */
+static int send_all(rt_loop *loop, rt__group *g, uint64_t but, int kind,
+                    const void *data, size_t len)
+{
+    rt__cast cast;
+    size_t i = g->count;
+    int count = 0;
+    rt__cast_open(&cast, g->id, kind, data, len);
+    while (i-- > 0) {
+        rt__session *s = g->members[i];
+        int took;
+        if (s->id == but)
+            continue;
+        took = rt__cast_to(loop, &cast, s);
+        count += took == RT__TAKEN || took == RT__HIGH;
+    }
+    rt__cast_close(loop, &cast);
+    return count;
+}
+
+int rt_group_send_but(rt_loop *loop, rt_group handle, rt_session but, int kind,
+                      const void *data, size_t len)
+{
+    rt__group *g = group_get(loop, handle);
+    int error = rt__send_check(kind, data, len);
+    if (!g)
+        return RT_EGONE;
+    return error < 0 ? error : send_all(loop, g, but.id, kind, data, len);
+}
+
+int rt_group_send(rt_loop *loop, rt_group group, int kind, const void *data,
+                  size_t len)
+{
+    rt_session nobody = {0};
+    return rt_group_send_but(loop, group, nobody, kind, data, len);
+}

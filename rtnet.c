@@ -1,0 +1,3322 @@
+/*
+ * The reactor: memory, handles, timers, the backends, listeners, sockets,
+ * buffers and the turn.  It knows bytes and deadlines, nothing of messages:
+ * what comes in goes up to ws.c, or to session.c where a stream has the short
+ * framing at the end of the connection section.
+ *
+ * Invariants: a connection is killed at once (no event finds it any more) and
+ * freed, its descriptor closed, at the end of the turn; by_fd holds exactly
+ * the living sources; every timer that may be set has a reserved place.
+ */
+#include "rtnet_internal.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/select.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+#if defined(RT__EPOLL)
+#include <sys/epoll.h>
+#include <sys/random.h>
+#endif
+#ifndef MSG_NOSIGNAL
+#define MSG_NOSIGNAL 0 /* the BSDs say it once a socket: SO_NOSIGPIPE */
+#endif
+
+/* ---- errors ------------------------------------------------------------ */
+
+const char *rt_strerror(int error)
+{
+#define TEXT(name, value, text)                                               \
+    if (error == (value))                                                     \
+        return text;
+    RT_ERRORS(TEXT)
+#undef TEXT
+    return error >= 0 ? "success" : "unknown error";
+}
+
+#define TEXT_OF(x) #x
+#define VERSION(a, b, c) TEXT_OF(a) "." TEXT_OF(b) "." TEXT_OF(c)
+
+const char *rt_version(void)
+{
+    return VERSION(RT_VERSION_MAJOR, RT_VERSION_MINOR, RT_VERSION_PATCH);
+}
+
+void rt__log(rt_loop *loop, int level, const char *what, const char *detail)
+{
+    char line[256];
+    if (!loop->opts.log)
+        return;
+    snprintf(line, sizeof line, "%s%s%s", what, *detail ? ": " : "", detail);
+    loop->opts.log(loop->opts.user, level, line);
+}
+
+/* Remembers for rt_error why a handle is {0}; returns that 0. */
+uint64_t rt__fail(rt_loop *loop, int error, const char *what,
+                  const char *detail)
+{
+    loop->error = error;
+    snprintf(loop->error_text, sizeof loop->error_text, "%s: %s", what,
+             detail ? detail : rt_strerror(error));
+    return 0;
+}
+
+static uint64_t fail_errno(rt_loop *loop, const char *what)
+{
+    return rt__fail(loop, RT_ESYS, what, strerror(errno));
+}
+
+int rt_error(rt_loop *loop, const char **text)
+{
+    if (text)
+        *text = loop->error_text;
+    return loop->error;
+}
+
+/* ---- memory ------------------------------------------------------------ */
+
+static void *libc_realloc(void *user, void *p, size_t old, size_t now)
+{
+    (void)user;
+    (void)old;
+    if (now)
+        return realloc(p, now);
+    free(p);
+    return NULL;
+}
+
+void *rt__realloc(rt_loop *loop, void *p, size_t old, size_t now)
+{
+    void *q = loop->opts.realloc(loop->opts.user, p, old, now);
+    if (q || !now)
+        loop->heap += now - old;
+    return q;
+}
+
+void *rt__alloc(rt_loop *loop, size_t size)
+{
+    void *p = rt__realloc(loop, NULL, 0, size);
+    if (p)
+        memset(p, 0, size);
+    return p;
+}
+
+void rt__free(rt_loop *loop, void *p, size_t size)
+{
+    if (p)
+        rt__realloc(loop, p, size, 0);
+}
+
+char *rt__strdup(rt_loop *loop, const char *text)
+{
+    size_t size = strlen(text) + 1;
+    char *copy = (char *)rt__realloc(loop, NULL, 0, size);
+    return copy ? (char *)memcpy(copy, text, size) : NULL;
+}
+
+void rt__strfree(rt_loop *loop, char *text)
+{
+    if (text)
+        rt__free(loop, text, strlen(text) + 1);
+}
+
+/* Makes room for one more element of size bytes; grows by a quarter. */
+int rt__grow(rt_loop *loop, void **array, size_t *cap, size_t size)
+{
+    size_t more = *cap + *cap / 4 + 1;
+    void *p = rt__realloc(loop, *array, *cap * size, more * size);
+    if (!p)
+        return RT_ENOMEM;
+    *array = p;
+    *cap = more;
+    return 0;
+}
+
+/* ---- time and chance ----------------------------------------------------- */
+
+/* Microseconds of the monotonic clock, never less than before. */
+uint64_t rt__micros(rt_loop *loop)
+{
+    struct timespec t;
+    uint64_t now;
+    if (clock_gettime(CLOCK_MONOTONIC, &t) != 0)
+        return loop->last_micros;
+    now = (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+    if (now > loop->last_micros)
+        loop->last_micros = now;
+    return loop->last_micros;
+}
+
+uint64_t rt_now(rt_loop *loop)
+{
+    if (!loop->in_turn)
+        loop->now = rt__micros(loop) / 1000;
+    return loop->now;
+}
+
+static int os_random(void *user, void *out, size_t n)
+{
+    uint8_t *p = (uint8_t *)out;
+    (void)user;
+    while (n > 0) {
+#if defined(RT__EPOLL)
+        ssize_t got = getrandom(p, n, 0);
+        if (got < 0 && errno != EINTR)
+            return RT_ERANDOM;
+#else
+        int fd = open("/dev/urandom", O_RDONLY | O_CLOEXEC);
+        ssize_t got = fd < 0 ? -1 : read(fd, p, n);
+        if (fd >= 0)
+            close(fd);
+        if (got <= 0)
+            return RT_ERANDOM;
+#endif
+        if (got > 0) {
+            p += got;
+            n -= (size_t)got;
+        }
+    }
+    return 0;
+}
+
+static uint64_t rotate(uint64_t x, int by)
+{
+    return x << by | x >> (64 - by);
+}
+
+static void sip_round(uint64_t v[4])
+{
+    v[0] += v[1];
+    v[2] += v[3];
+    v[1] = rotate(v[1], 13) ^ v[0];
+    v[3] = rotate(v[3], 16) ^ v[2];
+    v[0] = rotate(v[0], 32);
+    v[2] += v[1];
+    v[0] += v[3];
+    v[1] = rotate(v[1], 17) ^ v[2];
+    v[3] = rotate(v[3], 21) ^ v[0];
+    v[2] = rotate(v[2], 32);
+}
+
+static void sip_word(uint64_t v[4], uint64_t m)
+{
+    v[3] ^= m;
+    sip_round(v);
+    sip_round(v);
+    v[0] ^= m;
+}
+
+/* SipHash-2-4 (Aumasson and Bernstein, 2012), a keyed pseudo-random function:
+   peers cannot make names collide, nor foresee what is drawn from it. */
+static uint64_t siphash(const uint64_t key[2], const void *data, size_t len)
+{
+    const uint8_t *p = (const uint8_t *)data;
+    uint64_t v[4], m = 0;
+    size_t i, whole = len & ~(size_t)7;
+    v[0] = key[0] ^ 0x736f6d6570736575u;
+    v[1] = key[1] ^ 0x646f72616e646f6du;
+    v[2] = key[0] ^ 0x6c7967656e657261u;
+    v[3] = key[1] ^ 0x7465646279746573u;
+    for (i = 0; i < len; i++) {
+        m |= (uint64_t)p[i] << (i & 7) * 8;
+        if (i < whole && (i & 7) == 7) {
+            sip_word(v, m);
+            m = 0;
+        }
+    }
+    sip_word(v, m | (uint64_t)len << 56);
+    v[2] ^= 0xff;
+    for (i = 0; i < 4; i++)
+        sip_round(v);
+    return v[0] ^ v[1] ^ v[2] ^ v[3];
+}
+
+uint64_t rt__hash(rt_loop *loop, const void *data, size_t len)
+{
+    return siphash(loop->secret, data, len);
+}
+
+/* A stream seeded by the system's source: for masks, jitter, generations. */
+uint64_t rt__random(rt_loop *loop)
+{
+    loop->drawn++;
+    return siphash(loop->secret + 2, &loop->drawn, sizeof loop->drawn);
+}
+
+/* ---- hash tables --------------------------------------------------------- */
+
+/* The first node of that hash; the caller compares its key. */
+rt__node *rt__table_find(const rt__table *table, uint64_t hash)
+{
+    rt__node *n = table->size ? table->heads[hash & (table->size - 1)] : NULL;
+    while (n && n->hash != hash)
+        n = n->next;
+    return n;
+}
+
+/* The next node of the same hash. */
+rt__node *rt__table_more(const rt__node *node)
+{
+    rt__node *n = node->next;
+    while (n && n->hash != node->hash)
+        n = n->next;
+    return n;
+}
+
+static void table_link(rt__table *table, rt__node *node)
+{
+    rt__node **head = &table->heads[node->hash & (table->size - 1)];
+    node->next = *head;
+    *head = node;
+}
+
+static int table_grow(rt_loop *loop, rt__table *table)
+{
+    rt__table now;
+    size_t i;
+    now.size = table->size ? table->size * 2 : 16;
+    now.count = table->count;
+    now.heads =
+        (rt__node **)rt__alloc(loop, now.size * sizeof(rt__node *));
+    if (!now.heads)
+        return table->size ? 0 : RT_ENOMEM; /* longer chains will do */
+    for (i = 0; i < table->size; i++) {
+        rt__node *n = table->heads[i], *next;
+        for (; n; n = next) {
+            next = n->next;
+            table_link(&now, n);
+        }
+    }
+    rt__table_free(loop, table);
+    *table = now;
+    return 0;
+}
+
+int rt__table_add(rt_loop *loop, rt__table *table, rt__node *node)
+{
+    if (table->count >= table->size && table_grow(loop, table) < 0)
+        return RT_ENOMEM;
+    table_link(table, node);
+    table->count++;
+    return 0;
+}
+
+void rt__table_remove(rt__table *table, rt__node *node)
+{
+    rt__node **p = &table->heads[node->hash & (table->size - 1)];
+    while (*p != node)
+        p = &(*p)->next;
+    *p = node->next;
+    table->count--;
+}
+
+void rt__table_free(rt_loop *loop, rt__table *table)
+{
+    rt__free(loop, table->heads, table->size * sizeof(rt__node *));
+    memset(table, 0, sizeof *table);
+}
+
+/* ---- handles ------------------------------------------------------------- */
+
+/* A handle is generation << 24 | slot.  Generations have 40 bits and start at
+   a random value, so that another loop's handles are stale in this one. */
+struct rt__slot {
+    union {
+        void *object;
+        uintptr_t next_free; /* index + 1 */
+    } is;
+    uint64_t tag; /* generation << 8 | kind */
+};
+
+#define SLOT_BITS 24
+#define SLOT_MASK ((1u << SLOT_BITS) - 1)
+#define GENERATIONS (((uint64_t)1 << 40) - 1)
+
+static struct rt__slot *slot_of(rt_loop *loop, uint64_t id)
+{
+    uint32_t i = (uint32_t)(id & SLOT_MASK);
+    if (i >= loop->slot_count || loop->slots[i].tag >> 8 != id >> SLOT_BITS)
+        return NULL;
+    return &loop->slots[i];
+}
+
+enum rt__slot_kind rt__slot_kind(rt_loop *loop, uint64_t id)
+{
+    struct rt__slot *slot = slot_of(loop, id);
+    return slot ? (enum rt__slot_kind)(slot->tag & 0xff) : RT__FREE;
+}
+
+void *rt__slot_get(rt_loop *loop, uint64_t id, enum rt__slot_kind kind)
+{
+    struct rt__slot *slot = slot_of(loop, id);
+    return slot && (slot->tag & 0xff) == kind ? slot->is.object : NULL;
+}
+
+static int slot_add(rt_loop *loop)
+{
+    size_t cap = loop->slot_cap;
+    void *slots = loop->slots;
+    struct rt__slot *slot;
+    if (loop->slot_count > SLOT_MASK)
+        return RT_EFULL;
+    if (loop->slot_count == cap &&
+        rt__grow(loop, &slots, &cap, sizeof *loop->slots) < 0)
+        return RT_ENOMEM;
+    loop->slots = (struct rt__slot *)slots;
+    loop->slot_cap = (uint32_t)cap;
+    slot = &loop->slots[loop->slot_count];
+    slot->tag = (rt__random(loop) & (GENERATIONS >> 1)) << 8 | 1 << 8;
+    slot->is.next_free = loop->slot_free;
+    loop->slot_free = ++loop->slot_count; /* index + 1 */
+    return 0;
+}
+
+/* A new handle for object; 0 when there is no memory. */
+uint64_t rt__slot_new(rt_loop *loop, enum rt__slot_kind kind, void *object)
+{
+    struct rt__slot *slot;
+    uint32_t i;
+    if (!loop->slot_free && slot_add(loop) < 0)
+        return 0;
+    i = loop->slot_free - 1;
+    slot = &loop->slots[i];
+    loop->slot_free = (uint32_t)slot->is.next_free;
+    slot->is.object = object;
+    slot->tag = (slot->tag & ~(uint64_t)0xff) | (uint64_t)kind;
+    return slot->tag >> 8 << SLOT_BITS | i;
+}
+
+/* The object in a slot that is known to be in use. */
+void *rt__slot_at(rt_loop *loop, uint32_t index)
+{
+    return loop->slots[index].is.object;
+}
+
+/* The same handle, now of something else: a handshake became a session. */
+void rt__slot_become(rt_loop *loop, uint64_t id, enum rt__slot_kind kind,
+                     void *object)
+{
+    struct rt__slot *slot = slot_of(loop, id);
+    slot->is.object = object;
+    slot->tag = (slot->tag & ~(uint64_t)0xff) | (uint64_t)kind;
+}
+
+/* Makes the handle stale.  A slot whose generations are used up is retired. */
+void rt__slot_free(rt_loop *loop, uint64_t id)
+{
+    struct rt__slot *slot = slot_of(loop, id);
+    uint64_t generation = ((slot->tag >> 8) + 1) & GENERATIONS;
+    slot->is.object = NULL;
+    slot->tag = generation << 8;
+    if (generation == 0)
+        return;
+    slot->is.next_free = loop->slot_free;
+    loop->slot_free = (uint32_t)(id & SLOT_MASK) + 1;
+}
+
+/* Goes over all objects of a kind; *after is 0 at first. */
+void *rt__slot_next(rt_loop *loop, uint64_t *after, enum rt__slot_kind kind)
+{
+    uint32_t i = *after ? (uint32_t)(*after & SLOT_MASK) + 1 : 0;
+    for (; i < loop->slot_count; i++) {
+        struct rt__slot *slot = &loop->slots[i];
+        if ((slot->tag & 0xff) != (uint64_t)kind)
+            continue;
+        *after = slot->tag >> 8 << SLOT_BITS | i;
+        return slot->is.object;
+    }
+    return NULL;
+}
+
+/* ---- timers ---------------------------------------------------------------- */
+
+/* One binary heap for all: deadlines of connections are set seldom (they are
+   looked at when they come, not at each message), ticks are few. */
+
+static int timer_before(const rt__timer *a, const rt__timer *b)
+{
+    if (a->due != b->due)
+        return a->due < b->due;
+    return (int32_t)(a->seq - b->seq) < 0;
+}
+
+static void timer_put(rt_loop *loop, uint32_t i, rt__timer *t)
+{
+    loop->timers[i] = t;
+    t->at = (i + 1) & 0x1fffffff;
+}
+
+static void timer_up(rt_loop *loop, uint32_t i, rt__timer *t)
+{
+    while (i > 0 && timer_before(t, loop->timers[(i - 1) / 2])) {
+        timer_put(loop, i, loop->timers[(i - 1) / 2]);
+        i = (i - 1) / 2;
+    }
+    timer_put(loop, i, t);
+}
+
+static void timer_down(rt_loop *loop, uint32_t i, rt__timer *t)
+{
+    uint32_t child;
+    while ((child = 2 * i + 1) < loop->timer_count) {
+        if (child + 1 < loop->timer_count &&
+            timer_before(loop->timers[child + 1], loop->timers[child]))
+            child++;
+        if (!timer_before(loop->timers[child], t))
+            break;
+        timer_put(loop, i, loop->timers[child]);
+        i = child;
+    }
+    timer_put(loop, i, t);
+}
+
+void rt__timer_clear(rt_loop *loop, rt__timer *t)
+{
+    uint32_t i;
+    rt__timer *last;
+    if (!t->at)
+        return;
+    i = t->at - 1;
+    t->at = 0;
+    last = loop->timers[--loop->timer_count];
+    if (last == t)
+        return;
+    timer_up(loop, i, last);
+    timer_down(loop, last->at - 1, last);
+}
+
+/* A time that has passed counts as now, so that one who starts a timer due at
+   once again and again still stands behind those that waited. */
+void rt__timer_set(rt_loop *loop, rt__timer *t, uint64_t due)
+{
+    rt__timer_clear(loop, t);
+    t->due = due > loop->now ? due : loop->now;
+    t->seq = loop->timer_seq++;
+    timer_up(loop, loop->timer_count++, t);
+}
+
+/* Reserves a place for one more timer, so that setting it cannot fail. */
+int rt__timer_adopt(rt_loop *loop, rt__timer *t, unsigned int kind)
+{
+    size_t cap = loop->timer_cap;
+    void *timers = loop->timers;
+    if (loop->timer_users == cap &&
+        rt__grow(loop, &timers, &cap, sizeof *loop->timers) < 0)
+        return RT_ENOMEM;
+    loop->timers = (rt__timer **)timers;
+    loop->timer_cap = (uint32_t)cap;
+    loop->timer_users++;
+    t->at = 0;
+    t->kind = kind & 7;
+    return 0;
+}
+
+void rt__timer_disown(rt_loop *loop, rt__timer *t)
+{
+    rt__timer_clear(loop, t);
+    loop->timer_users--;
+}
+
+/* A timer of the application. */
+struct rt__apptimer {
+    rt__timer timer;
+    uint64_t id;
+    rt__session *owner;
+    rt__apptimer *next, **link; /* among those of the owner */
+    void (*fn)(rt_loop *, void *);
+    void *arg;
+};
+
+static void apptimer_own(rt__apptimer *t, rt__session *owner)
+{
+    t->owner = owner;
+    if (!owner)
+        return;
+    t->next = owner->timers;
+    t->link = &owner->timers;
+    if (t->next)
+        t->next->link = &t->next;
+    owner->timers = t;
+}
+
+static void apptimer_free(rt_loop *loop, rt__apptimer *t)
+{
+    rt__timer_disown(loop, &t->timer);
+    if (t->owner) {
+        *t->link = t->next;
+        if (t->next)
+            t->next->link = t->link;
+    }
+    rt__slot_free(loop, t->id);
+    rt__free(loop, t, sizeof *t);
+}
+
+void rt__timers_stop(rt_loop *loop, rt__session *owner)
+{
+    while (owner->timers)
+        apptimer_free(loop, owner->timers);
+}
+
+static rt__apptimer *apptimer_new(rt_loop *loop)
+{
+    rt__apptimer *t = (rt__apptimer *)rt__alloc(loop, sizeof *t);
+    if (!t)
+        return NULL;
+    t->id = rt__slot_new(loop, RT__TIMER, t);
+    if (t->id && rt__timer_adopt(loop, &t->timer, RT__OF_APP) == 0)
+        return t;
+    if (t->id)
+        rt__slot_free(loop, t->id);
+    rt__free(loop, t, sizeof *t);
+    return NULL;
+}
+
+rt_timer rt_timer_start(rt_loop *loop, rt_session owner, uint64_t due,
+                        void (*fn)(rt_loop *, void *), void *arg)
+{
+    rt_timer handle = {0};
+    rt__session *s = NULL;
+    rt__apptimer *t;
+    int error = 0;
+    if (owner.id && !(s = rt__session_get(loop, owner.id, &error))) {
+        rt__fail(loop, error, "timer", NULL);
+        return handle;
+    }
+    if (!fn || !(t = apptimer_new(loop))) {
+        rt__fail(loop, fn ? RT_ENOMEM : RT_EINVAL, "timer", NULL);
+        return handle;
+    }
+    t->fn = fn;
+    t->arg = arg;
+    apptimer_own(t, s);
+    rt_now(loop);
+    rt__timer_set(loop, &t->timer, due);
+    handle.id = t->id;
+    return handle;
+}
+
+int rt_timer_stop(rt_loop *loop, rt_timer timer)
+{
+    rt__apptimer *t =
+        (rt__apptimer *)rt__slot_get(loop, timer.id, RT__TIMER);
+    if (!t)
+        return RT_EGONE;
+    apptimer_free(loop, t);
+    return 0;
+}
+
+static void apptimer_fire(rt_loop *loop, rt__apptimer *t)
+{
+    void (*fn)(rt_loop *, void *) = t->fn;
+    void *arg = t->arg;
+    apptimer_free(loop, t);
+    rt__tell_timer(loop, fn, arg);
+}
+
+/* ---- backends ------------------------------------------------------------ */
+
+/* Four functions each; they know sources, nothing of what is behind them. */
+struct rt__backend {
+    int (*open)(rt_loop *loop);
+    void (*close)(rt_loop *loop);
+    int (*set)(rt_loop *loop, rt__source *source, int interest);
+    int (*wait)(rt_loop *loop, int timeout_ms); /* fills loop->ready */
+};
+
+static uint64_t source_key(const rt__source *s)
+{
+    return (uint64_t)s->gen << 32 | (uint32_t)s->fd;
+}
+
+#if defined(RT__EPOLL)
+
+static int ep_open(rt_loop *loop)
+{
+    loop->backend_fd = epoll_create1(EPOLL_CLOEXEC);
+    return loop->backend_fd < 0 ? -1 : 0;
+}
+
+static void ep_close(rt_loop *loop)
+{
+    close(loop->backend_fd);
+}
+
+static int ep_set(rt_loop *loop, rt__source *s, int interest)
+{
+    struct epoll_event e;
+    int how = !s->interest ? EPOLL_CTL_ADD
+              : interest   ? EPOLL_CTL_MOD
+                           : EPOLL_CTL_DEL;
+    memset(&e, 0, sizeof e);
+    e.events = (interest & RT_READ ? (uint32_t)EPOLLIN : 0) |
+               (interest & RT_WRITE ? (uint32_t)EPOLLOUT : 0);
+    e.data.u64 = source_key(s);
+    return epoll_ctl(loop->backend_fd, how, s->fd, &e);
+}
+
+static int ep_wait(rt_loop *loop, int timeout_ms)
+{
+    struct epoll_event e[RT__BATCH];
+    int i, n = epoll_wait(loop->backend_fd, e, RT__BATCH, timeout_ms);
+    if (n < 0)
+        return errno == EINTR ? 0 : -1;
+    for (i = 0; i < n; i++) {
+        int broken = (e[i].events & (EPOLLERR | EPOLLHUP)) != 0;
+        loop->ready[i].key = e[i].data.u64;
+        loop->ready[i].events =
+            broken ? RT_READ | RT_WRITE
+                   : (e[i].events & EPOLLIN ? RT_READ : 0) |
+                         (e[i].events & EPOLLOUT ? RT_WRITE : 0);
+    }
+    return n;
+}
+
+static const struct rt__backend ep_backend = {ep_open, ep_close, ep_set,
+                                              ep_wait};
+#endif
+
+/* select: the sets are kept up to date, each wait works on copies. */
+typedef struct {
+    fd_set read, write;
+    int top; /* greatest descriptor that was ever in */
+} select_data;
+
+static int select_open(rt_loop *loop)
+{
+    loop->backend_fd = -1;
+    loop->backend_data = rt__alloc(loop, sizeof(select_data));
+    return loop->backend_data ? 0 : -1;
+}
+
+static void select_close(rt_loop *loop)
+{
+    rt__free(loop, loop->backend_data, sizeof(select_data));
+}
+
+static int select_set(rt_loop *loop, rt__source *s, int interest)
+{
+    select_data *d = (select_data *)loop->backend_data;
+    if (s->fd >= FD_SETSIZE) {
+        errno = EMFILE; /* one more descriptor than this backend can take */
+        return -1;
+    }
+    FD_CLR(s->fd, &d->read);
+    FD_CLR(s->fd, &d->write);
+    if (interest & RT_READ)
+        FD_SET(s->fd, &d->read);
+    if (interest & RT_WRITE)
+        FD_SET(s->fd, &d->write);
+    if (s->fd > d->top)
+        d->top = s->fd;
+    return 0;
+}
+
+static int select_wait(rt_loop *loop, int timeout_ms)
+{
+    select_data *d = (select_data *)loop->backend_data;
+    fd_set r = d->read, w = d->write;
+    struct timeval t;
+    int fd, n = 0;
+    t.tv_sec = timeout_ms / 1000;
+    t.tv_usec = timeout_ms % 1000 * 1000;
+    if (select(d->top + 1, &r, &w, NULL, timeout_ms < 0 ? NULL : &t) < 0)
+        return errno == EINTR ? 0 : -1;
+    for (fd = 0; fd <= d->top && n < RT__BATCH; fd++) {
+        int events = (FD_ISSET(fd, &r) ? RT_READ : 0) |
+                     (FD_ISSET(fd, &w) ? RT_WRITE : 0);
+        if (!events)
+            continue;
+        loop->ready[n].key = source_key(loop->by_fd[fd]);
+        loop->ready[n++].events = events;
+    }
+    return n;
+}
+
+static const struct rt__backend select_backend = {select_open, select_close,
+                                                  select_set, select_wait};
+
+static const struct rt__backend *backend_choose(int which)
+{
+#if defined(RT__EPOLL)
+    if (which == RT_AUTO || which == RT_EPOLL)
+        return &ep_backend;
+#endif
+    return which == RT_AUTO || which == RT_SELECT ? &select_backend : NULL;
+}
+
+/* ---- sources --------------------------------------------------------------- */
+
+static void source_remove(rt_loop *loop, rt__source *s);
+
+/* An interest of 0 leaves the backend altogether, so that a hang-up of one
+   that nobody wants to hear does not wake the loop again and again. */
+static int source_set(rt_loop *loop, rt__source *s, int interest)
+{
+    if (s->interest == interest)
+        return 0;
+    if (loop->backend->set(loop, s, interest) < 0)
+        return -1;
+    s->interest = (uint8_t)interest;
+    return 0;
+}
+
+static int by_fd_reach(rt_loop *loop, int fd)
+{
+    size_t old = loop->by_fd_cap, cap = old;
+    void *table = loop->by_fd;
+    while ((size_t)fd >= cap) {
+        if (rt__grow(loop, &table, &cap, sizeof *loop->by_fd) < 0) {
+            errno = ENOMEM;
+            return -1;
+        }
+        loop->by_fd = (rt__source **)table;
+        memset(loop->by_fd + old, 0, (cap - old) * sizeof *loop->by_fd);
+        loop->by_fd_cap = old = cap;
+    }
+    return 0;
+}
+
+static int source_add(rt_loop *loop, rt__source *s, int fd, int kind,
+                      int interest)
+{
+    s->fd = fd;
+    s->kind = (uint8_t)kind;
+    s->interest = 0;
+    s->gen = ++loop->next_gen;
+    if (by_fd_reach(loop, fd) < 0)
+        return -1;
+    if (loop->by_fd[fd]) { /* a watch whose descriptor was closed under it */
+        rt__log(loop, RT_LOG_WARN, "a watched descriptor was closed", "");
+        source_remove(loop, loop->by_fd[fd]);
+    }
+    loop->by_fd[fd] = s;
+    if (source_set(loop, s, interest) == 0)
+        return 0;
+    loop->by_fd[fd] = NULL;
+    return -1;
+}
+
+static void source_remove(rt_loop *loop, rt__source *s)
+{
+    if (s->fd < 0 || loop->by_fd[s->fd] != s)
+        return;
+    source_set(loop, s, 0);
+    s->interest = 0;
+    loop->by_fd[s->fd] = NULL;
+}
+
+static rt__source *source_of(rt_loop *loop, uint64_t key)
+{
+    uint32_t fd = (uint32_t)key;
+    rt__source *s = fd < loop->by_fd_cap ? loop->by_fd[fd] : NULL;
+    return s && s->gen == key >> 32 ? s : NULL;
+}
+
+/* ---- watches --------------------------------------------------------------- */
+
+typedef struct {
+    rt__source source; /* first: a watch source is cast to this */
+    uint64_t id;
+    void (*fn)(rt_loop *, rt_watch, int events, void *);
+    void *arg;
+    int wants;
+} watch;
+
+static int watch_start(rt_loop *loop, watch *w, int fd)
+{
+    w->id = rt__slot_new(loop, RT__WATCH, w);
+    if (!w->id) {
+        errno = ENOMEM;
+        return -1;
+    }
+    if (source_add(loop, &w->source, fd, RT__WATCH_SOURCE, w->wants) == 0)
+        return 0;
+    rt__slot_free(loop, w->id);
+    return -1;
+}
+
+rt_watch rt_watch_start(rt_loop *loop, rt_fd fd, int events,
+                        void (*fn)(rt_loop *, rt_watch, int events, void *),
+                        void *arg)
+{
+    rt_watch handle = {0};
+    watch *w;
+    if (fd < 0 || fd > INT32_MAX || !fn || events & ~(RT_READ | RT_WRITE) ||
+        ((size_t)fd < loop->by_fd_cap && loop->by_fd[fd])) {
+        rt__fail(loop, RT_EINVAL, "watch", NULL);
+        return handle;
+    }
+    w = (watch *)rt__alloc(loop, sizeof *w);
+    if (!w) {
+        rt__fail(loop, RT_ENOMEM, "watch", NULL);
+        return handle;
+    }
+    w->fn = fn;
+    w->arg = arg;
+    w->wants = events;
+    if (watch_start(loop, w, (int)fd) < 0) {
+        fail_errno(loop, "watch");
+        rt__free(loop, w, sizeof *w);
+        return handle;
+    }
+    handle.id = w->id;
+    return handle;
+}
+
+int rt_watch_set(rt_loop *loop, rt_watch handle, int events)
+{
+    watch *w = (watch *)rt__slot_get(loop, handle.id, RT__WATCH);
+    if (!w)
+        return RT_EGONE;
+    if (events & ~(RT_READ | RT_WRITE))
+        return RT_EINVAL;
+    if (loop->by_fd[w->source.fd] != &w->source)
+        return RT_ESTATE; /* its descriptor was closed and used again */
+    w->wants = events;
+    return source_set(loop, &w->source, events) < 0 ? RT_ESYS : 0;
+}
+
+/* No event finds it from here on, so it can be freed at once. */
+int rt_watch_stop(rt_loop *loop, rt_watch handle)
+{
+    watch *w = (watch *)rt__slot_get(loop, handle.id, RT__WATCH);
+    if (!w)
+        return RT_EGONE;
+    source_remove(loop, &w->source);
+    rt__slot_free(loop, w->id);
+    rt__free(loop, w, sizeof *w);
+    return 0;
+}
+
+static void watch_ready(rt_loop *loop, uint64_t id, int events)
+{
+    int bit;
+    for (bit = RT_READ; bit <= RT_WRITE; bit <<= 1) {
+        watch *w = (watch *)rt__slot_get(loop, id, RT__WATCH);
+        rt_watch handle;
+        if (!w)
+            return;
+        if (!(events & w->wants & bit))
+            continue;
+        handle.id = id;
+        rt__tell_watch(loop, w->fn, handle, bit, w->arg);
+    }
+}
+
+/* ---- posts ------------------------------------------------------------------- */
+
+/* One write of at most PIPE_BUF bytes is whole, so a pipe is a queue that
+   needs neither lock nor memory of ours. */
+typedef struct {
+    void (*fn)(rt_loop *, void *);
+    void *arg;
+} post;
+
+int rt_post(rt_loop *loop, void (*fn)(rt_loop *, void *), void *arg)
+{
+    post p;
+    ssize_t n;
+    if (!fn)
+        return RT_EINVAL;
+    p.fn = fn;
+    p.arg = arg;
+    do
+        n = write(loop->pipe[1], &p, sizeof p);
+    while (n < 0 && errno == EINTR);
+    if (n == (ssize_t)sizeof p)
+        return 0;
+    return errno == EAGAIN ? RT_EFULL : RT_ESYS;
+}
+
+void rt_stop(rt_loop *loop)
+{
+    int saved = errno;
+    post p = {NULL, NULL};
+    __atomic_store_n(&loop->stop, 1, __ATOMIC_RELEASE);
+    /* If the pipe is full the loop is about to wake anyway. */
+    if (write(loop->pipe[1], &p, sizeof p) < 0)
+        errno = saved;
+    errno = saved;
+}
+
+static void posts_run(rt_loop *loop)
+{
+    post batch[256];
+    ssize_t i, n = read(loop->pipe[0], batch, sizeof batch);
+    for (i = 0; i < n / (ssize_t)sizeof(post); i++)
+        if (batch[i].fn)
+            rt__tell_timer(loop, batch[i].fn, batch[i].arg);
+}
+
+/* ---- addresses ------------------------------------------------------------- */
+
+typedef struct {
+    int stream; /* tcp: rather than ws: */
+    int local;  /* a path in the file system */
+    char host[256];
+    int port;
+    const char *path; /* "/..." behind the host, or of the local socket */
+} url;
+
+typedef struct {
+    struct sockaddr_storage storage;
+    socklen_t len;
+} address;
+
+static int starts_with(const char *text, const char *prefix, const char **rest)
+{
+    size_t n = strlen(prefix);
+    if (strncmp(text, prefix, n) != 0)
+        return 0;
+    *rest = text + n;
+    return 1;
+}
+
+/* Reads ":port" and what follows; NULL when it is wrong. */
+static const char *url_port(const char *p, url *u)
+{
+    long port = 0;
+    if (*p++ != ':' || *p < '0' || *p > '9')
+        return NULL;
+    for (; *p >= '0' && *p <= '9'; p++) {
+        port = port * 10 + (*p - '0');
+        if (port > 65535)
+            return NULL;
+    }
+    u->port = (int)port;
+    u->path = *p ? p : "/";
+    return *p == 0 || *p == '/' || *p == '?' ? p : NULL;
+}
+
+/* 0, or -1 when text is not of the forms that rt_listen names. */
+static int url_read(const char *text, url *u)
+{
+    const char *p, *end;
+    memset(u, 0, sizeof *u);
+    if (starts_with(text, "unix:", &u->path) ||
+        starts_with(text, "tcp+unix:", &u->path)) {
+        u->local = 1;
+        u->stream = text[0] == 't';
+        return *u->path ? 0 : -1;
+    }
+    u->stream = starts_with(text, "tcp://", &p);
+    if (!u->stream && !starts_with(text, "ws://", &p))
+        return -1;
+    end = *p == '[' ? strchr(p, ']') : p + strcspn(p, ":/?");
+    if (!end)
+        return -1;
+    p += *p == '[';
+    if ((size_t)(end - p) >= sizeof u->host)
+        return -1;
+    memcpy(u->host, p, (size_t)(end - p));
+    return url_port(end + (*end == ']'), u) ? 0 : -1;
+}
+
+/* A literal address; "" is all of IPv6, and IPv4 with it. */
+static int address_read(const char *host, int port, address *a)
+{
+    struct sockaddr_in *v4 = (struct sockaddr_in *)&a->storage;
+    struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&a->storage;
+    memset(a, 0, sizeof *a);
+    if (strcmp(host, "localhost") == 0)
+        host = "127.0.0.1";
+    if (inet_pton(AF_INET, host, &v4->sin_addr) == 1) {
+        v4->sin_family = AF_INET;
+        v4->sin_port = htons((uint16_t)port);
+        a->len = sizeof *v4;
+        return 0;
+    }
+    memset(a, 0, sizeof *a);
+    if (*host && inet_pton(AF_INET6, host, &v6->sin6_addr) != 1)
+        return -1;
+    v6->sin6_family = AF_INET6;
+    v6->sin6_port = htons((uint16_t)port);
+    a->len = sizeof *v6;
+    return 0;
+}
+
+static int address_local(const char *path, address *a)
+{
+    struct sockaddr_un *un = (struct sockaddr_un *)&a->storage;
+    memset(a, 0, sizeof *a);
+    if (strlen(path) >= sizeof un->sun_path)
+        return -1;
+    un->sun_family = AF_UNIX;
+    memcpy(un->sun_path, path, strlen(path) + 1);
+    a->len = sizeof *un;
+    return 0;
+}
+
+/* The address as text without its port; IPv4 inside IPv6 shows as IPv4. */
+static void address_text(const address *a, char *out, size_t cap)
+{
+    const struct sockaddr_in *v4 = (const struct sockaddr_in *)&a->storage;
+    const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&a->storage;
+    *out = 0;
+    if (a->storage.ss_family == AF_INET)
+        inet_ntop(AF_INET, &v4->sin_addr, out, (socklen_t)cap);
+    if (a->storage.ss_family != AF_INET6)
+        return;
+    if (IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr))
+        inet_ntop(AF_INET, (const uint8_t *)&v6->sin6_addr + 12, out,
+                  (socklen_t)cap);
+    else
+        inet_ntop(AF_INET6, &v6->sin6_addr, out, (socklen_t)cap);
+}
+
+#if !defined(RT__EPOLL)
+static int fd_prepare(int fd)
+{
+    if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0 ||
+        fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) {
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+#endif
+
+static void fd_option(int fd, int level, int name, int value)
+{
+    setsockopt(fd, level, name, &value, sizeof value);
+}
+
+/* A non-blocking socket.  NODELAY is inherited by what a listener accepts. */
+static int socket_open(int family)
+{
+#if defined(RT__EPOLL)
+    int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+#else
+    int fd = socket(family, SOCK_STREAM, 0);
+    if (fd >= 0)
+        fd = fd_prepare(fd);
+#endif
+    if (fd < 0)
+        return -1;
+    if (family != AF_UNIX)
+        fd_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+#if defined(SO_NOSIGPIPE)
+    fd_option(fd, SOL_SOCKET, SO_NOSIGPIPE, 1);
+#endif
+    return fd;
+}
+
+static int socket_accept(int listener, address *from)
+{
+    from->len = sizeof from->storage;
+#if defined(RT__EPOLL)
+    return accept4(listener, (struct sockaddr *)&from->storage, &from->len,
+                   SOCK_NONBLOCK | SOCK_CLOEXEC);
+#else
+    {
+        int fd = accept(listener, (struct sockaddr *)&from->storage,
+                        &from->len);
+        return fd < 0 ? -1 : fd_prepare(fd);
+    }
+#endif
+}
+
+/* ---- endpoints ---------------------------------------------------------------- */
+
+static uint32_t limit(int value, uint32_t standard)
+{
+    if (value == 0)
+        return standard;
+    return value < 0 ? INT32_MAX : (uint32_t)value;
+}
+
+static void ep_limits(rt__ep *ep, const rt_listen_opts *o)
+{
+    ep->max_message = limit(o->max_message, 64 * 1024);
+    ep->max_fragments = limit(o->max_fragments, 1024);
+    ep->max_body = limit(o->max_body, 64 * 1024);
+    ep->max_header = limit(o->max_header, 8 * 1024);
+    if (ep->max_header > 60 * 1024)
+        ep->max_header = 60 * 1024; /* places in it have 16 bits */
+    ep->max_handshakes = limit(o->max_handshakes, 1024);
+    ep->handshake_ms = limit(o->handshake_ms, 5000);
+    ep->assembly_ms = limit(o->assembly_ms, 30000);
+    ep->ping_ms = limit(o->ping_ms, 15000);
+    ep->dead_pings = limit(o->dead_pings, 2);
+    ep->close_ms = limit(o->close_ms, 5000);
+    ep->soft_mark = limit(o->soft_mark, 64 * 1024);
+    ep->hard_mark = limit(o->hard_mark, 1024 * 1024);
+}
+
+/* Copies the options, so that the caller's may go.  NULL: no memory. */
+static rt__ep *ep_new(rt_loop *loop, const rt_listen_opts *o,
+                      enum rt__wire wire)
+{
+    rt__ep *ep = (rt__ep *)rt__alloc(loop, sizeof *ep);
+    if (!ep)
+        return NULL;
+    ep->refs = 1;
+    ep->wire = wire;
+    ep->on = o->on;
+    ep->user = o->user;
+    ep_limits(ep, o);
+    if (o->origins && !(ep->origins = rt__strdup(loop, o->origins))) {
+        rt__ep_release(loop, ep);
+        return NULL;
+    }
+    return ep;
+}
+
+void rt__ep_release(rt_loop *loop, rt__ep *ep)
+{
+    if (--ep->refs > 0)
+        return;
+    if (ep->dial) {
+        rt__strfree(loop, ep->dial->host);
+        rt__strfree(loop, ep->dial->authority);
+        rt__strfree(loop, ep->dial->path);
+        rt__strfree(loop, ep->dial->protocols);
+        rt__strfree(loop, ep->dial->headers);
+        rt__free(loop, ep->dial, sizeof *ep->dial);
+    }
+    rt__strfree(loop, ep->origins);
+    rt__free(loop, ep, sizeof *ep);
+}
+
+/* ---- listeners ---------------------------------------------------------------- */
+
+struct rt__listener {
+    rt__source source; /* first: a listening source is cast to this */
+    uint64_t id;
+    rt__ep *ep;
+    rt__timer pause; /* while descriptors are short */
+    int port;
+    char *path; /* of a local socket: removed with the listener */
+};
+
+/* A local socket file that nobody answers on is left over: removes it. */
+static int local_reclaim(const address *a)
+{
+    const char *path = ((const struct sockaddr_un *)&a->storage)->sun_path;
+    int fd = socket_open(AF_UNIX), dead;
+    if (fd < 0)
+        return -1;
+    dead = connect(fd, (const struct sockaddr *)&a->storage, a->len) < 0 &&
+           errno == ECONNREFUSED;
+    close(fd);
+    if (dead && unlink(path) == 0)
+        return 0;
+    errno = EADDRINUSE;
+    return -1;
+}
+
+static int socket_bind(int fd, const address *a)
+{
+    const struct sockaddr *to = (const struct sockaddr *)&a->storage;
+    if (bind(fd, to, a->len) == 0)
+        return 0;
+    if (a->storage.ss_family != AF_UNIX || errno != EADDRINUSE ||
+        local_reclaim(a) < 0)
+        return -1;
+    return bind(fd, to, a->len);
+}
+
+static int listen_on(const address *a, const rt_listen_opts *o, int dual)
+{
+    int saved, fd = socket_open(a->storage.ss_family);
+    if (fd < 0)
+        return -1;
+    if (a->storage.ss_family != AF_UNIX)
+        fd_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+    if (a->storage.ss_family == AF_INET6)
+        fd_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, !dual);
+#if defined(SO_REUSEPORT)
+    if (o->reuse_port > 0)
+        fd_option(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+#endif
+    if (socket_bind(fd, a) == 0 &&
+        listen(fd, (int)limit(o->backlog, 1024)) == 0)
+        return fd;
+    saved = errno;
+    close(fd);
+    errno = saved;
+    return -1;
+}
+
+/* A listening descriptor for the url, or -1 with errno. */
+static int listen_open(const url *u, const rt_listen_opts *o)
+{
+    address a;
+    int fd;
+    errno = EINVAL;
+    if (u->local)
+        return address_local(u->path, &a) < 0 ? -1 : listen_on(&a, o, 0);
+    if (address_read(u->host, u->port, &a) < 0)
+        return -1;
+    fd = listen_on(&a, o, !*u->host);
+    if (fd >= 0 || *u->host || errno != EAFNOSUPPORT)
+        return fd;
+    return address_read("0.0.0.0", u->port, &a) < 0 ? -1
+                                                     : listen_on(&a, o, 0);
+}
+
+static int port_of(int fd)
+{
+    address a;
+    a.len = sizeof a.storage;
+    if (getsockname(fd, (struct sockaddr *)&a.storage, &a.len) < 0)
+        return 0;
+    if (a.storage.ss_family == AF_INET)
+        return ntohs(((struct sockaddr_in *)&a.storage)->sin_port);
+    if (a.storage.ss_family == AF_INET6)
+        return ntohs(((struct sockaddr_in6 *)&a.storage)->sin6_port);
+    return 0;
+}
+
+static void listener_free(rt_loop *loop, rt__listener *l)
+{
+    if (l->id)
+        rt__slot_free(loop, l->id);
+    if (l->source.fd >= 0) {
+        source_remove(loop, &l->source);
+        close(l->source.fd);
+    }
+    if (l->path)
+        unlink(l->path);
+    rt__strfree(loop, l->path);
+    if (l->pause.kind)
+        rt__timer_disown(loop, &l->pause);
+    if (l->ep)
+        rt__ep_release(loop, l->ep);
+    rt__free(loop, l, sizeof *l);
+}
+
+/* Everything of a listener but its descriptor; NULL: no memory. */
+static rt__listener *listener_new(rt_loop *loop, const url *u,
+                                  const rt_listen_opts *o)
+{
+    rt__listener *l = (rt__listener *)rt__alloc(loop, sizeof *l);
+    if (!l)
+        return NULL;
+    l->source.fd = -1;
+    l->ep = ep_new(loop, o, u->stream ? RT__STREAM : RT__WS_SERVER);
+    if (l->ep && rt__timer_adopt(loop, &l->pause, RT__OF_LISTENER) == 0 &&
+        (l->id = rt__slot_new(loop, RT__LISTENER, l)) != 0)
+        return l;
+    listener_free(loop, l);
+    return NULL;
+}
+
+/* What cannot be served is refused, rather than ignored. */
+static const char *listen_unfit(const rt_listen_opts *o, const url *u)
+{
+    if (o->framing != RT_LENGTH || o->codec)
+        return "this framing is not there yet";
+    if (o->soft_mark > 0 && o->hard_mark > 0 && o->soft_mark > o->hard_mark)
+        return "the soft mark is above the hard mark";
+    if (!u->local && *u->path && strcmp(u->path, "/") != 0)
+        return "a listener has no path";
+    return NULL;
+}
+
+rt_listener rt_listen(rt_loop *loop, const char *where,
+                      const rt_listen_opts *opts)
+{
+    static const rt_listen_opts none;
+    const rt_listen_opts *o = opts ? opts : &none;
+    rt_listener handle = {0};
+    const char *unfit;
+    char what[120];
+    rt__listener *l;
+    url u;
+    int fd;
+    snprintf(what, sizeof what, "listen %s", where ? where : "(null)");
+    if (loop->freeing)
+        return rt__fail(loop, RT_ESTATE, what, NULL), handle;
+    if (!where || url_read(where, &u) < 0)
+        return rt__fail(loop, RT_EINVAL, what, "not an address"), handle;
+    if ((unfit = listen_unfit(o, &u)) != NULL)
+        return rt__fail(loop, RT_EINVAL, what, unfit), handle;
+    if (!(l = listener_new(loop, &u, o)))
+        return rt__fail(loop, RT_ENOMEM, what, NULL), handle;
+    fd = listen_open(&u, o);
+    if (fd < 0) {
+        fail_errno(loop, what);
+        listener_free(loop, l);
+        return handle;
+    }
+    if (source_add(loop, &l->source, fd, RT__LISTEN_SOURCE, RT_READ) < 0 ||
+        (u.local && !(l->path = rt__strdup(loop, u.path)))) {
+        fail_errno(loop, what);
+        listener_free(loop, l);
+        return handle;
+    }
+    l->port = port_of(fd);
+    handle.id = l->id;
+    return handle;
+}
+
+int rt_listener_port(rt_loop *loop, rt_listener handle)
+{
+    rt__listener *l =
+        (rt__listener *)rt__slot_get(loop, handle.id, RT__LISTENER);
+    return l ? l->port : RT_EGONE;
+}
+
+int rt_unlisten(rt_loop *loop, rt_listener handle)
+{
+    rt__listener *l =
+        (rt__listener *)rt__slot_get(loop, handle.id, RT__LISTENER);
+    if (!l)
+        return RT_EGONE;
+    listener_free(loop, l);
+    return 0;
+}
+
+static void flush_all(rt_loop *loop);
+
+/* ---- buffers ------------------------------------------------------------------- */
+
+enum { POOL_CLASSES = 11, POOL_SMALLEST = 64, POOL_KEPT = 1024 * 1024,
+       OUTS_KEPT = 1024 };
+
+/* A buffer of at least cap bytes.  Those up to 64 KiB come from a pool with a
+   class for each power of two; the pool keeps at most POOL_KEPT bytes. */
+rt__buf *rt__buf_new(rt_loop *loop, size_t cap)
+{
+    size_t size = POOL_SMALLEST, c = 0;
+    rt__buf *b;
+    for (; size < cap && c < POOL_CLASSES; c++)
+        size *= 2;
+    if (c == POOL_CLASSES)
+        size = cap;
+    b = c < POOL_CLASSES ? loop->pool[c] : NULL;
+    if (b) {
+        memcpy(&loop->pool[c], rt__buf_data(b), sizeof b);
+        loop->pooled -= b->cap;
+    } else {
+        b = (rt__buf *)rt__realloc(loop, NULL, 0, sizeof *b + size);
+        if (!b)
+            return NULL;
+        b->cap = (uint32_t)size;
+        b->size_class = (uint8_t)c;
+    }
+    b->refs = 1;
+    b->len = 0;
+    b->arena = 0;
+    return b;
+}
+
+void rt__buf_release(rt_loop *loop, rt__buf *b)
+{
+    if (!b || --b->refs > 0)
+        return;
+    if (b->size_class == POOL_CLASSES ||
+        loop->pooled + b->cap > POOL_KEPT) {
+        rt__free(loop, b, sizeof *b + b->cap);
+        return;
+    }
+    memcpy(rt__buf_data(b), &loop->pool[b->size_class], sizeof b);
+    loop->pool[b->size_class] = b;
+    loop->pooled += b->cap;
+}
+
+static void pools_free(rt_loop *loop)
+{
+    int c;
+    flush_all(loop); /* recycles what the dead left in the list */
+    for (c = 0; c < POOL_CLASSES; c++) {
+        rt__buf *b = loop->pool[c], *next;
+        for (; b; b = next) {
+            memcpy(&next, rt__buf_data(b), sizeof next);
+            rt__free(loop, b, sizeof *b + b->cap);
+        }
+    }
+    while (loop->out_pool) {
+        rt__out *o = loop->out_pool;
+        loop->out_pool = o->next;
+        rt__free(loop, o, sizeof *o);
+    }
+}
+
+/* ---- output ---------------------------------------------------------------------- */
+
+/* Frames of a turn stand one behind the other in the loop's arena, and a
+   connection holds a piece of it: no buffer of its own, unless its socket is
+   full; then what is left moves to one (settle), so that a slow peer does not
+   hold the arena.  Broadcast frames are in shared buffers and stay there. */
+
+/* The queue object of a connection; it exists while something waits. */
+int rt__out_open(rt_loop *loop, rt__conn *c)
+{
+    rt__out *o = loop->out_pool;
+    if (c->out)
+        return 0;
+    if (o) {
+        loop->out_pool = o->next;
+        loop->out_pooled--;
+        memset(o, 0, sizeof *o);
+    } else if (!(o = (rt__out *)rt__alloc(loop, sizeof *o))) {
+        return RT_ENOMEM;
+    }
+    o->q = o->own;
+    o->cap = 2;
+    o->conn = c;
+    c->out = o;
+    return 0;
+}
+
+static void out_clear(rt_loop *loop, rt__out *o)
+{
+    uint32_t i;
+    for (i = 0; i < o->count; i++)
+        rt__buf_release(loop, o->q[o->head + i].buf);
+    for (i = 0; i < o->loose_count; i++)
+        rt__buf_release(loop, o->loose[i].piece.buf);
+    rt__buf_release(loop, o->pong);
+    if (o->q != o->own)
+        rt__free(loop, o->q, o->cap * sizeof *o->q);
+    rt__free(loop, o->loose, o->loose_cap * sizeof *o->loose);
+}
+
+static void out_recycle(rt_loop *loop, rt__out *o)
+{
+    if (loop->out_pooled >= OUTS_KEPT) {
+        rt__free(loop, o, sizeof *o);
+        return;
+    }
+    o->next = loop->out_pool;
+    loop->out_pool = o;
+    loop->out_pooled++;
+}
+
+/* One that stands in the list of what to flush is recycled from there. */
+static void out_free(rt_loop *loop, rt__conn *c)
+{
+    rt__out *o = c->out;
+    if (!o)
+        return;
+    c->out = NULL;
+    out_clear(loop, o);
+    if (o->dirty)
+        o->conn = NULL;
+    else
+        out_recycle(loop, o);
+}
+
+/* What the queue costs: its bytes and the entries that hold them. */
+static uint64_t out_cost(const rt__out *o)
+{
+    if (!o)
+        return 0;
+    return o->bytes + o->count * sizeof(rt__piece) +
+           o->loose_count * sizeof(rt__loose);
+}
+
+static rt__loose *out_keyed(rt__out *o, uint32_t key)
+{
+    uint32_t i;
+    for (i = 0; o && i < o->loose_count; i++)
+        if (o->loose[i].key == key)
+            return &o->loose[i];
+    return NULL;
+}
+
+/* 0: a frame of that size may be queued; 1: a droppable one is skipped;
+   RT_EFULL: there is no room for it. */
+int rt__out_room(rt__conn *c, enum rt__lane lane, uint32_t key, size_t size)
+{
+    uint64_t cost = out_cost(c->out);
+    rt__loose *old = lane == RT__KEYED ? out_keyed(c->out, key) : NULL;
+    if (size > RT__SEND_MAX)
+        return RT_EFULL;
+    if (lane == RT__DROPPABLE && cost > c->ep->soft_mark)
+        return 1;
+    if (lane == RT__KEYED && !old && c->out && c->out->loose_count >= RT__KEYS)
+        return RT_EFULL;
+    if (old)
+        cost -= old->piece.len;
+    if (cost == 0 || cost + size <= c->ep->hard_mark)
+        return 0;
+    return lane == RT__DROPPABLE ? 1 : RT_EFULL;
+}
+
+/* 1 above the soft mark: on_writable is owed from now on. */
+int rt__out_status(rt__conn *c)
+{
+    if (out_cost(c->out) <= c->ep->soft_mark)
+        return 0;
+    c->out->was_high = 1;
+    return 1;
+}
+
+static rt__buf *arena_room(rt_loop *loop, size_t size)
+{
+    rt__buf *b = loop->arena;
+    if (b && b->refs == 1)
+        b->len = 0; /* all that was in it is written */
+    if (b && b->cap - b->len >= size)
+        return b;
+    b = rt__buf_new(loop, RT__ARENA);
+    if (!b)
+        return NULL;
+    b->arena = 1;
+    rt__buf_release(loop, loop->arena);
+    return loop->arena = b;
+}
+
+static rt__piece *out_last(rt__out *o)
+{
+    return o->count ? &o->q[o->head + o->count - 1] : NULL;
+}
+
+/* For a blocked peer: the end of its own last buffer, or a new, larger one. */
+static rt__buf *own_room(rt_loop *loop, rt__out *o, size_t size)
+{
+    rt__piece *last = out_last(o);
+    rt__buf *b = last ? last->buf : NULL;
+    size_t cap = 512;
+    if (b && b->refs == 1 && !b->arena && last->off + last->len == b->len &&
+        b->cap - b->len >= size) {
+        b->refs++; /* as the piece to come holds it */
+        return b;
+    }
+    if (b && b->refs == 1)
+        cap = b->cap < 8192 ? b->cap * (size_t)2 : 16384;
+    return rt__buf_new(loop, size > cap ? size : cap);
+}
+
+/* A place for a frame of exactly size bytes, held by *piece: hand that to
+   rt__out_put.  NULL: no memory. */
+uint8_t *rt__out_reserve(rt_loop *loop, rt__conn *c, size_t size,
+                         rt__piece *piece)
+{
+    rt__buf *b;
+    if (c->out && c->out->blocked) {
+        b = own_room(loop, c->out, size);
+    } else if (size > RT__ARENA_FRAME) {
+        b = rt__buf_new(loop, size);
+    } else {
+        b = arena_room(loop, size);
+        if (b)
+            b->refs++;
+    }
+    if (!b)
+        return NULL;
+    piece->buf = b;
+    piece->off = b->len;
+    piece->len = (uint32_t)size;
+    b->len += (uint32_t)size;
+    return rt__buf_data(b) + piece->off;
+}
+
+static int q_grow(rt_loop *loop, rt__out *o)
+{
+    uint32_t cap = o->cap * 2;
+    rt__piece *q;
+    if (o->head >= o->cap / 2) { /* half is used up: move down instead */
+        memmove(o->q, o->q + o->head, o->count * sizeof *q);
+        o->head = 0;
+        return 0;
+    }
+    q = (rt__piece *)rt__realloc(loop, NULL, 0, cap * sizeof *q);
+    if (!q)
+        return RT_ENOMEM;
+    memcpy(q, o->q + o->head, o->count * sizeof *q);
+    if (o->q != o->own)
+        rt__free(loop, o->q, o->cap * sizeof *q);
+    o->q = q;
+    o->cap = cap;
+    o->head = 0;
+    return 0;
+}
+
+/* Queues a piece behind the others; takes over its reference. */
+static int q_push(rt_loop *loop, rt__out *o, rt__piece piece)
+{
+    rt__piece *last = out_last(o);
+    if (last && last->buf == piece.buf &&
+        last->off + last->len == piece.off) {
+        last->len += piece.len;
+        rt__buf_release(loop, piece.buf);
+        return 0;
+    }
+    if (o->head + o->count == o->cap && q_grow(loop, o) < 0) {
+        rt__buf_release(loop, piece.buf);
+        return RT_ENOMEM;
+    }
+    o->q[o->head + o->count++] = piece;
+    return 0;
+}
+
+static int loose_grow(rt_loop *loop, rt__out *o)
+{
+    uint32_t cap = o->loose_cap ? o->loose_cap * 2 : 2;
+    void *p = rt__realloc(loop, o->loose, o->loose_cap * sizeof *o->loose,
+                          cap * sizeof *o->loose);
+    if (!p)
+        return RT_ENOMEM;
+    o->loose = (rt__loose *)p;
+    o->loose_cap = cap;
+    return 0;
+}
+
+/* A new value takes the place of the waiting one, so that keys take turns. */
+static int loose_push(rt_loop *loop, rt__out *o, rt__piece piece, uint32_t key)
+{
+    rt__loose *old = key ? out_keyed(o, key) : NULL;
+    if (!old && o->loose_count == o->loose_cap && loose_grow(loop, o) < 0) {
+        rt__buf_release(loop, piece.buf);
+        return RT_ENOMEM;
+    }
+    if (old) {
+        o->bytes -= old->piece.len;
+        rt__buf_release(loop, old->piece.buf);
+    } else {
+        old = &o->loose[o->loose_count++];
+    }
+    old->piece = piece;
+    old->key = key;
+    return 0;
+}
+
+static void out_dirty(rt_loop *loop, rt__out *o)
+{
+    if (o->dirty || o->blocked)
+        return;
+    o->dirty = 1;
+    o->next = loop->dirty;
+    loop->dirty = o;
+}
+
+/* Queues a framed message; takes over the reference of piece, also when there
+   is no memory for it. */
+int rt__out_put(rt_loop *loop, rt__conn *c, rt__piece piece,
+                enum rt__lane lane, uint32_t key)
+{
+    rt__out *o = c->out;
+    int error = lane == RT__RELIABLE ? q_push(loop, o, piece)
+                                     : loose_push(loop, o, piece, key);
+    if (error < 0)
+        return error;
+    o->bytes += piece.len;
+    o->messages += lane == RT__RELIABLE;
+    out_dirty(loop, o);
+    return 0;
+}
+
+/* Queues bytes that are no message: a control frame, or HTTP. */
+int rt__out_control(rt_loop *loop, rt__conn *c, const void *data, size_t len)
+{
+    rt__piece piece;
+    uint8_t *p;
+    if (rt__out_open(loop, c) < 0 ||
+        !(p = rt__out_reserve(loop, c, len, &piece)))
+        return RT_ENOMEM;
+    memcpy(p, data, len);
+    if (q_push(loop, c->out, piece) < 0)
+        return RT_ENOMEM;
+    c->out->bytes += len;
+    if (c->state == RT__SHAKING) /* HTTP in front of frames: one long one */
+        c->out->frame_left += (uint32_t)len;
+    out_dirty(loop, c->out);
+    return 0;
+}
+
+/* A pong goes out like any frame, but for one who does not read only the
+   latest is kept (RFC 6455, 5.5.3). */
+int rt__out_pong(rt_loop *loop, rt__conn *c, const void *data, size_t len)
+{
+    rt__buf *b;
+    if (!c->out || !c->out->blocked)
+        return rt__out_control(loop, c, data, len);
+    b = rt__buf_new(loop, len);
+    if (!b)
+        return RT_ENOMEM;
+    memcpy(rt__buf_data(b), data, len);
+    b->len = (uint32_t)len;
+    rt__buf_release(loop, c->out->pong);
+    c->out->pong = b;
+    return 0;
+}
+
+/* Is the frame that begins at p a message, and how long is it? */
+static uint32_t frame_span(const rt__conn *c, const uint8_t *p, uint8_t *counts)
+{
+    rt__frame f;
+    int head;
+    *counts = 1;
+    if (c->wire == RT__STREAM)
+        return ((uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 |
+                (uint32_t)p[2] << 8 | p[3]) + 4;
+    head = rt__frame_read(p, 14, c->wire == RT__WS_CLIENT, &f);
+    *counts = !(f.op & 8);
+    return (uint32_t)head + (uint32_t)f.len;
+}
+
+/* Counts the messages whose last byte is among the n bytes taken.  A frame
+   never stands in two pieces, so its head is whole where it begins. */
+static void frames_taken(rt__conn *c, const uint8_t *p, size_t n)
+{
+    rt__out *o = c->out;
+    while (n > 0) {
+        size_t step;
+        if (o->frame_left == 0)
+            o->frame_left = frame_span(c, p, &o->frame_counts);
+        step = n < o->frame_left ? n : o->frame_left;
+        o->frame_left -= (uint32_t)step;
+        if (o->frame_left == 0 && o->frame_counts)
+            o->messages--;
+        p += step;
+        n -= step;
+    }
+}
+
+/* What is left of a slow peer's queue moves out of the arena. */
+static int settle_piece(rt_loop *loop, rt__piece *piece)
+{
+    rt__buf *b;
+    if (!piece->buf->arena)
+        return 0;
+    b = rt__buf_new(loop, piece->len);
+    if (!b)
+        return RT_ENOMEM;
+    memcpy(rt__buf_data(b), rt__buf_data(piece->buf) + piece->off, piece->len);
+    b->len = piece->len;
+    rt__buf_release(loop, piece->buf);
+    piece->buf = b;
+    piece->off = 0;
+    return 0;
+}
+
+static int out_settle(rt_loop *loop, rt__out *o)
+{
+    uint32_t i;
+    for (i = 0; i < o->count; i++)
+        if (settle_piece(loop, &o->q[o->head + i]) < 0)
+            return RT_ENOMEM;
+    for (i = 0; i < o->loose_count; i++)
+        if (settle_piece(loop, &o->loose[i].piece) < 0)
+            return RT_ENOMEM;
+    return 0;
+}
+
+static void q_taken(rt_loop *loop, rt__conn *c, size_t *n)
+{
+    rt__out *o = c->out;
+    while (*n > 0 && o->count > 0) {
+        rt__piece *piece = &o->q[o->head];
+        size_t step = *n < piece->len ? *n : piece->len;
+        frames_taken(c, rt__buf_data(piece->buf) + piece->off, step);
+        piece->off += (uint32_t)step;
+        piece->len -= (uint32_t)step;
+        *n -= step;
+        if (piece->len > 0)
+            return;
+        rt__buf_release(loop, piece->buf);
+        o->count--;
+        o->head = o->count ? o->head + 1 : 0;
+    }
+}
+
+/* A loose message that was begun has to be finished first of all: what is left
+   of it moves to the queue, which is empty then. */
+static void loose_taken(rt_loop *loop, rt__out *o, size_t n)
+{
+    uint32_t gone = 0;
+    while (n > 0) {
+        rt__piece *piece = &o->loose[gone++].piece;
+        if (n >= piece->len) {
+            n -= piece->len;
+            rt__buf_release(loop, piece->buf);
+            continue;
+        }
+        piece->off += (uint32_t)n;
+        piece->len -= (uint32_t)n;
+        o->frame_left = piece->len;
+        o->frame_counts = 0;
+        o->q[0] = *piece;
+        o->count = 1;
+        n = 0;
+    }
+    o->loose_count -= gone;
+    memmove(o->loose, o->loose + gone, o->loose_count * sizeof *o->loose);
+}
+
+static void out_taken(rt_loop *loop, rt__conn *c, size_t n)
+{
+    c->out->bytes -= n;
+    q_taken(loop, c, &n);
+    if (n > 0)
+        loose_taken(loop, c->out, n);
+}
+
+/* Forgets what waits, but for a frame that was begun; says how many messages
+   that are. */
+static uint32_t out_drop(rt_loop *loop, rt__out *o)
+{
+    uint32_t i, kept = o->frame_left > 0;
+    uint32_t lost = o->messages - (kept && o->frame_counts);
+    for (i = kept; i < o->count; i++)
+        rt__buf_release(loop, o->q[o->head + i].buf);
+    for (i = 0; i < o->loose_count; i++)
+        rt__buf_release(loop, o->loose[i].piece.buf);
+    o->count = kept;
+    o->loose_count = 0;
+    o->messages -= lost;
+    o->bytes = o->frame_left;
+    if (kept)
+        o->q[o->head].len = o->frame_left;
+    return lost;
+}
+
+void rt__out_discard(rt_loop *loop, rt__conn *c)
+{
+    uint32_t lost = c->out ? out_drop(loop, c->out) : 0;
+    if (c->session)
+        c->session->lost += lost;
+}
+
+enum { IOVECS = 64, FLUSH_MOST = 256 * 1024 };
+
+static int gather(rt__out *o, struct iovec *v, size_t *total)
+{
+    uint32_t i, n = o->count + o->loose_count;
+    *total = 0;
+    for (i = 0; i < n && i < IOVECS && *total < FLUSH_MOST; i++) {
+        rt__piece *piece = i < o->count ? &o->q[o->head + i]
+                                        : &o->loose[i - o->count].piece;
+        size_t room = FLUSH_MOST - *total;
+        v[i].iov_base = rt__buf_data(piece->buf) + piece->off;
+        v[i].iov_len = piece->len < room ? piece->len : room;
+        *total += v[i].iov_len;
+    }
+    return (int)i;
+}
+
+static ssize_t send_some(int fd, struct iovec *v, int count)
+{
+    struct msghdr m;
+    ssize_t n;
+    do {
+        if (count == 1) {
+            n = send(fd, v->iov_base, v->iov_len, MSG_NOSIGNAL);
+            continue;
+        }
+        memset(&m, 0, sizeof m);
+        m.msg_iov = v;
+        m.msg_iovlen = (size_t)count;
+        n = sendmsg(fd, &m, MSG_NOSIGNAL);
+    } while (n < 0 && errno == EINTR);
+    return n;
+}
+
+/* One write of what waits.  0: all or a full portion went; 1: the socket is
+   full; < 0: it is broken, see errno. */
+static int out_write(rt_loop *loop, rt__conn *c)
+{
+    struct iovec v[IOVECS];
+    size_t total;
+    int count = gather(c->out, v, &total);
+    ssize_t n = send_some(c->source.fd, v, count);
+    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+        n = 0;
+    else if (n < 0)
+        return -1;
+    loop->stats.bytes_out += (uint64_t)n;
+    if ((uint64_t)n == c->out->bytes) { /* nearly always: no need to count */
+        c->out->bytes = 0;
+        c->out->messages = 0;
+        return 0;
+    }
+    out_taken(loop, c, (size_t)n);
+    return (size_t)n < total;
+}
+
+static void pong_unfold(rt_loop *loop, rt__out *o)
+{
+    rt__piece piece;
+    piece.buf = o->pong;
+    if (!o->pong)
+        return;
+    o->pong = NULL;
+    piece.off = 0;
+    piece.len = piece.buf->len;
+    if (q_push(loop, o, piece) == 0)
+        o->bytes += piece.len;
+}
+
+/* The queue is empty: what the connection waited for happens now. */
+static void conn_drained(rt_loop *loop, rt__conn *c)
+{
+    int was_high = c->out->was_high;
+    out_free(loop, c);
+    if (was_high && c->session)
+        rt__session_todo(loop, c->session, RT__TODO_WRITABLE);
+    if (c->state == RT__FINISHING ||
+        (c->state == RT__FAREWELL && c->peer_closed))
+        rt__conn_finish(loop, c);
+    else if (c->choked && c->state == RT__SHAKING)
+        rt__shake_drained(loop, c);
+}
+
+static void conn_unsendable(rt_loop *loop, rt__conn *c)
+{
+    int peer = errno == EPIPE || errno == ECONNRESET;
+    rt__conn_lost(loop, c, 1006, peer ? RT_BY_PEER : RT_BY_ERROR,
+                  strerror(errno));
+}
+
+/* Writes what waits for one peer: one system call.  Runs no callback. */
+void rt__conn_flush(rt_loop *loop, rt__conn *c)
+{
+    rt__out *o = c->out;
+    int full;
+    if (!o || o->blocked || c->state <= RT__CONNECTING)
+        return;
+    pong_unfold(loop, o);
+    full = out_write(loop, c);
+    if (full < 0) {
+        conn_unsendable(loop, c);
+        return;
+    }
+    if (o->bytes == 0) {
+        conn_drained(loop, c);
+        rt__conn_interest(loop, c);
+        return;
+    }
+    if (o->was_high && c->session && out_cost(o) <= c->ep->soft_mark / 2) {
+        o->was_high = 0;
+        rt__session_todo(loop, c->session, RT__TODO_WRITABLE);
+    }
+    if (!full) { /* its portion of this turn went; more in the next one */
+        out_dirty(loop, o);
+        return;
+    }
+    o->blocked = 1;
+    if (out_settle(loop, o) < 0)
+        rt__conn_lost(loop, c, 1006, RT_BY_ERROR, rt_strerror(RT_ENOMEM));
+    else
+        rt__conn_interest(loop, c);
+}
+
+/* Each queue leaves the list before it is written, so that what is not done
+   stands in the list of the next turn. */
+static void flush_all(rt_loop *loop)
+{
+    rt__out *list = loop->dirty, *o;
+    loop->dirty = NULL;
+    while ((o = list) != NULL) {
+        list = o->next;
+        o->dirty = 0;
+        if (o->conn)
+            rt__conn_flush(loop, o->conn);
+        else
+            out_recycle(loop, o);
+    }
+}
+
+void rt_flush(rt_loop *loop)
+{
+    flush_all(loop);
+}
+
+/* ---- unfinished input -------------------------------------------------------------- */
+
+rt__in *rt__in_open(rt_loop *loop, rt__conn *c)
+{
+    if (!c->in)
+        c->in = (rt__in *)rt__alloc(loop, sizeof *c->in);
+    return c->in;
+}
+
+/* Gives the object back when nothing is unfinished. */
+void rt__in_settle(rt_loop *loop, rt__conn *c)
+{
+    rt__in *in = c->in;
+    if (!in || in->head_len || in->in_frame || in->message || in->kept)
+        return;
+    rt__buf_release(loop, in->data);
+    rt__free(loop, in, sizeof *in);
+    c->in = NULL;
+}
+
+static void in_free(rt_loop *loop, rt__conn *c)
+{
+    rt__in *in = c->in;
+    if (!in)
+        return;
+    rt__buf_release(loop, in->data);
+    rt__free(loop, in->kept, in->kept_cap);
+    rt__free(loop, in, sizeof *in);
+    c->in = NULL;
+}
+
+/* Keeps n bytes that were read but not looked at.  While kept bytes are looked
+   at again, their rest stays where it is. */
+int rt__in_keep(rt_loop *loop, rt__conn *c, const uint8_t *p, size_t n)
+{
+    rt__in *in = rt__in_open(loop, c);
+    uint8_t *kept;
+    if (!in)
+        return RT_ENOMEM;
+    if (in->kept && p >= in->kept && p < in->kept + in->kept_cap) {
+        in->kept_off = (size_t)(p - in->kept);
+        in->kept_len = n;
+        return 0;
+    }
+    kept = (uint8_t *)rt__realloc(loop, NULL, 0, in->kept_len + n + 1);
+    if (!kept) {
+        rt__in_settle(loop, c);
+        return RT_ENOMEM;
+    }
+    if (in->kept_len)
+        memcpy(kept, in->kept + in->kept_off, in->kept_len);
+    memcpy(kept + in->kept_len, p, n);
+    rt__free(loop, in->kept, in->kept_cap);
+    in->kept = kept;
+    in->kept_off = 0;
+    in->kept_len += n;
+    in->kept_cap = in->kept_len + 1;
+    return 0;
+}
+
+/* A buffer for the message under way, with room for n more bytes and a 0.  It
+   grows with what has come, not with what was announced. */
+static int data_room(rt_loop *loop, rt__in *in, size_t n, uint64_t expected)
+{
+    uint64_t have = in->data ? in->data->len : 0;
+    uint64_t cap = have * 2 > 16384 ? have * 2 : 16384;
+    rt__buf *b;
+    if (in->data && in->data->cap > have + n)
+        return 0;
+    if (cap > have + expected)
+        cap = have + expected;
+    if (cap < have + n)
+        cap = have + n;
+    b = rt__buf_new(loop, (size_t)cap + 1);
+    if (!b)
+        return RT_ENOMEM;
+    if (have)
+        memcpy(rt__buf_data(b), rt__buf_data(in->data), (size_t)have);
+    b->len = (uint32_t)have;
+    rt__buf_release(loop, in->data);
+    in->data = b;
+    return 0;
+}
+
+/* A place for n more bytes of the message under way; expected: how many are
+   announced, those n included.  NULL: no memory. */
+uint8_t *rt__in_room(rt_loop *loop, rt__conn *c, size_t n, uint64_t expected)
+{
+    rt__in *in = c->in;
+    if (data_room(loop, in, n, expected) < 0)
+        return NULL;
+    in->data->len += (uint32_t)n;
+    return rt__buf_data(in->data) + in->data->len - n;
+}
+
+/* The message under way is for the caller, who releases it. */
+rt__buf *rt__in_take(rt_loop *loop, rt__conn *c)
+{
+    rt__buf *b = c->in->data;
+    c->in->data = NULL;
+    c->in->message = 0;
+    c->in->fragments = 0;
+    c->in->since = 0;
+    rt__in_settle(loop, c);
+    return b;
+}
+
+/* A message is under way from now on: its deadline runs. */
+void rt__in_began(rt_loop *loop, rt__conn *c)
+{
+    uint64_t due = loop->now + c->ep->assembly_ms;
+    c->in->since = loop->now;
+    if (!c->timer.at || due < c->timer.due)
+        rt__timer_set(loop, &c->timer, due);
+}
+
+/* ---- connections --------------------------------------------------------------------- */
+
+/* A connection of that endpoint; fd < 0: it has none yet. */
+static rt__conn *conn_new(rt_loop *loop, rt__ep *ep, int fd, int interest)
+{
+    rt__conn *c = (rt__conn *)rt__alloc(loop, sizeof *c);
+    if (!c)
+        return NULL;
+    c->source.fd = -1;
+    if (rt__timer_adopt(loop, &c->timer, RT__OF_CONN) < 0) {
+        rt__free(loop, c, sizeof *c);
+        return NULL;
+    }
+    if (fd >= 0 &&
+        source_add(loop, &c->source, fd, RT__CONN_SOURCE, interest) < 0) {
+        rt__timer_disown(loop, &c->timer);
+        rt__free(loop, c, sizeof *c);
+        return NULL;
+    }
+    c->ep = ep;
+    c->wire = (uint8_t)ep->wire;
+    c->heard = loop->now;
+    ep->refs++;
+    loop->conn_count++;
+    return c;
+}
+
+/* What the connection waits for, from its state. */
+void rt__conn_interest(rt_loop *loop, rt__conn *c)
+{
+    int want = c->paused || c->choked ? 0 : RT_READ;
+    if (c->state == RT__DEAD || c->source.fd < 0)
+        return;
+    if (c->state == RT__CONNECTING)
+        want = RT_WRITE;
+    if (c->out && c->out->blocked)
+        want |= RT_WRITE;
+    if (source_set(loop, &c->source, want) < 0)
+        rt__conn_lost(loop, c, 1006, RT_BY_ERROR, strerror(errno));
+}
+
+/* No event finds it any more; the rest goes at the end of the turn, because a
+   callback further up may still look at its input. */
+void rt__conn_kill(rt_loop *loop, rt__conn *c)
+{
+    if (c->state == RT__DEAD)
+        return;
+    c->state = RT__DEAD;
+    if (c->session) {
+        if (c->out)
+            c->session->lost += c->out->messages;
+        c->session->conn = NULL;
+        c->session = NULL;
+    }
+    out_free(loop, c);
+    rt__shake_detach(loop, c);
+    if (c->source.fd >= 0)
+        source_remove(loop, &c->source);
+    rt__timer_disown(loop, &c->timer);
+    c->next_dead = loop->dead;
+    loop->dead = c;
+    loop->conn_count--;
+}
+
+static void dead_free(rt_loop *loop)
+{
+    while (loop->dead) {
+        rt__conn *c = loop->dead;
+        loop->dead = c->next_dead;
+        if (c->source.fd >= 0)
+            close(c->source.fd);
+        in_free(loop, c);
+        rt__shake_free(loop, c);
+        rt__ep_release(loop, c->ep);
+        rt__free(loop, c, sizeof *c);
+    }
+}
+
+/* The line is gone, and with it a session that cannot resume. */
+void rt__conn_lost(rt_loop *loop, rt__conn *c, int code, int cause,
+                   const char *reason)
+{
+    rt__session *s = c->session;
+    rt__conn_kill(loop, c);
+    if (s)
+        rt__session_end(loop, s, code, cause, reason);
+}
+
+static void conn_deadline_in(rt_loop *loop, rt__conn *c, uint32_t ms)
+{
+    rt__timer_set(loop, &c->timer, loop->now + ms);
+}
+
+/* Everything is said and written: our half is shut, and what still comes is
+   thrown away, because closing with unread input would send a reset that can
+   overtake our last bytes. */
+void rt__conn_finish(rt_loop *loop, rt__conn *c)
+{
+    if (c->peer_closed && c->wire == RT__WS_SERVER) {
+        rt__conn_kill(loop, c); /* RFC 6455, 7.1.1: the server closes first */
+        return;
+    }
+    c->state = RT__DRAINING;
+    if (c->wire != RT__WS_CLIENT || !c->peer_closed)
+        shutdown(c->source.fd, SHUT_WR);
+    conn_deadline_in(loop, c, c->ep->close_ms);
+}
+
+/* Flushes what is queued, then closes; nothing more is read for anybody. */
+void rt__conn_finish_soon(rt_loop *loop, rt__conn *c)
+{
+    c->state = RT__FINISHING;
+    c->paused = c->choked = 0;
+    conn_deadline_in(loop, c, c->ep->close_ms);
+    if (!c->out)
+        rt__conn_finish(loop, c);
+    rt__conn_interest(loop, c);
+}
+
+/* Queues our close; the peer's answer is awaited.  Says goodbye only for a
+   connection that carries a session. */
+void rt__conn_bye(rt_loop *loop, rt__conn *c, int code, const char *reason)
+{
+    if (c->state != RT__LIVE) {
+        rt__conn_kill(loop, c);
+        return;
+    }
+    if (c->wire == RT__STREAM) {
+        rt__conn_finish_soon(loop, c);
+        return;
+    }
+    if (rt__ws_close(loop, c, code, reason) < 0) {
+        rt__conn_kill(loop, c);
+        return;
+    }
+    c->state = RT__FAREWELL;
+    c->paused = c->choked = 0;
+    conn_deadline_in(loop, c, c->ep->close_ms);
+    rt__conn_interest(loop, c);
+}
+
+/* The peer broke the protocol or a limit: its session ends, the code is told,
+   and no answer is awaited from such a one. */
+void rt__conn_violation(rt_loop *loop, rt__conn *c, int code,
+                        const char *reason)
+{
+    rt__session *s = c->session;
+    int cause = code == 1009 ? RT_BY_LIMIT
+                : code == 1008 ? RT_BY_TIMEOUT
+                               : RT_BY_ERROR;
+    if (c->state != RT__LIVE) {
+        rt__conn_kill(loop, c);
+        return;
+    }
+    if (c->wire != RT__STREAM && rt__ws_close(loop, c, code, reason) < 0)
+        rt__conn_kill(loop, c);
+    else
+        rt__conn_finish_soon(loop, c);
+    if (s)
+        rt__session_end(loop, s, code, cause, reason);
+}
+
+/* The handshake is over.  The first ping goes at a random point, so that those
+   who came together are not pinged together. */
+void rt__conn_opened(rt_loop *loop, rt__conn *c)
+{
+    c->state = RT__LIVE;
+    c->heard = loop->now;
+    rt__timer_clear(loop, &c->timer);
+    if (c->ep->ping_ms < INT32_MAX && c->wire != RT__STREAM)
+        conn_deadline_in(loop, c,
+                         (uint32_t)(rt__random(loop) % c->ep->ping_ms));
+}
+
+/* ---- streams: 4 bytes of length, then the message ------------------------------------- */
+
+static int stream_head(const uint8_t *p, uint64_t *len)
+{
+    *len = (uint64_t)p[0] << 24 | (uint64_t)p[1] << 16 | (uint64_t)p[2] << 8 |
+           p[3];
+    return 4;
+}
+
+/* A message that came in parts is whole. */
+static void stream_whole(rt_loop *loop, rt__conn *c)
+{
+    rt__buf *b;
+    uint8_t none[1] = {0};
+    c->in->in_frame = 0;
+    b = rt__in_take(loop, c);
+    rt__tell_message(loop, c->session, RT_BINARY, b ? rt__buf_data(b) : none,
+                     b ? b->len : 0);
+    rt__buf_release(loop, b);
+}
+
+/* Takes bytes of a message whose beginning came before; how many, or < 0. */
+static ptrdiff_t stream_more(rt_loop *loop, rt__conn *c, const uint8_t *p,
+                             size_t n)
+{
+    rt__in *in = c->in;
+    size_t used = 0;
+    uint8_t *to;
+    while (!in->in_frame && used < n && in->head_len < 4)
+        in->head[in->head_len++] = p[used++];
+    if (!in->in_frame && in->head_len < 4)
+        return (ptrdiff_t)used;
+    if (!in->in_frame) {
+        stream_head(in->head, &in->left);
+        in->head_len = 0;
+        in->in_frame = 1;
+    }
+    if (in->left > c->ep->max_message)
+        return -1009;
+    n = n - used < in->left ? n - used : (size_t)in->left;
+    to = n > 0 ? rt__in_room(loop, c, n, in->left) : NULL;
+    if (n > 0 && !to)
+        return RT_ENOMEM;
+    if (n > 0)
+        memcpy(to, p + used, n);
+    in->left -= n;
+    if (in->left == 0)
+        stream_whole(loop, c);
+    return (ptrdiff_t)(used + n);
+}
+
+/* One step: how many bytes it took, or < 0. */
+static ptrdiff_t stream_step(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
+{
+    uint64_t len = 0;
+    if (c->in && (c->in->head_len || c->in->in_frame))
+        return stream_more(loop, c, p, n);
+    if (n >= 4)
+        stream_head(p, &len);
+    if (len > c->ep->max_message)
+        return -1009;
+    if (n >= 4 && n - 4 >= len) {
+        rt__tell_message(loop, c->session, RT_BINARY, p + 4, (size_t)len);
+        return (ptrdiff_t)(4 + len);
+    }
+    if (!rt__in_open(loop, c))
+        return RT_ENOMEM;
+    rt__in_began(loop, c);
+    return stream_more(loop, c, p, n);
+}
+
+static void stream_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
+{
+    while (n > 0 && c->state == RT__LIVE) {
+        ptrdiff_t used;
+        if (c->paused) {
+            if (rt__in_keep(loop, c, p, n) < 0)
+                rt__conn_violation(loop, c, 1011, "out of memory");
+            return;
+        }
+        used = stream_step(loop, c, p, n);
+        if (used < 0) {
+            rt__conn_violation(loop, c, used == -1009 ? 1009 : 1011,
+                               used == -1009 ? "too large"
+                                             : "out of memory");
+            return;
+        }
+        p += used;
+        n -= (size_t)used;
+    }
+}
+
+/* ---- sockets ------------------------------------------------------------------------------ */
+
+void rt__conn_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
+{
+    if (c->state == RT__SHAKING)
+        rt__shake_input(loop, c, p, n);
+    else if (c->state != RT__LIVE && c->state != RT__FAREWELL)
+        return; /* nobody wants it */
+    else if (c->wire == RT__STREAM)
+        stream_input(loop, c, p, n);
+    else
+        rt__ws_input(loop, c, p, n);
+}
+
+/* The peer's half is shut.  What we still owe it, it can read. */
+static void conn_eof(rt_loop *loop, rt__conn *c)
+{
+    int stream = c->wire == RT__STREAM;
+    int clean = stream && !(c->in && (c->in->head_len || c->in->in_frame));
+    rt__session *s = c->session;
+    if (c->out && c->state != RT__DRAINING &&
+        (stream || c->state == RT__SHAKING || c->state == RT__FINISHING)) {
+        rt__conn_finish_soon(loop, c);
+        c->paused = 1; /* reading on would only give the end again */
+        rt__conn_interest(loop, c);
+    } else {
+        rt__conn_kill(loop, c);
+    }
+    if (s)
+        rt__session_end(loop, s, clean ? 1005 : 1006, RT_BY_PEER, "");
+}
+
+static void conn_readable(rt_loop *loop, rt__conn *c)
+{
+    ssize_t n;
+    if (c->paused || c->choked)
+        return;
+    n = recv(c->source.fd, loop->receive, RT__RECEIVE, 0);
+    if (n < 0 &&
+        (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
+        return;
+    if (n < 0 || n > RT__RECEIVE) {
+        rt__conn_lost(loop, c, 1006,
+                      errno == ECONNRESET ? RT_BY_PEER : RT_BY_ERROR,
+                      n < 0 ? strerror(errno) : "impossible read");
+        return;
+    }
+    if (n == 0) {
+        conn_eof(loop, c);
+        return;
+    }
+    c->heard = loop->now;
+    c->pings = 0;
+    loop->stats.bytes_in += (uint64_t)n;
+    rt__conn_input(loop, c, loop->receive, (size_t)n);
+}
+
+/* A dialled session without a handshake of its own is open now. */
+static void conn_connected(rt_loop *loop, rt__conn *c)
+{
+    int error = 0;
+    socklen_t len = sizeof error;
+    if (getsockopt(c->source.fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
+        error = errno;
+    if (error) {
+        rt__conn_lost(loop, c, 1006, RT_BY_ERROR, strerror(error));
+        return;
+    }
+    if (c->wire == RT__STREAM) {
+        rt__conn_opened(loop, c);
+        rt__conn_interest(loop, c);
+        if (c->session)
+            rt__tell_open(loop, c->session);
+        return;
+    }
+    c->state = RT__SHAKING;
+    conn_deadline_in(loop, c, c->ep->handshake_ms);
+    rt__conn_interest(loop, c);
+    rt__shake_ask(loop, c);
+}
+
+static void conn_ready(rt_loop *loop, rt__conn *c, int events)
+{
+    uint64_t key = source_key(&c->source);
+    if (c->state == RT__CONNECTING) {
+        conn_connected(loop, c);
+        return;
+    }
+    if (events & RT_WRITE && c->out && c->out->blocked) {
+        c->out->blocked = 0;
+        out_dirty(loop, c->out);
+    }
+    if (events & RT_READ && source_of(loop, key))
+        conn_readable(loop, c);
+}
+
+/* Looks at the connection in the next turn, which does not wait. */
+void rt__conn_wake(rt_loop *loop, rt__conn *c)
+{
+    void *wakes = loop->wakes;
+    if (loop->wake_count == loop->wake_cap) {
+        if (rt__grow(loop, &wakes, &loop->wake_cap, sizeof *loop->wakes) < 0) {
+            rt__conn_lost(loop, c, 1006, RT_BY_ERROR,
+                          rt_strerror(RT_ENOMEM));
+            return;
+        }
+        loop->wakes = (uint64_t *)wakes;
+    }
+    loop->wakes[loop->wake_count++] = source_key(&c->source);
+}
+
+/* Goes on with bytes that were kept while nothing was to be read. */
+static void conn_replay(rt_loop *loop, rt__conn *c)
+{
+    rt__in *in = c->in;
+    size_t n;
+    if (!in || !in->kept || c->paused || c->choked)
+        return;
+    n = in->kept_len;
+    in->kept_len = 0;
+    rt__conn_input(loop, c, in->kept + in->kept_off, n);
+    if (c->in != in || in->kept_len)
+        return;
+    rt__free(loop, in->kept, in->kept_cap);
+    in->kept = NULL;
+    in->kept_off = in->kept_cap = 0;
+    rt__in_settle(loop, c);
+}
+
+static void conn_woken(rt_loop *loop, rt__conn *c)
+{
+    if (c->state == RT__SHAKING)
+        rt__shake_woken(loop, c);
+    if (c->state != RT__DEAD)
+        conn_replay(loop, c);
+}
+
+/* Only those that were woken before: what wakes now waits for the next. */
+static void wakes_run(rt_loop *loop)
+{
+    size_t i, n = loop->wake_count;
+    if (n == 0)
+        return;
+    for (i = 0; i < n; i++) {
+        rt__source *s = source_of(loop, loop->wakes[i]);
+        if (s && s->kind == RT__CONN_SOURCE)
+            conn_woken(loop, (rt__conn *)s);
+    }
+    loop->wake_count -= n;
+    memmove(loop->wakes, loop->wakes + n,
+            loop->wake_count * sizeof *loop->wakes);
+}
+
+/* ---- deadlines ------------------------------------------------------------------------------ */
+
+static void conn_ping(rt_loop *loop, rt__conn *c)
+{
+    c->ping_us = (uint32_t)rt__micros(loop) | 1;
+    c->pings++;
+    if (!(c->out && c->out->blocked))
+        rt__ws_control(loop, c, 9, &c->ping_us, sizeof c->ping_us);
+    conn_deadline_in(loop, c, c->ep->ping_ms);
+}
+
+/* Silence is counted in unanswered pings, not in time, so that a jump of the
+   clock (a laptop's sleep) kills nobody who answers. */
+static void conn_silence(rt_loop *loop, rt__conn *c)
+{
+    uint64_t next = c->heard + c->ep->ping_ms;
+    if (c->wire == RT__STREAM || c->ep->ping_ms == INT32_MAX)
+        return;
+    if (c->paused)
+        conn_deadline_in(loop, c, c->ep->ping_ms);
+    else if (c->ping_us && next > loop->now)
+        rt__timer_set(loop, &c->timer, next);
+    else if (c->pings < c->ep->dead_pings)
+        conn_ping(loop, c);
+    else
+        rt__session_end(loop, c->session, RT_CLOSE_DEAD, RT_BY_TIMEOUT,
+                        "pings unanswered");
+}
+
+static void live_deadline(rt_loop *loop, rt__conn *c)
+{
+    uint64_t due;
+    if (c->in && c->in->since) {
+        due = c->in->since + c->ep->assembly_ms;
+        if (due <= loop->now && !c->paused) {
+            rt__conn_violation(loop, c, 1008, "message took too long");
+            return;
+        }
+        conn_silence(loop, c);
+        if (c->state == RT__LIVE && (!c->timer.at || c->timer.due > due))
+            rt__timer_set(loop, &c->timer,
+                          c->paused ? due + c->ep->assembly_ms : due);
+        return;
+    }
+    conn_silence(loop, c);
+}
+
+/* The peer took its whole time and is gone with a reset: what the system still
+   holds for it is given up, too. */
+static void conn_abort(rt_loop *loop, rt__conn *c)
+{
+    struct linger now;
+    now.l_onoff = 1;
+    now.l_linger = 0;
+    setsockopt(c->source.fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+    rt__conn_kill(loop, c);
+}
+
+static void conn_deadline(rt_loop *loop, rt__conn *c)
+{
+    switch ((enum rt__conn_state)c->state) {
+    case RT__RESOLVING:
+    case RT__CONNECTING:
+        rt__conn_lost(loop, c, 1006, RT_BY_TIMEOUT, "connect timed out");
+        return;
+    case RT__SHAKING:
+        rt__shake_deadline(loop, c);
+        return;
+    case RT__LIVE:
+        live_deadline(loop, c);
+        return;
+    case RT__FAREWELL:
+    case RT__FINISHING:
+    case RT__DRAINING:
+        conn_abort(loop, c);
+        return;
+    case RT__DEAD:
+        return;
+    }
+}
+
+/* ---- accepting ---------------------------------------------------------------------------------- */
+
+static void stream_accepted(rt_loop *loop, rt__conn *c)
+{
+    rt__session *s = rt__session_new(loop, c->ep, 0);
+    if (!s) {
+        rt__conn_kill(loop, c);
+        return;
+    }
+    s->conn = c;
+    c->session = s;
+    rt__conn_opened(loop, c);
+    rt__tell_open(loop, s);
+}
+
+static void conn_accepted(rt_loop *loop, rt__ep *ep, int fd,
+                          const address *from)
+{
+    rt__conn *c = conn_new(loop, ep, fd, RT_READ);
+    char text[64];
+    if (!c) {
+        loop->stats.shed++;
+        close(fd);
+        return;
+    }
+    loop->stats.accepted++;
+    if (ep->wire == RT__STREAM) {
+        stream_accepted(loop, c);
+        return;
+    }
+    c->state = RT__SHAKING;
+    address_text(from, text, sizeof text);
+    if (loop->shake_count >= ep->max_handshakes)
+        rt__shake_evict(loop);
+    if (!rt__shake_new(loop, c, text)) {
+        rt__conn_kill(loop, c);
+        return;
+    }
+    conn_deadline_in(loop, c, ep->handshake_ms);
+}
+
+/* Out of descriptors: the spare one is given up for the connection that waits,
+   so that its peer learns of it, and the listener rests. */
+static void listener_starved(rt_loop *loop, rt__listener *l)
+{
+    address from;
+    int fd;
+    rt__log(loop, RT_LOG_ERROR, "accept", strerror(errno));
+    if (loop->spare >= 0) {
+        close(loop->spare);
+        fd = socket_accept(l->source.fd, &from);
+        if (fd >= 0)
+            close(fd);
+        loop->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    }
+    loop->stats.shed++;
+    source_set(loop, &l->source, 0);
+    rt__timer_set(loop, &l->pause, loop->now + 100);
+}
+
+static void listener_rested(rt_loop *loop, rt__listener *l)
+{
+    if (loop->spare < 0)
+        loop->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (source_set(loop, &l->source, RT_READ) < 0)
+        rt__timer_set(loop, &l->pause, loop->now + 100);
+}
+
+/* 1: try again; 0: not now. */
+static int accept_failed(rt_loop *loop, rt__listener *l)
+{
+    switch (errno) {
+    case EAGAIN:
+#if EWOULDBLOCK != EAGAIN
+    case EWOULDBLOCK:
+#endif
+        return 0;
+    case EMFILE:
+    case ENFILE:
+    case ENOBUFS:
+    case ENOMEM:
+        listener_starved(loop, l);
+        return 0;
+    default: /* the client's fault, and that client is gone: the next */
+        return 1;
+    }
+}
+
+static void listener_ready(rt_loop *loop, uint64_t id)
+{
+    int i;
+    for (i = 0; i < RT__ACCEPTS; i++) {
+        rt__listener *l =
+            (rt__listener *)rt__slot_get(loop, id, RT__LISTENER);
+        address from;
+        int fd;
+        if (!l) /* a callback stopped it */
+            return;
+        fd = socket_accept(l->source.fd, &from);
+        if (fd >= 0)
+            conn_accepted(loop, l->ep, fd, &from);
+        else if (!accept_failed(loop, l))
+            return;
+    }
+}
+
+/* ---- dialling --------------------------------------------------------------------------------------- */
+
+static int dial_connect(rt_loop *loop, rt__conn *c, const address *a)
+{
+    int fd = socket_open(a->storage.ss_family);
+    if (fd < 0)
+        return -1;
+    if (connect(fd, (const struct sockaddr *)&a->storage, a->len) < 0 &&
+        errno != EINPROGRESS && errno != EINTR) {
+        int saved = errno;
+        close(fd);
+        errno = saved;
+        return -1;
+    }
+    c->state = RT__CONNECTING;
+    if (source_add(loop, &c->source, fd, RT__CONN_SOURCE, RT_WRITE) == 0)
+        return 0;
+    c->source.fd = -1;
+    close(fd);
+    return -1;
+}
+
+static rt__dial *dial_new(rt_loop *loop, const url *u, const char *where,
+                          const rt_dial_opts *o)
+{
+    rt__dial *d = (rt__dial *)rt__alloc(loop, sizeof *d);
+    char authority[300];
+    const char *p = u->local ? "localhost" : strstr(where, "//") + 2;
+    if (!d)
+        return NULL;
+    snprintf(authority, sizeof authority, "%.*s", (int)strcspn(p, "/?"), p);
+    d->port = u->port;
+    d->local = u->local;
+    d->host = rt__strdup(loop, u->host);
+    d->authority = rt__strdup(loop, authority);
+    d->path = rt__strdup(loop, u->path);
+    d->protocols = rt__strdup(loop, o->protocols ? o->protocols : "");
+    d->headers = rt__strdup(loop, o->headers ? o->headers : "");
+    return d;
+}
+
+static rt__ep *dial_ep(rt_loop *loop, const url *u, const char *where,
+                       const rt_dial_opts *o)
+{
+    rt_listen_opts like;
+    rt__ep *ep;
+    rt__dial *d;
+    memset(&like, 0, sizeof like);
+    like.on = o->on;
+    like.user = o->user;
+    like.max_message = o->max_message;
+    like.max_fragments = o->max_fragments;
+    like.max_header = o->max_header;
+    like.handshake_ms = o->handshake_ms;
+    like.assembly_ms = o->assembly_ms;
+    like.ping_ms = o->ping_ms;
+    like.dead_pings = o->dead_pings;
+    like.close_ms = o->close_ms;
+    like.soft_mark = o->soft_mark;
+    like.hard_mark = o->hard_mark;
+    ep = ep_new(loop, &like, u->stream ? RT__STREAM : RT__WS_CLIENT);
+    if (!ep)
+        return NULL;
+    d = ep->dial = dial_new(loop, u, where, o);
+    if (d && d->host && d->authority && d->path && d->protocols && d->headers)
+        return ep;
+    rt__ep_release(loop, ep);
+    return NULL;
+}
+
+/* Everything of a dialled session but its socket; NULL: no memory. */
+static rt__session *dial_session(rt_loop *loop, rt__ep *ep, int connect_ms)
+{
+    rt__conn *c = conn_new(loop, ep, -1, 0);
+    rt__session *s = c ? rt__session_new(loop, ep, 0) : NULL;
+    if (c && !s) {
+        c->state = RT__RESOLVING;
+        rt__conn_kill(loop, c);
+    }
+    if (!s)
+        return NULL;
+    s->state = RT_OPENING;
+    s->conn = c;
+    c->session = s;
+    c->state = RT__RESOLVING;
+    rt_now(loop);
+    conn_deadline_in(loop, c, limit(connect_ms, 5000));
+    return s;
+}
+
+/* Connects, or has the host look the name up; 0, or -1 with errno. */
+static int dial_start(rt_loop *loop, rt__session *s, const url *u)
+{
+    address a;
+    if (u->local ? address_local(u->path, &a) == 0
+                 : *u->host && address_read(u->host, u->port, &a) == 0)
+        return dial_connect(loop, s->conn, &a);
+    if (u->local || !*u->host || !loop->opts.resolve) {
+        errno = EADDRNOTAVAIL;
+        return -1;
+    }
+    rt__session_todo(loop, s, RT__TODO_RESOLVE);
+    return 0;
+}
+
+static const char *dial_unfit(const rt_dial_opts *o, const url *u)
+{
+    if (o->framing != RT_LENGTH || o->codec || o->resume > 0)
+        return "this protocol is not there yet";
+    if (!u->local && !u->port)
+        return "no port";
+    if (!rt__token_list(o->protocols ? o->protocols : ""))
+        return "bad list of sub-protocols";
+    if (!rt__header_lines(o->headers ? o->headers : ""))
+        return "bad header lines";
+    return NULL;
+}
+
+rt_session rt_dial(rt_loop *loop, const char *where, const rt_dial_opts *opts)
+{
+    static const rt_dial_opts none;
+    const rt_dial_opts *o = opts ? opts : &none;
+    rt_session handle = {0};
+    const char *unfit;
+    char what[120];
+    rt__session *s;
+    rt__ep *ep;
+    url u;
+    snprintf(what, sizeof what, "dial %s", where ? where : "(null)");
+    if (loop->freeing)
+        return rt__fail(loop, RT_ESTATE, what, NULL), handle;
+    if (!where || url_read(where, &u) < 0 || !rt__visible(where))
+        return rt__fail(loop, RT_EINVAL, what, "not an address"), handle;
+    if ((unfit = dial_unfit(o, &u)) != NULL)
+        return rt__fail(loop, RT_EINVAL, what, unfit), handle;
+    ep = dial_ep(loop, &u, where, o);
+    s = ep ? dial_session(loop, ep, o->connect_ms) : NULL;
+    if (ep)
+        rt__ep_release(loop, ep); /* the session holds it now */
+    if (!s)
+        return rt__fail(loop, RT_ENOMEM, what, NULL), handle;
+    if (dial_start(loop, s, &u) < 0) {
+        fail_errno(loop, what);
+        rt__conn_kill(loop, s->conn);
+        rt__session_forget(loop, s);
+        return handle;
+    }
+    loop->stats.dialled++;
+    handle.id = s->id;
+    return handle;
+}
+
+int rt_resolved(rt_loop *loop, rt_session handle, const char *text)
+{
+    rt__session *s =
+        (rt__session *)rt__slot_get(loop, handle.id, RT__SESSION);
+    address a;
+    if (!s || s->state == RT_CLOSING)
+        return RT_EGONE;
+    if (!s->conn || s->conn->state != RT__RESOLVING)
+        return RT_ESTATE;
+    if (!text) {
+        rt__conn_lost(loop, s->conn, 1006, RT_BY_ERROR, "name not found");
+        return 0;
+    }
+    if (!*text || address_read(text, s->ep->dial->port, &a) < 0)
+        return RT_EINVAL;
+    if (dial_connect(loop, s->conn, &a) < 0)
+        rt__conn_lost(loop, s->conn, 1006, RT_BY_ERROR, strerror(errno));
+    return 0;
+}
+
+/* ---- the turn ------------------------------------------------------------------------------------------ */
+
+static void timer_fire(rt_loop *loop, rt__timer *t)
+{
+    size_t conn = offsetof(rt__conn, timer);
+    size_t pause = offsetof(rt__listener, pause);
+    rt__timer_clear(loop, t);
+    if (t->kind == RT__OF_APP)
+        apptimer_fire(loop, (rt__apptimer *)t);
+    else if (t->kind == RT__OF_CONN)
+        conn_deadline(loop, (rt__conn *)((char *)t - conn));
+    else if (t->kind == RT__OF_LISTENER)
+        listener_rested(loop, (rt__listener *)((char *)t - pause));
+}
+
+/* Those that were due when the phase began: seq marks the later ones. */
+static int timers_run(rt_loop *loop)
+{
+    uint32_t now = loop->timer_seq;
+    int n = 0;
+    while (loop->timer_count > 0) {
+        rt__timer *t = loop->timers[0];
+        if (t->due > loop->now || (int32_t)(t->seq - now) >= 0)
+            break;
+        timer_fire(loop, t);
+        n++;
+    }
+    return n;
+}
+
+static int work_queued(rt_loop *loop)
+{
+    return loop->wake_count > 0 || loop->dirty || loop->todo.first ||
+           loop->closing.first || loop->dead || rt__groups_busy(loop) ||
+           __atomic_load_n(&loop->stop, __ATOMIC_ACQUIRE);
+}
+
+int rt_loop_timeout(rt_loop *loop)
+{
+    uint64_t now, wait;
+    if (work_queued(loop))
+        return 0;
+    if (loop->timer_count == 0)
+        return -1;
+    now = rt_now(loop);
+    if (loop->timers[0]->due <= now)
+        return 0;
+    wait = loop->timers[0]->due - now;
+    return wait > INT32_MAX ? INT32_MAX : (int)wait;
+}
+
+static int wait_ms(rt_loop *loop, int timeout_ms)
+{
+    int next = rt_loop_timeout(loop);
+    if (timeout_ms < 0 || (next >= 0 && next < timeout_ms))
+        return next;
+    return timeout_ms;
+}
+
+/* Posts stand before the sockets, wherever their event is in the batch. */
+static void posts_ready(rt_loop *loop, int n)
+{
+    int i;
+    for (i = 0; i < n; i++)
+        if (source_of(loop, loop->ready[i].key) == &loop->wake)
+            posts_run(loop);
+}
+
+static void source_ready(rt_loop *loop, const rt__ready *r)
+{
+    rt__source *s = source_of(loop, r->key);
+    if (!s)
+        return; /* closed earlier in this batch */
+    if (s->kind == RT__CONN_SOURCE)
+        conn_ready(loop, (rt__conn *)s, r->events);
+    else if (s->kind == RT__LISTEN_SOURCE)
+        listener_ready(loop, ((rt__listener *)s)->id);
+    else if (s->kind == RT__WATCH_SOURCE)
+        watch_ready(loop, ((watch *)s)->id, r->events);
+}
+
+static void turn_end(rt_loop *loop, uint64_t began)
+{
+    uint64_t took = rt__micros(loop) - began;
+    rt__sessions_reap(loop);
+    dead_free(loop);
+    loop->stats.turns++;
+    if (took > loop->stats.longest_turn_us)
+        loop->stats.longest_turn_us = took;
+    loop->in_turn = 0;
+}
+
+static int turn(rt_loop *loop, int timeout_ms)
+{
+    int i, n = loop->backend->wait(loop, wait_ms(loop, timeout_ms));
+    uint64_t began = rt__micros(loop);
+    loop->now = began / 1000;
+    loop->in_turn = 1;
+    if (n >= 0) {
+        posts_ready(loop, n);
+        wakes_run(loop);
+        for (i = 0; i < n; i++)
+            source_ready(loop, &loop->ready[i]);
+        n += timers_run(loop);
+        rt__sessions_events(loop);
+        rt__groups_events(loop);
+    }
+    rt__sessions_close(loop);
+    flush_all(loop);
+    turn_end(loop, began);
+    return n < 0 ? RT_ESYS : n;
+}
+
+int rt_poll(rt_loop *loop, int timeout_ms)
+{
+    if (loop->in_turn)
+        return RT_ESTATE;
+    return turn(loop, timeout_ms);
+}
+
+int rt_run(rt_loop *loop)
+{
+    int n = 0;
+    if (loop->in_turn)
+        return RT_ESTATE;
+    while (!__atomic_load_n(&loop->stop, __ATOMIC_ACQUIRE) && n >= 0)
+        n = turn(loop, -1);
+    __atomic_store_n(&loop->stop, 0, __ATOMIC_RELEASE);
+    return n < 0 ? n : 0;
+}
+
+int rt_loop_fd(rt_loop *loop)
+{
+    return loop->backend_fd >= 0 ? loop->backend_fd : RT_ESTATE;
+}
+
+void *rt_loop_user(rt_loop *loop)
+{
+    return loop->opts.user;
+}
+
+/* ---- the loop's life --------------------------------------------------------------------------------- */
+
+static int pipe_open(int fd[2])
+{
+#if defined(RT__EPOLL)
+    return pipe2(fd, O_NONBLOCK | O_CLOEXEC);
+#else
+    if (pipe(fd) < 0)
+        return -1;
+    return fd_prepare(fd[0]) < 0 || fd_prepare(fd[1]) < 0 ? -1 : 0;
+#endif
+}
+
+static int loop_descriptors(rt_loop *loop)
+{
+    if (loop->backend->open(loop) < 0) {
+        loop->backend = NULL;
+        return -1;
+    }
+    if (pipe_open(loop->pipe) < 0)
+        return -1;
+    loop->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    return source_add(loop, &loop->wake, loop->pipe[0], RT__WAKE, RT_READ);
+}
+
+static int loop_memory(rt_loop *loop)
+{
+    loop->receive = (uint8_t *)rt__realloc(loop, NULL, 0, RT__RECEIVE + 1);
+    loop->ready = (rt__ready *)rt__realloc(loop, NULL, 0,
+                                           RT__BATCH * sizeof(rt__ready));
+    return loop->receive && loop->ready ? 0 : -1;
+}
+
+/* Copes with a loop that was made only half. */
+static void loop_release(rt_loop *loop)
+{
+    rt_loop_opts opts = loop->opts;
+    rt__buf_release(loop, loop->arena);
+    rt__buf_release(loop, loop->cast);
+    if (loop->wake.fd >= 0)
+        source_remove(loop, &loop->wake);
+    if (loop->pipe[0] >= 0)
+        close(loop->pipe[0]);
+    if (loop->pipe[1] >= 0)
+        close(loop->pipe[1]);
+    if (loop->spare >= 0)
+        close(loop->spare);
+    if (loop->backend)
+        loop->backend->close(loop);
+    pools_free(loop);
+    rt__table_free(loop, &loop->users);
+    rt__table_free(loop, &loop->groups);
+    rt__free(loop, loop->receive, RT__RECEIVE + 1);
+    rt__free(loop, loop->ready, RT__BATCH * sizeof(rt__ready));
+    rt__free(loop, loop->wakes, loop->wake_cap * sizeof *loop->wakes);
+    rt__free(loop, loop->slots, loop->slot_cap * sizeof *loop->slots);
+    rt__free(loop, loop->by_fd, loop->by_fd_cap * sizeof *loop->by_fd);
+    rt__free(loop, loop->timers, loop->timer_cap * sizeof *loop->timers);
+    opts.realloc(opts.user, loop, sizeof *loop, 0);
+}
+
+static void loop_defaults(rt_loop_opts *o)
+{
+    o->max_groups = (int)limit(o->max_groups, 65536);
+    o->defer_ms = (int)limit(o->defer_ms, 15000);
+    o->max_sessions = (int)limit(o->max_sessions, INT32_MAX);
+    o->groups_per_session = (int)limit(o->groups_per_session, 128);
+    o->bind_max = (int)limit(o->bind_max, 1);
+}
+
+rt_loop *rt_loop_new(const rt_loop_opts *opts)
+{
+    static const rt_loop_opts none;
+    rt_loop_opts o = opts ? *opts : none;
+    const struct rt__backend *backend = backend_choose(o.backend);
+    rt_loop *loop;
+    if (!o.realloc)
+        o.realloc = libc_realloc;
+    if (!o.random)
+        o.random = os_random;
+    loop = backend ? (rt_loop *)o.realloc(o.user, NULL, 0, sizeof *loop)
+                   : NULL;
+    if (!loop)
+        return NULL;
+    memset(loop, 0, sizeof *loop);
+    loop->opts = o;
+    loop_defaults(&loop->opts);
+    loop->backend = backend;
+    loop->heap = sizeof *loop;
+    loop->backend_fd = loop->pipe[0] = loop->pipe[1] = loop->spare = -1;
+    loop->wake.fd = -1;
+    if (o.random(o.user, loop->secret, sizeof loop->secret) < 0 ||
+        loop_memory(loop) < 0) {
+        loop->backend = NULL;
+        loop_release(loop);
+        return NULL;
+    }
+    if (loop_descriptors(loop) < 0) {
+        loop_release(loop);
+        return NULL;
+    }
+    rt_now(loop);
+    return loop;
+}
+
+static void loop_end_sessions(rt_loop *loop)
+{
+    uint64_t at = 0;
+    rt__session *s;
+    while ((s = (rt__session *)rt__slot_next(loop, &at, RT__SESSION)) != NULL)
+        rt__session_end(loop, s, 1001, RT_BY_LOOP, "");
+    rt__sessions_events(loop);
+    rt__groups_events(loop);
+    rt__sessions_close(loop);
+    flush_all(loop);
+    rt__sessions_reap(loop);
+    dead_free(loop);
+}
+
+static void loop_end_sources(rt_loop *loop)
+{
+    size_t fd;
+    for (fd = 0; fd < loop->by_fd_cap; fd++) {
+        rt__source *s = loop->by_fd[fd];
+        rt_watch w;
+        if (s && s->kind == RT__CONN_SOURCE)
+            rt__conn_kill(loop, (rt__conn *)s);
+        else if (s && s->kind == RT__LISTEN_SOURCE)
+            listener_free(loop, (rt__listener *)s);
+        else if (s && s->kind == RT__WATCH_SOURCE) {
+            w.id = ((watch *)s)->id;
+            rt_watch_stop(loop, w);
+        }
+    }
+    dead_free(loop);
+}
+
+void rt_loop_free(rt_loop *loop)
+{
+    uint64_t at = 0;
+    void *t;
+    rt_watch w;
+    if (!loop || loop->in_turn)
+        return;
+    rt_now(loop);
+    loop->in_turn = loop->freeing = 1;
+    while (loop->session_count > 0) /* an on_close may have dialled */
+        loop_end_sessions(loop);
+    loop_end_sources(loop);
+    while ((t = rt__slot_next(loop, &at, RT__TIMER)) != NULL)
+        apptimer_free(loop, (rt__apptimer *)t);
+    for (at = 0; rt__slot_next(loop, &at, RT__WATCH);) {
+        w.id = at; /* its descriptor was closed under it */
+        rt_watch_stop(loop, w);
+    }
+    rt__groups_free(loop);
+    loop_release(loop);
+}
+
+/* ---- metrics ------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    char *out;
+    size_t cap, used; /* used grows on, so that it says what all would need */
+} page;
+
+static void page_add(page *p, const char *text)
+{
+    size_t n = strlen(text);
+    if (p->used + n < p->cap)
+        memcpy(p->out + p->used, text, n + 1);
+    else if (p->used < p->cap)
+        p->cap = p->used + 1; /* whole pieces only: what follows is cut */
+    p->used += n;
+}
+
+static void page_head(page *p, const char *name, const char *type,
+                      const char *help)
+{
+    char text[256];
+    snprintf(text, sizeof text, "# HELP rtnet_%s %s\n# TYPE rtnet_%s %s\n",
+             name, help, name, type);
+    page_add(p, text);
+}
+
+static void page_value(page *p, const char *name, const char *type,
+                       const char *help, uint64_t value)
+{
+    char text[384];
+    snprintf(text, sizeof text,
+             "# HELP rtnet_%s %s\n# TYPE rtnet_%s %s\nrtnet_%s %llu\n", name,
+             help, name, type, name, (unsigned long long)value);
+    page_add(p, text);
+}
+
+static void page_closes(page *p, const rt__stats *s)
+{
+    char text[96];
+    int i;
+    page_head(p, "closes_total", "counter", "Sessions ended, by close code.");
+    for (i = 0; i < 16; i++) {
+        snprintf(text, sizeof text, "rtnet_closes_total{code=\"%d\"} %llu\n",
+                 1000 + i, (unsigned long long)s->closes[i]);
+        page_add(p, text);
+    }
+    snprintf(text, sizeof text,
+             "rtnet_closes_total{code=\"other\"} %llu\n"
+             "rtnet_closes_total{code=\"app\"} %llu\n",
+             (unsigned long long)s->closes[16],
+             (unsigned long long)s->closes_app);
+    page_add(p, text);
+}
+
+static void page_counters(page *p, const rt__stats *s)
+{
+    page_value(p, "accepted_total", "counter", "Connections accepted.",
+               s->accepted);
+    page_value(p, "dialled_total", "counter", "Connections dialled.",
+               s->dialled);
+    page_value(p, "refused_total", "counter", "Requests refused.",
+               s->refused);
+    page_value(p, "shed_total", "counter",
+               "Connections given up for want of descriptors or memory, or "
+               "evicted.",
+               s->shed);
+    page_value(p, "messages_in_total", "counter", "Messages received.",
+               s->messages_in);
+    page_value(p, "messages_out_total", "counter", "Messages queued.",
+               s->messages_out);
+    page_value(p, "bytes_in_total", "counter", "Bytes received.",
+               s->bytes_in);
+    page_value(p, "bytes_out_total", "counter", "Bytes sent.", s->bytes_out);
+    page_value(p, "turns_total", "counter", "Turns of the loop.", s->turns);
+}
+
+size_t rt_metrics(rt_loop *loop, char *out, size_t cap)
+{
+    page p;
+    p.out = out;
+    p.cap = cap;
+    p.used = 0;
+    page_value(&p, "connections", "gauge", "Connections now.",
+               loop->conn_count);
+    page_value(&p, "sessions", "gauge", "Sessions now.", loop->session_count);
+    page_value(&p, "handshakes", "gauge", "Handshakes in progress.",
+               loop->shake_count);
+    page_value(&p, "groups", "gauge", "Groups now.", loop->groups.count);
+    page_value(&p, "heap_bytes", "gauge", "Heap in use by the loop.",
+               loop->heap);
+    page_value(&p, "longest_turn_microseconds", "gauge",
+               "Longest turn so far, without its wait.",
+               loop->stats.longest_turn_us);
+    page_counters(&p, &loop->stats);
+    page_closes(&p, &loop->stats);
+    if (cap == 0)
+        return p.used + 1;
+    return p.used < cap ? p.used : strlen(out);
+}

@@ -1,0 +1,481 @@
+/*
+ * What the sources of rtnet share: the structs that two files use and the
+ * rt__ prototypes.  It is the first include of every source.  Layers, from the
+ * top: group.c and session.c, ws.c, rtnet.c; a call goes downward, the only
+ * way up are the rt__tell_ functions of session.c, the gate.
+ */
+#ifndef RTNET_INTERNAL_H
+#define RTNET_INTERNAL_H
+
+#if defined(__linux__) && !defined(_GNU_SOURCE)
+#define _GNU_SOURCE /* accept4, pipe2 */
+#endif
+#if defined(__linux__) && !defined(RT__NO_EPOLL)
+#define RT__EPOLL 1
+#endif
+
+#include "rtnet.h"
+
+#include <string.h>
+
+enum {
+    RT__RECEIVE = 256 * 1024,      /* one recv, so one piece of work */
+    RT__BATCH = 1024,              /* events of one wait */
+    RT__ACCEPTS = 16,              /* accepts for one event */
+    RT__ARENA = 64 * 1024,         /* blocks that a turn's replies share */
+    RT__ARENA_FRAME = 32 * 1024,   /* a larger frame gets a buffer alone */
+    RT__SEND_MAX = 64 * 1024 * 1024, /* one message out, whatever the marks */
+    RT__KEYS = 64,                 /* waiting keyed messages of a peer */
+    RT__HEADERS = 64,              /* header lines of a request */
+    RT__CONTROL = 125,             /* payload of a control frame */
+    RT__REASON = 123,              /* of a close, without its code */
+    RT__NAME = 255                 /* of a group or a user id */
+};
+
+typedef struct rt__conn rt__conn;
+typedef struct rt__session rt__session;
+typedef struct rt__shake rt__shake;
+typedef struct rt__group rt__group;
+typedef struct rt__listener rt__listener;
+typedef struct rt__apptimer rt__apptimer;
+
+/* ---- handles ----------------------------------------------------------- */
+
+/* What a slot holds; the kind of a handle is checked with its generation. */
+enum rt__slot_kind {
+    RT__FREE = 0,
+    RT__SHAKE,
+    RT__SESSION,
+    RT__GROUP,
+    RT__LISTENER,
+    RT__TIMER,
+    RT__WATCH
+};
+
+void *rt__slot_get(rt_loop *loop, uint64_t id, enum rt__slot_kind kind);
+enum rt__slot_kind rt__slot_kind(rt_loop *loop, uint64_t id);
+uint64_t rt__slot_new(rt_loop *loop, enum rt__slot_kind kind, void *object);
+void *rt__slot_at(rt_loop *loop, uint32_t index);
+void rt__slot_become(rt_loop *loop, uint64_t id, enum rt__slot_kind kind,
+                     void *object);
+void rt__slot_free(rt_loop *loop, uint64_t id);
+void *rt__slot_next(rt_loop *loop, uint64_t *after, enum rt__slot_kind kind);
+
+/* ---- memory, time, chance, tables, errors -------------------------------- */
+
+void *rt__realloc(rt_loop *loop, void *p, size_t old, size_t now);
+void *rt__alloc(rt_loop *loop, size_t size); /* zeroed */
+void rt__free(rt_loop *loop, void *p, size_t size);
+int rt__grow(rt_loop *loop, void **array, size_t *cap, size_t size);
+char *rt__strdup(rt_loop *loop, const char *text);
+void rt__strfree(rt_loop *loop, char *text);
+uint64_t rt__random(rt_loop *loop);
+uint64_t rt__hash(rt_loop *loop, const void *data, size_t len);
+uint64_t rt__micros(rt_loop *loop);
+uint64_t rt__fail(rt_loop *loop, int error, const char *what,
+                  const char *detail);
+void rt__log(rt_loop *loop, int level, const char *what, const char *detail);
+
+/* A member of a hash table; stands first in its struct. */
+typedef struct rt__node {
+    struct rt__node *next;
+    uint64_t hash;
+} rt__node;
+
+typedef struct {
+    rt__node **heads;
+    size_t size, count;
+} rt__table;
+
+rt__node *rt__table_find(const rt__table *table, uint64_t hash);
+rt__node *rt__table_more(const rt__node *node);
+int rt__table_add(rt_loop *loop, rt__table *table, rt__node *node);
+void rt__table_remove(rt__table *table, rt__node *node);
+void rt__table_free(rt_loop *loop, rt__table *table);
+
+/* ---- timers and sources -------------------------------------------------- */
+
+/* One entry of the loop's heap; kind says what it is part of. */
+enum { RT__OF_APP = 1, RT__OF_CONN, RT__OF_LISTENER, RT__OF_GROUP };
+typedef struct {
+    uint64_t due;
+    uint32_t seq;                     /* equal due: the older first */
+    unsigned int at : 29, kind : 3;   /* place in the heap + 1; 0: not in it */
+} rt__timer;
+
+void rt__timer_set(rt_loop *loop, rt__timer *timer, uint64_t due);
+void rt__timer_clear(rt_loop *loop, rt__timer *timer);
+int rt__timer_adopt(rt_loop *loop, rt__timer *timer, unsigned int kind);
+void rt__timer_disown(rt_loop *loop, rt__timer *timer);
+void rt__timers_stop(rt_loop *loop, rt__session *owner);
+
+/* Something with a descriptor.  gen tells it from an earlier owner of the same
+   number, so that a stale event finds nobody. */
+enum { RT__CONN_SOURCE = 1, RT__LISTEN_SOURCE, RT__WATCH_SOURCE, RT__WAKE };
+typedef struct {
+    int fd;
+    uint32_t gen;
+    uint8_t kind, interest;
+} rt__source;
+
+/* ---- endpoints: what a listener or a dial gives to its sessions --------- */
+
+/* How messages stand on the wire. */
+enum rt__wire { RT__WS_SERVER = 0, RT__WS_CLIENT, RT__STREAM, RT__WIRES };
+
+/* A resolved copy of the options, shared by all that came through it.  Limits
+   are finite here: RT_OFF became the greatest value. */
+typedef struct rt__ep {
+    uint32_t refs;
+    enum rt__wire wire;
+    rt_handler on;
+    void *user;
+    char *origins;
+    uint32_t max_message, max_fragments, max_body, max_header, max_handshakes;
+    uint32_t handshake_ms, assembly_ms, ping_ms, dead_pings, close_ms;
+    uint32_t soft_mark, hard_mark;
+    struct rt__dial *dial; /* where to, for a dialled session; else NULL */
+} rt__ep;
+
+/* Where a dialled session goes, and what it asks for there. */
+typedef struct rt__dial {
+    char *host;      /* as in the url; for the resolve hook */
+    char *authority; /* host:port, as the Host header says it */
+    char *path;      /* with the query; or of a local socket */
+    char *protocols, *headers; /* "" when there are none */
+    int port, local;
+    char key[25]; /* Sec-WebSocket-Key of the present attempt */
+} rt__dial;
+
+void rt__ep_release(rt_loop *loop, rt__ep *ep);
+
+/* ---- output --------------------------------------------------------------- */
+
+/* Bytes that several may hold; they follow the struct. */
+typedef struct {
+    uint32_t refs, len, cap;
+    uint8_t size_class; /* of the pool it goes back to */
+    uint8_t arena;      /* a turn's shared block: not to be held longer */
+} rt__buf;
+
+static inline uint8_t *rt__buf_data(rt__buf *b)
+{
+    return (uint8_t *)(b + 1);
+}
+
+rt__buf *rt__buf_new(rt_loop *loop, size_t cap);
+void rt__buf_release(rt_loop *loop, rt__buf *b);
+
+/* Part of a buffer that waits to be written. */
+typedef struct {
+    rt__buf *buf;
+    uint32_t off, len;
+} rt__piece;
+
+/* A droppable (key 0) or keyed message: written when no reliable one waits. */
+typedef struct {
+    rt__piece piece;
+    uint32_t key;
+} rt__loose;
+
+/* What waits to be written to one peer; exists only while something does. */
+typedef struct rt__out {
+    struct rt__out *next; /* in the loop's list of what to flush */
+    rt__conn *conn;
+    rt__piece *q; /* reliable and control frames, in order */
+    uint32_t head, count, cap;
+    rt__loose *loose;
+    uint32_t loose_count, loose_cap;
+    rt__buf *pong;       /* the latest, while the peer does not read */
+    uint64_t bytes;      /* in q and loose */
+    uint32_t messages;   /* reliable ones in q whose last byte is unsent */
+    uint32_t frame_left; /* of a frame whose first byte is sent */
+    uint8_t dirty;       /* is in the loop's list */
+    uint8_t blocked;     /* the socket is full: waits for its writable */
+    uint8_t was_high;    /* rt_send said 1: on_writable is owed */
+    uint8_t frame_counts; /* the frame of frame_left is a reliable one */
+    rt__piece own[2];
+} rt__out;
+
+enum rt__lane { RT__RELIABLE, RT__DROPPABLE, RT__KEYED };
+
+int rt__out_open(rt_loop *loop, rt__conn *c);
+int rt__out_room(rt__conn *c, enum rt__lane lane, uint32_t key, size_t size);
+uint8_t *rt__out_reserve(rt_loop *loop, rt__conn *c, size_t size,
+                         rt__piece *piece);
+int rt__out_put(rt_loop *loop, rt__conn *c, rt__piece piece,
+                enum rt__lane lane, uint32_t key);
+int rt__out_control(rt_loop *loop, rt__conn *c, const void *data, size_t len);
+int rt__out_pong(rt_loop *loop, rt__conn *c, const void *data, size_t len);
+void rt__out_discard(rt_loop *loop, rt__conn *c);
+int rt__out_status(rt__conn *c);
+void rt__conn_flush(rt_loop *loop, rt__conn *c);
+
+/* ---- connections ------------------------------------------------------------ */
+
+enum rt__conn_state {
+    RT__RESOLVING = 1, /* dialled: the host looks the name up */
+    RT__CONNECTING,    /* dialled: connect is under way */
+    RT__SHAKING,       /* HTTP */
+    RT__LIVE,          /* carries a session */
+    RT__FAREWELL,      /* our close is queued or sent: the peer's is awaited */
+    RT__FINISHING,     /* nothing more to say: flush, then close */
+    RT__DRAINING,      /* our half is shut: what comes is thrown away */
+    RT__DEAD           /* freed at the end of the turn */
+};
+
+/* An incremental check of UTF-8: how many bytes must follow, the first of
+   them between lo and hi. */
+typedef struct {
+    uint8_t need, lo, hi;
+} rt__utf8;
+
+/* A decoded frame header. */
+typedef struct {
+    uint64_t len;
+    uint8_t mask[4];
+    uint8_t fin, op, masked;
+} rt__frame;
+
+/* The unfinished input of a connection; exists only while there is some. */
+typedef struct {
+    uint8_t head[14]; /* of a frame, or of a stream's message */
+    uint8_t head_len;
+    uint8_t in_frame;  /* the head is known, part of its payload is missing */
+    uint8_t message;   /* opcode of the message under way, 0: none */
+    rt__frame frame;
+    uint64_t left;     /* payload bytes of the frame still to come */
+    rt__utf8 utf8;
+    uint32_t fragments;
+    uint64_t since;    /* when the message under way began */
+    rt__buf *data;     /* the message under way */
+    uint8_t control[RT__CONTROL];
+    uint8_t control_len;
+    uint8_t *kept;     /* read but not looked at: reading is paused */
+    size_t kept_off, kept_len, kept_cap;
+} rt__in;
+
+struct rt__conn {
+    rt__source source; /* first: a source of that kind is cast to this */
+    uint8_t state;     /* enum rt__conn_state */
+    uint8_t wire;      /* enum rt__wire */
+    uint8_t paused;    /* the application reads nothing */
+    uint8_t choked;    /* nothing is read until the answers are taken */
+    uint8_t peer_closed; /* its close frame came */
+    uint8_t pings;     /* unanswered */
+    rt__timer timer;   /* its present deadline */
+    rt__session *session;
+    rt__ep *ep;
+    rt__shake *shake;
+    rt__in *in;
+    rt__out *out;
+    rt__conn *next_dead;
+    uint64_t heard;    /* when a byte last came, ms */
+    uint32_t ping_us;  /* when the last ping went; its payload */
+    uint32_t rtt_us, jitter_us;
+};
+
+void rt__conn_lost(rt_loop *loop, rt__conn *c, int code, int cause,
+                   const char *reason);
+void rt__conn_kill(rt_loop *loop, rt__conn *c);
+void rt__conn_finish(rt_loop *loop, rt__conn *c);
+void rt__conn_finish_soon(rt_loop *loop, rt__conn *c);
+void rt__conn_interest(rt_loop *loop, rt__conn *c);
+void rt__conn_wake(rt_loop *loop, rt__conn *c);
+void rt__conn_bye(rt_loop *loop, rt__conn *c, int code, const char *reason);
+void rt__conn_violation(rt_loop *loop, rt__conn *c, int code,
+                        const char *reason);
+void rt__conn_opened(rt_loop *loop, rt__conn *c);
+rt__in *rt__in_open(rt_loop *loop, rt__conn *c);
+void rt__in_settle(rt_loop *loop, rt__conn *c);
+void rt__conn_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n);
+int rt__in_keep(rt_loop *loop, rt__conn *c, const uint8_t *p, size_t n);
+uint8_t *rt__in_room(rt_loop *loop, rt__conn *c, size_t n, uint64_t expected);
+rt__buf *rt__in_take(rt_loop *loop, rt__conn *c);
+void rt__in_began(rt_loop *loop, rt__conn *c);
+
+/* ---- ws.c --------------------------------------------------------------------- */
+
+int rt__utf8_feed(rt__utf8 *u, const uint8_t *p, size_t n);
+int rt__utf8_valid(const void *p, size_t n);
+void rt__mask(uint8_t *out, const uint8_t *in, size_t n,
+              const uint8_t mask[4], size_t phase);
+int rt__frame_read(const uint8_t *p, size_t n, int masked, rt__frame *f);
+size_t rt__frame_write(uint8_t *out, int op, size_t len,
+                       const uint8_t *mask);
+int rt__close_code_valid(int code);
+void rt__sha1(const void *data, size_t len, uint8_t out[20]);
+void rt__base64(const uint8_t *in, size_t n, char *out);
+void rt__accept_key(const char *key, char out[29]);
+
+int rt__visible(const char *text);
+int rt__token_list(const char *text);
+int rt__header_lines(const char *text);
+rt__shake *rt__shake_new(rt_loop *loop, rt__conn *c, const char *address);
+void rt__shake_detach(rt_loop *loop, rt__conn *c);
+void rt__shake_free(rt_loop *loop, rt__conn *c);
+rt__conn *rt__shake_conn(const rt__shake *shake);
+void rt__shake_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n);
+void rt__shake_drained(rt_loop *loop, rt__conn *c);
+void rt__shake_woken(rt_loop *loop, rt__conn *c);
+void rt__shake_deadline(rt_loop *loop, rt__conn *c);
+void rt__shake_ask(rt_loop *loop, rt__conn *c);
+void rt__shake_evict(rt_loop *loop);
+void rt__ws_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n);
+int rt__ws_control(rt_loop *loop, rt__conn *c, int op, const void *data,
+                   size_t len);
+int rt__ws_close(rt_loop *loop, rt__conn *c, int code, const char *reason);
+
+/* ---- session.c: sessions, and the gate --------------------------------------- */
+
+/* A session's place in one group: slot of the group, index in its members. */
+typedef struct {
+    uint32_t group, index;
+} rt__seat;
+
+/* A user id and the sessions bound to it, the newest first. */
+typedef struct rt__user {
+    rt__node node;
+    rt__session *first;
+    int count;
+    char *uid;
+} rt__user;
+
+enum { RT__TODO_WRITABLE = 1, RT__TODO_RESOLVE = 2 };
+
+struct rt__session {
+    uint64_t id;
+    rt__conn *conn;        /* NULL when it has none (any more) */
+    rt__ep *ep;
+    void *user;
+    rt__seat *seats;       /* groups it is in */
+    uint16_t seat_count, seat_cap;
+    uint8_t state;         /* enum rt_states */
+    uint8_t cause;
+    uint16_t code;
+    uint8_t todo, queued;  /* events to tell; is in a list */
+    rt__session *next;     /* of that list */
+    rt__apptimer *timers;  /* those it owns */
+    rt__user *bound;
+    rt__session *next_bound; /* an older session with the same user id */
+    char *uid;             /* stays after it is unbound, until on_close */
+    char *reason;
+    uint64_t lost;
+};
+
+/* A list of sessions, first in first out. */
+typedef struct {
+    rt__session *first, *last;
+} rt__queue;
+
+/* One message to many: framed at most once for each wire. */
+typedef struct {
+    int kind;
+    const void *data;
+    size_t len;
+    uint64_t owner; /* whose messages may share a buffer: a group, or 0 */
+    rt__piece form[RT__WIRES];
+} rt__cast;
+
+/* What sending to one did, beside the errors. */
+enum { RT__TAKEN = 0, RT__HIGH = 1, RT__SKIPPED = 2 };
+
+rt__session *rt__session_new(rt_loop *loop, rt__ep *ep, uint64_t id);
+rt__session *rt__session_get(rt_loop *loop, uint64_t id, int *error);
+int rt__session_end(rt_loop *loop, rt__session *s, int code, int cause,
+                    const char *reason);
+void rt__session_forget(rt_loop *loop, rt__session *s);
+void rt__session_todo(rt_loop *loop, rt__session *s, int what);
+void rt__sessions_events(rt_loop *loop);
+void rt__sessions_close(rt_loop *loop);
+void rt__sessions_reap(rt_loop *loop);
+int rt__uid_check(rt_loop *loop, const char *uid);
+int rt__bind(rt_loop *loop, rt__session *s, const char *uid);
+int rt__send_check(int kind, const void *data, size_t len);
+void rt__cast_open(rt__cast *cast, uint64_t owner, int kind, const void *data,
+                   size_t len);
+int rt__cast_to(rt_loop *loop, rt__cast *cast, rt__session *s);
+void rt__cast_close(rt_loop *loop, rt__cast *cast);
+int rt__tell_request(rt_loop *loop, rt__conn *c, rt_session handle,
+                     const rt_request *request);
+int rt__tell_open(rt_loop *loop, rt__session *s);
+int rt__tell_message(rt_loop *loop, rt__session *s, int kind, uint8_t *data,
+                     size_t len);
+void rt__tell_presence(rt_loop *loop,
+                       void (*fn)(rt_loop *, rt_group, rt_session, int),
+                       rt_group group, rt_session who, int what);
+void rt__tell_timer(rt_loop *loop, void (*fn)(rt_loop *, void *), void *arg);
+void rt__tell_watch(rt_loop *loop,
+                    void (*fn)(rt_loop *, rt_watch, int events, void *),
+                    rt_watch handle, int events, void *arg);
+
+/* ---- group.c --------------------------------------------------------------------- */
+
+void rt__groups_leave(rt_loop *loop, rt__session *s);
+void rt__groups_events(rt_loop *loop);
+void rt__groups_free(rt_loop *loop);
+int rt__groups_busy(rt_loop *loop);
+
+/* ---- the loop --------------------------------------------------------------------- */
+
+typedef struct {
+    uint64_t accepted, dialled, refused, shed;
+    uint64_t messages_in, messages_out, bytes_in, bytes_out;
+    uint64_t turns, longest_turn_us;
+    uint64_t closes[17]; /* 1000..1015, and all others of the protocol */
+    uint64_t closes_app; /* 3000..4999 */
+} rt__stats;
+
+typedef struct {
+    uint64_t key; /* of a source */
+    int events;
+} rt__ready;
+
+struct rt__backend;
+
+struct rt_loop {
+    rt_loop_opts opts;
+    const struct rt__backend *backend;
+    void *backend_data;
+    int backend_fd;
+    int pipe[2];          /* posts; a source watches the reading end */
+    rt__source wake;
+    int spare;            /* given up to shed a connection at EMFILE */
+    int stop;             /* set by rt_stop, atomically */
+    uint8_t in_turn, freeing;
+    uint64_t now, last_micros;
+    uint64_t secret[4];   /* keys of the hash and of the random stream */
+    uint64_t drawn;
+    size_t heap;
+    struct rt__slot *slots;
+    uint32_t slot_count, slot_cap, slot_free;
+    rt__source **by_fd;
+    size_t by_fd_cap;
+    uint32_t next_gen;
+    rt__timer **timers;
+    uint32_t timer_count, timer_cap, timer_users, timer_seq;
+    rt__ready *ready;
+    uint8_t *receive;     /* RT__RECEIVE + 1 bytes */
+    uint64_t *wakes;      /* sources to look at without an event */
+    size_t wake_count, wake_cap;
+    rt__buf *arena;
+    rt__buf *cast;        /* what was sent to several this turn */
+    uint64_t cast_owner;
+    rt__buf *pool[11];    /* free buffers of 64 bytes .. 64 KiB */
+    size_t pooled;
+    rt__out *out_pool;
+    uint32_t out_pooled;
+    rt__out *dirty;
+    rt__conn *dead;
+    rt__shake *shakes_first, *shakes_last;
+    uint32_t shake_count;
+    uint32_t conn_count, session_count;
+    rt__queue todo, closing, closed;
+    rt__table users, groups;
+    struct rt__presence *presence_first, *presence_last;
+    rt__stats stats;
+    int error;
+    char error_text[160];
+};
+
+#endif

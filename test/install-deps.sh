@@ -1,0 +1,68 @@
+#!/bin/sh
+# Installs on Debian what `make check` needs beyond a C compiler and make:
+# clang with its sanitizers, the linters, Node with the packages of
+# test/peers, Python's websockets and Chromium.  Run as root; what is there
+# already is left alone, so a second run takes about a second.
+set -eu
+cd "$(dirname "$0")"
+
+absent() # package: true when dpkg does not know it as installed
+{
+    ! dpkg-query -W -f '${db:Status-Abbrev}\n' "$1" 2>/dev/null |
+        grep -q '^ii'
+}
+
+wanted=''
+want() # package [command]: asks for it unless it or the command is there
+{
+    if [ -n "${2:-}" ] && command -v "$2" >/dev/null 2>&1; then
+        return 0
+    fi
+    if absent "$1"; then
+        wanted="$wanted $1"
+    fi
+}
+
+install_wanted()
+{
+    [ -n "$wanted" ] || return 0
+    echo "installing:$wanted"
+    export DEBIAN_FRONTEND=noninteractive
+    if [ -z "${updated:-}" ]; then
+        apt-get -q -o Acquire::Retries=3 update
+        updated=1
+    fi
+    # shellcheck disable=SC2086 # a list of names
+    apt-get -q -y -o Acquire::Retries=3 install --no-install-recommends \
+        $wanted
+    wanted=''
+}
+
+want gcc gcc
+want g++ g++
+want make make
+want libc6-dev
+want clang clang
+want clang-format clang-format
+want clang-tidy clang-tidy
+want cppcheck cppcheck
+want curl curl
+want nodejs node
+want npm npm
+want python3
+want python3-websockets
+want chromium chromium
+want fonts-dejavu-core
+install_wanted
+
+# The sanitizers' libraries are a package of their own, named after clang.
+want "libclang-rt-$(clang -dumpversion | cut -d. -f1)-dev"
+install_wanted
+
+# npm ci starts from nothing each time: skip it where the same lock was used.
+cd peers
+if ! cmp -s package-lock.json node_modules/.installed; then
+    PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm ci --no-audit --no-fund </dev/null
+    cp package-lock.json node_modules/.installed
+fi
+echo 'all is there'

@@ -1,0 +1,224 @@
+// curl, as anybody's HTTP client, against the arena; its /metrics through a
+// parser of Prometheus' format.
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import net from 'node:net';
+import { once } from 'node:events';
+import parsePrometheus from 'parse-prometheus-text-format';
+import path from 'node:path';
+import WebSocket from 'ws';
+import { done, freePort, root, serve, test, within } from './lib.mjs';
+
+let arena;
+let base;
+
+// curl's output and exit code; fails when curl is still busy after 10 s.
+function curl(...args) {
+    const all = ['--silent', '--show-error', '--max-time', '10', '--noproxy',
+                 '*', ...args];
+    return new Promise((resolve) => execFile('curl', all,
+        { encoding: 'latin1', timeout: 15000, maxBuffer: 4 << 20 },
+        (error, out, err) =>
+            resolve({ code: error ? error.code : 0, out, err })));
+}
+
+// One answer with its status line, headers and body.
+async function ask(...args) {
+    const { code, out, err } = await curl('--include', ...args);
+    assert.equal(code, 0, err);
+    const cut = out.indexOf('\r\n\r\n');
+    assert.ok(cut > 0, out);
+    const [first, ...lines] = out.slice(0, cut).split('\r\n');
+    const headers = {};
+    for (const line of lines) {
+        const [, name, value] = /^([^:\s]+): *(.*)$/.exec(line);
+        headers[name.toLowerCase()] = value;
+    }
+    const status = /^HTTP\/1\.1 (\d{3}) \S/.exec(first);
+    assert.ok(status, first);
+    return { status: Number(status[1]), headers, body: out.slice(cut + 4) };
+}
+
+async function metrics() {
+    const { body } = await ask(`${base}/metrics`);
+    const families = {};
+    for (const family of parsePrometheus(body))
+        families[family.name] = family;
+    return { body, families };
+}
+
+const value = (family) =>
+    family.metrics.reduce((sum, one) => sum + Number(one.value), 0);
+
+test('the arena starts', async () => {
+    const port = await freePort();
+    arena = await serve('arena', [port],
+                        { ready: /:(\d+)\b/, cwd: root });
+    assert.equal(arena.port, port);
+    base = `http://127.0.0.1:${port}`;
+});
+
+test('GET / is the page, whole', async () => {
+    const { status, headers, body } = await ask(`${base}/`);
+    const page = readFileSync(path.join(root, 'examples/arena.html'),
+                              'latin1');
+    assert.equal(status, 200);
+    assert.match(headers['content-type'], /^text\/html/);
+    assert.equal(Number(headers['content-length']), page.length);
+    assert.ok(body === page, 'the bytes of the file');
+});
+
+test('GET /health', async () => {
+    const { status, body } = await ask(`${base}/health`);
+    assert.equal(status, 200);
+    assert.match(body, /ok/);
+});
+
+test('HEAD has the headers of GET and no body', async () => {
+    for (const what of ['/', '/health']) {
+        const get = await ask(base + what);
+        const head = await ask('--head', base + what);
+        assert.equal(head.status, 200);
+        assert.equal(head.headers['content-length'],
+                     get.headers['content-length']);
+        assert.equal(head.headers['content-type'],
+                     get.headers['content-type']);
+    }
+    // On a bare socket too, where a body would be seen.
+    const socket = net.connect(arena.port, '127.0.0.1');
+    let text = '';
+    socket.on('data', (data) => (text += data.toString('latin1')));
+    socket.write('HEAD /health HTTP/1.1\r\nHost: x\r\n' +
+                 'Connection: close\r\n\r\n');
+    await within(5000, 'end', once(socket, 'close'));
+    assert.match(text, /^HTTP\/1\.1 200 [^]*\r\n\r\n$/);
+});
+
+test('what is not there is 404, a plain request for /ws 426', async () => {
+    assert.equal((await ask(`${base}/nothing`)).status, 404);
+    assert.equal((await ask(`${base}/ws`)).status, 426);
+});
+
+test('five requests go over one connection', async () => {
+    const { code, out, err } = await curl('--verbose',
+        ...Array.from({ length: 5 }, () => `${base}/health`));
+    assert.equal(code, 0, err);
+    assert.equal(out.match(/ok/g).length, 5);
+    assert.equal(err.match(/< HTTP\/1\.1 200/g).length, 5, err);
+    assert.equal(err.match(/connection .*left intact/gi).length, 5, err);
+    assert.equal(err.match(/Re-using existing connection/g).length, 4, err);
+});
+
+test('Connection: close and HTTP/1.0 close', async () => {
+    for (const args of [['--header', 'Connection: close'], ['--http1.0']]) {
+        const { code, out, err } = await curl('--verbose', ...args,
+            `${base}/health`, `${base}/health`);
+        assert.equal(code, 0, err);
+        assert.equal(out.match(/ok/g).length, 2);
+        assert.doesNotMatch(err, /Re-using existing connection/);
+    }
+});
+
+test('pipelined requests are answered in order', async () => {
+    const socket = net.connect(arena.port, '127.0.0.1');
+    let text = '';
+    socket.on('data', (data) => (text += data.toString('latin1')));
+    socket.write('GET /health HTTP/1.1\r\nHost: x\r\n\r\n' +
+                 'GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n' +
+                 'GET /health HTTP/1.1\r\nHost: x\r\n' +
+                 'Connection: close\r\n\r\n');
+    await within(5000, 'end', once(socket, 'close'));
+    assert.deepEqual(text.match(/HTTP\/1\.1 \d+/g),
+                     ['HTTP/1.1 200', 'HTTP/1.1 404', 'HTTP/1.1 200']);
+});
+
+test('POST with a body is read whole, and the next request too', async () => {
+    const { code, out, err } = await curl('--verbose', '--data', 'x=1&y=2',
+        `${base}/nothing`, '--next', '--silent', '--max-time', '10',
+        '--noproxy', '*', '--verbose', `${base}/health`);
+    assert.equal(code, 0, err);
+    assert.match(err, /< HTTP\/1\.1 404/);
+    assert.match(err, /< HTTP\/1\.1 200/);
+    assert.match(err, /Re-using existing connection/);
+    assert.match(out, /ok/);
+});
+
+test('a body in chunks is read whole or refused, never misread', async () => {
+    const { status } = await ask('--data', 'GET /health HTTP/1.1',
+        '--header', 'Transfer-Encoding: chunked', `${base}/nothing`);
+    assert.ok([400, 404, 411, 501].includes(status), status);
+});
+
+test('a body above the limit is 413', async () => {
+    const { status } = await ask('--data-binary', 'x'.repeat(70000),
+                                 '--header', 'Expect:', `${base}/health`);
+    assert.equal(status, 413);
+});
+
+test('headers above the limit are 431', async () => {
+    const { status } = await ask('--header', `X: ${'y'.repeat(9000)}`,
+                                 `${base}/health`);
+    assert.equal(status, 431);
+});
+
+test('/metrics is well formed for a parser of the format', async () => {
+    const { headers } = await ask(`${base}/metrics`);
+    assert.equal(headers['content-type'], 'text/plain; version=0.0.4');
+    const { body, families } = await metrics();
+    assert.ok(body.endsWith('\n'), 'ends with a line feed');
+    const names = Object.keys(families);
+    assert.ok(names.length >= 6, names.join(' '));
+    for (const name of names) {
+        const family = families[name];
+        assert.match(name, /^rt(net)?_[a-z0-9_]+$/);
+        assert.ok(family.help, `${name} has a HELP`);
+        assert.match(family.type, /^(COUNTER|GAUGE|HISTOGRAM|SUMMARY)$/);
+        // A name and its labels come once.
+        const lines = family.metrics.map((one) =>
+            JSON.stringify(one.labels ?? {}));
+        assert.equal(new Set(lines).size, lines.length, name);
+        if (family.type === 'COUNTER')
+            assert.match(name, /_total$/);
+        for (const one of family.metrics)
+            assert.ok(Number(one.value) >= 0, `${name} ${one.value}`);
+    }
+    // The parser is lenient: each line once more, by the format's grammar.
+    for (const line of body.trimEnd().split('\n'))
+        assert.match(line, new RegExp('^(# (HELP|TYPE) [a-z_0-9]+ .+|' +
+            '[a-z_0-9]+(\\{[a-z_]+="[^"\\\\]*"' +
+            '(,[a-z_]+="[^"\\\\]*")*\\})? [0-9.e+]+)$'));
+});
+
+test('the counters count what happens', async () => {
+    const before = (await metrics()).families;
+    const ws = new WebSocket(`ws://127.0.0.1:${arena.port}/ws?name=counted`);
+    ws.on('message', () => {});
+    await within(5000, 'open', once(ws, 'open'));
+    for (let i = 0; i < 20; i++)
+        ws.send(Buffer.alloc(1));
+    ws.ping();
+    await within(5000, 'pong', once(ws, 'pong'));
+    const during = (await metrics()).families;
+    ws.close(4321);
+    await within(5000, 'close', once(ws, 'close'));
+    const after = (await metrics()).families;
+    const grown = (a, b) => Object.keys(a).filter((name) =>
+        a[name] && b[name] && value(b[name]) - value(a[name]) >= 20);
+    assert.ok(grown(before, during).some((n) => /messages/.test(n)),
+              'twenty messages were counted');
+    const shrunk = Object.keys(during).filter((name) =>
+        during[name].type === 'GAUGE' &&
+        value(during[name]) === value(before[name]) + 1);
+    assert.ok(shrunk.some((n) => /session|connection/.test(n)),
+              'one session more while it was open');
+    const closes = Object.values(after).find((family) =>
+        /close/.test(family.name));
+    assert.ok(closes, 'closes are counted');
+    assert.ok(closes.metrics.some((one) => one.labels?.code === '4321'),
+              'by their code');
+});
+
+test('the arena ends well', () => arena.stop());
+
+await done();

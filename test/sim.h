@@ -1,0 +1,278 @@
+/*
+ * A kernel of our own.  The unmodified library is linked with --wrap for every
+ * call it makes of the system (the names are in sim.wrap), and between
+ * sim_start and sim_end those calls are served here: descriptors, sockets,
+ * epoll, select, pipes, both clocks, entropy and errno.  Nothing real is
+ * touched, time passes only when the library waits, and every choice a kernel
+ * has comes from one stream of numbers, so that a seed repeats a run exactly.
+ *
+ * The other side of each connection is a script: it acts between two turns of
+ * the loop, or inside a wait by sim_at.
+ *
+ * Outside sim_start and sim_end the calls go to the real system.
+ */
+#ifndef SIM_H
+#define SIM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* The calls that are served, one for each line of sim.wrap. */
+#define SIM_CALLS(X)                                                           \
+    X(accept4)                                                                 \
+    X(bind)                                                                    \
+    X(clock_gettime)                                                           \
+    X(close)                                                                   \
+    X(connect)                                                                 \
+    X(epoll_create1)                                                           \
+    X(epoll_ctl)                                                               \
+    X(epoll_wait)                                                              \
+    X(fcntl)                                                                   \
+    X(getpeername)                                                             \
+    X(getrandom)                                                               \
+    X(getsockname)                                                             \
+    X(getsockopt)                                                              \
+    X(listen)                                                                  \
+    X(lstat)                                                                   \
+    X(open)                                                                    \
+    X(pipe2)                                                                   \
+    X(read)                                                                    \
+    X(recv)                                                                    \
+    X(select)                                                                  \
+    X(send)                                                                    \
+    X(sendmsg)                                                                 \
+    X(setsockopt)                                                              \
+    X(shutdown)                                                                \
+    X(socket)                                                                  \
+    X(stat)                                                                    \
+    X(unlink)                                                                  \
+    X(write)
+
+#define SIM_CALL_ENUM(name) SIM_##name,
+enum sim_call { SIM_CALLS(SIM_CALL_ENUM) SIM_CALL_COUNT };
+#undef SIM_CALL_ENUM
+
+/* All 0 is a kernel without faults.  The first four are out of 1,000 calls. */
+typedef struct {
+    uint64_t seed;
+    int eintr;       /* are interrupted */
+    int again;       /* find nothing although it was announced */
+    int shorts;      /* move fewer bytes than they could */
+    int shuffle;     /* waits answer in any order, and not with all there is */
+    int late_us;     /* waits end up to so much late */
+    int tick_ns;     /* each look at the clock takes so long */
+    int max_fds;     /* descriptors are below it; 1,000 */
+    int spin;        /* waits in a row without progress are a spin; 200 */
+    size_t window;   /* bytes that lie unread in a library's socket; 65,536 */
+    uint64_t now_ms; /* of the monotonic clock at the start; 1,000,000 */
+    int trace;       /* 1: each call is printed on stderr */
+} sim_opts;
+
+/* ---- the world ---------------------------------------------------------- */
+
+/* Starts a world; there is one at a time.  opts may be NULL. */
+void sim_start(const sim_opts *opts);
+
+/* Ends it, with all that is left in it.  A descriptor that is still open is a
+   fault.  Returns how many faults there were in this world. */
+int sim_end(void);
+
+/* A number below n from the stream of choices; 0 when n is 0. */
+uint32_t sim_choose(uint32_t n);
+
+/* True in permille of 1,000 cases. */
+int sim_chance(int permille);
+
+/* Notes something that must not be, as what a check found. */
+void sim_fault(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* How many faults so far; the text of the first, "" without. */
+int sim_faults(void);
+const char *sim_fault_text(void);
+
+/* The nth call from now (1: the next) fails with this errno, 0: none does. */
+void sim_fail(enum sim_call call, int nth, int error);
+
+/* How often a call was made. */
+uint64_t sim_calls(enum sim_call call);
+
+/* Changes the permilles of the options while it runs. */
+void sim_weather(int eintr, int again, int shorts, int shuffle);
+
+/* Changes the limit of descriptors. */
+void sim_max_fds(int max);
+
+/* Switches the trace on or off. */
+void sim_trace(int on);
+
+/* ---- memory ------------------------------------------------------------- */
+
+/*
+ * For rt_loop_opts.realloc: counts bytes, moves a block whenever it is asked
+ * to change it, and takes a wrong old size for a fault.  What is left at
+ * sim_end is a fault too.
+ */
+void *sim_realloc(void *user, void *p, size_t old, size_t now);
+
+/* Bytes held now, and the most there ever were. */
+size_t sim_heap(void);
+size_t sim_heap_peak(void);
+
+/* ---- time --------------------------------------------------------------- */
+
+/* The monotonic clock, in ms. */
+uint64_t sim_now(void);
+
+/* Lets time pass without the library, as a long callback does. */
+void sim_pass(uint64_t ms);
+
+/* The monotonic clock jumps, as it must not: waits do not notice. */
+void sim_jump(int64_t ms);
+
+/* The wall clock jumps. */
+void sim_wall_jump(int64_t ms);
+
+/* Runs fn(arg) once the monotonic clock would show ms without jumps, inside
+   the wait of the library that is then under way. */
+void sim_at(uint64_t ms, void (*fn)(void *), void *arg);
+
+/* The real monotonic clock in ms, for the patience of a test. */
+uint64_t sim_real_ms(void);
+
+/* ---- descriptors -------------------------------------------------------- */
+
+/* How many the library has open: in all, and streams (connections). */
+int sim_fds(void);
+int sim_streams(void);
+
+/* ---- peers -------------------------------------------------------------- */
+
+typedef struct sim_peer sim_peer;
+
+/* Connects to a listener of the library.  NULL with errno ECONNREFUSED: there
+   is none; EAGAIN: its queue is full. */
+sim_peer *sim_connect(int port);
+sim_peer *sim_connect_from(int port, const char *address);
+sim_peer *sim_connect_path(const char *path);
+
+/* A scripted server on a port, until the world ends. */
+void sim_serve(int port);
+
+/* The next connection to a scripted server; NULL without. */
+sim_peer *sim_accept(int port);
+
+/* Connections to that port are never answered. */
+void sim_blackhole(int port);
+
+/* Sends what the window lets through.  Returns how much; -1: the line is
+   dead. */
+ptrdiff_t sim_peer_send(sim_peer *peer, const void *data, size_t len);
+
+/* Takes up to cap bytes that have come; 0 without, ask sim_peer_state. */
+size_t sim_peer_recv(sim_peer *peer, void *out, size_t cap);
+
+/* How many bytes it could take, and how many it could send. */
+size_t sim_peer_waiting(const sim_peer *peer);
+size_t sim_peer_room(const sim_peer *peer);
+
+/* How many bytes it lets lie unread; 0: nothing more comes.  Default as
+   sim_opts.window. */
+void sim_peer_window(sim_peer *peer, size_t bytes);
+
+/* What the other side did; SIM_FIN also while bytes before it lie unread. */
+enum sim_state { SIM_UP = 0, SIM_FIN, SIM_RST };
+enum sim_state sim_peer_state(const sim_peer *peer);
+
+/* Sends a FIN and reads on. */
+void sim_peer_shut(sim_peer *peer);
+
+/* Sends a RST. */
+void sim_peer_reset(sim_peer *peer);
+
+/* As close(2): a FIN, a RST when bytes lie unread.  The peer is gone. */
+void sim_peer_close(sim_peer *peer);
+
+/* ---- WebSocket peers ----------------------------------------------------- */
+
+enum ws_op {
+    WS_MORE = 0,
+    WS_TEXT = 1,
+    WS_BINARY = 2,
+    WS_CLOSE = 8,
+    WS_PING = 9,
+    WS_PONG = 10
+};
+
+/* Bytes of a script: at[0..len). */
+struct ws_bytes {
+    uint8_t *at;
+    size_t len, cap;
+};
+
+/*
+ * A scripted WebSocket end over a sim_peer.  It decodes strictly: whatever the
+ * library writes against RFC 6455 is a fault.  The first group of fields may
+ * be set at any time, the second is for reading.
+ */
+typedef struct ws_peer {
+    int reads;  /* 0: it takes nothing from the line; 1 at first */
+    int pongs;  /* it answers pings; 1 at first */
+    int closes; /* it answers a close; 1 at first */
+    /* A whole message, or a WS_PING, WS_PONG, WS_CLOSE. */
+    void (*on)(struct ws_peer *, int op, const uint8_t *data, size_t len);
+    void *user;
+
+    sim_peer *line;      /* NULL: both are done with it */
+    int server;          /* it is the server of an rt_dial */
+    int status;          /* of the answer to its request; 0: not yet */
+    int open;            /* the handshake is done */
+    int close_sent;      /* nothing follows it */
+    int close_code;      /* what came; 0: none, 1005: one without a code */
+    char reason[128];    /* of that close */
+    enum sim_state last; /* how the line ended, when it is NULL */
+    int pings_got, pongs_got;
+    struct ws_bytes in, out, message;
+    int op; /* of the message under way */
+} ws_peer;
+
+/* Connects and sends the request for path.  NULL: as sim_connect. */
+ws_peer *ws_connect(int port, const char *path);
+
+/* The same, but sends nothing yet: for those who do it byte by byte. */
+ws_peer *ws_connect_silent(int port);
+
+/* What ws_connect sends. */
+const char *ws_request(const char *path);
+
+/* The next dial to a scripted server that answers it; NULL without. */
+ws_peer *ws_accept(int port);
+
+/* Queues a frame: first is its first byte, FIN (0x80) and all. */
+void ws_frame(ws_peer *w, int first, const void *data, size_t len);
+
+/* Queues a message in one frame. */
+void ws_send(ws_peer *w, int op, const void *data, size_t len);
+
+/* Queues a close frame, once; code 0: none in it. */
+void ws_close(ws_peer *w, int code);
+
+/* Queues bytes as they are. */
+void ws_raw(ws_peer *w, const void *data, size_t len);
+
+/* Writes what the line takes, reads what has come, answers. */
+void ws_pump(ws_peer *w);
+
+/* Closes the line, if there is one, and frees. */
+void ws_free(ws_peer *w);
+
+/* ---- random worlds, sim_model.c ----------------------------------------- */
+
+/*
+ * Runs one world of that seed with one backend (enum rt_backend), up to a
+ * step.  Returns how many faults there were; the first is printed with what
+ * repeats it.  *digest becomes a number that stands for all upcalls.
+ */
+int model_run(uint64_t seed, int backend, int until, int trace,
+              uint64_t *digest);
+
+#endif

@@ -1,0 +1,1477 @@
+/*
+ * The simulated kernel and what is tested on it.
+ *
+ *   test_sim                      everything; some seconds
+ *   test_sim NAME...              only cases whose names hold one of these
+ *   test_sim --seeds N [--from S] only so many random worlds
+ *   test_sim --seed S [--backend B] [--until STEP] [--trace]
+ *                                 one random world, as a failure names it
+ *
+ * First the kernel itself is judged: against the real one, call by call, and
+ * with a small echo server into which faults are planted, which must be found.
+ * Then the deadlines of the library in virtual time, then random worlds
+ * against a model (sim_model.c).
+ */
+#define _GNU_SOURCE
+#include "rtnet.h"
+#include "sim.h"
+#include "test.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/random.h>
+#include <sys/select.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { PORT = 9000 };
+
+static const sim_opts bad_weather = {.eintr = 100,
+                                     .again = 200,
+                                     .shorts = 500,
+                                     .shuffle = 700,
+                                     .late_us = 900,
+                                     .tick_ns = 700};
+
+/* ---- the real kernel and ours, call by call ----------------------------- */
+
+/*
+ * Two connected sockets, a and b, in one kernel or the other.  A script is a
+ * text: small letters act on a, capitals on b.  s: send 3 bytes, r: recv 2,
+ * w: shutdown for writing, e: SO_ERROR, l: close will reset, c: close.  After
+ * each step the events of both are noted, so two notes of one script can be
+ * compared.
+ */
+struct pair {
+    int fd[2], ep;
+    char note[2048];
+};
+
+static void note(struct pair *p, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+static void note(struct pair *p, const char *format, ...)
+{
+    size_t n = strlen(p->note);
+    va_list list;
+
+    va_start(list, format);
+    vsnprintf(p->note + n, sizeof p->note - n, format, list);
+    va_end(list);
+}
+
+static void loopback(struct sockaddr_in *a, int port)
+{
+    memset(a, 0, sizeof *a);
+    a->sin_family = AF_INET;
+    a->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    a->sin_port = htons((uint16_t)port);
+}
+
+static int stream_socket(void)
+{
+    return socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+}
+
+/* A listening socket on any port, which goes to *port. */
+static int listening(int *port)
+{
+    struct sockaddr_in a;
+    socklen_t len = sizeof a;
+    int fd = stream_socket();
+
+    loopback(&a, *port);
+    if (bind(fd, (struct sockaddr *)&a, len) < 0 || listen(fd, 4) < 0)
+        CHECK(errno == 0);
+    getsockname(fd, (struct sockaddr *)&a, &len);
+    *port = ntohs(a.sin_port);
+    return fd;
+}
+
+static int connecting(int port)
+{
+    struct sockaddr_in a;
+    int fd = stream_socket();
+
+    loopback(&a, port);
+    if (connect(fd, (struct sockaddr *)&a, sizeof a) < 0)
+        CHECK(errno == EINPROGRESS || errno == EINTR);
+    return fd;
+}
+
+static int watch(int ep, int fd, int op, uint32_t events)
+{
+    struct epoll_event e;
+
+    memset(&e, 0, sizeof e);
+    e.events = events;
+    e.data.u64 = (uint64_t)fd;
+    return epoll_ctl(ep, op, fd, &e);
+}
+
+/* Waits for one event of a set; its mask, or 0. */
+static uint32_t waited(int ep, int ms)
+{
+    struct epoll_event e;
+
+    return epoll_wait(ep, &e, 1, ms) == 1 ? e.events : 0;
+}
+
+static void pair_open(struct pair *p)
+{
+    int port = 0, l = listening(&port);
+
+    memset(p, 0, sizeof *p);
+    p->ep = epoll_create1(EPOLL_CLOEXEC);
+    p->fd[0] = connecting(port);
+    watch(p->ep, p->fd[0], EPOLL_CTL_ADD, EPOLLOUT);
+    CHECK(waited(p->ep, 1000) == EPOLLOUT);
+    watch(p->ep, p->fd[0], EPOLL_CTL_DEL, 0);
+    p->fd[1] = accept4(l, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    CHECK(p->fd[1] >= 0);
+    close(l);
+}
+
+static uint32_t events_of(const struct pair *p, int i)
+{
+    uint32_t e;
+
+    watch(p->ep, p->fd[i], EPOLL_CTL_ADD, EPOLLIN | EPOLLOUT | EPOLLRDHUP);
+    e = waited(p->ep, 0);
+    watch(p->ep, p->fd[i], EPOLL_CTL_DEL, 0);
+    return e;
+}
+
+static int error_of(int fd)
+{
+    socklen_t len = sizeof(int);
+    int error = -1;
+
+    getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len);
+    return error;
+}
+
+static void set_linger(int fd)
+{
+    struct linger l = {1, 0};
+
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &l, sizeof l);
+}
+
+static void pair_act(struct pair *p, int i, char what)
+{
+    char buffer[2];
+    ssize_t n = 0;
+
+    errno = 0;
+    if (what == 's')
+        n = send(p->fd[i], "abc", 3, MSG_NOSIGNAL);
+    else if (what == 'r')
+        n = recv(p->fd[i], buffer, sizeof buffer, 0);
+    else if (what == 'w')
+        n = shutdown(p->fd[i], SHUT_WR);
+    else if (what == 'e')
+        n = error_of(p->fd[i]);
+    else if (what == 'l')
+        set_linger(p->fd[i]);
+    note(p, " %c%d=%zd", what, i, n);
+    if (n < 0)
+        note(p, "/%d", errno);
+}
+
+static void pair_step(struct pair *p, char c, unsigned pause_us)
+{
+    int i = c < 'a', other = !i;
+
+    if (p->fd[i] < 0)
+        return;
+    if ((c | 32) == 'c') {
+        close(p->fd[i]);
+        p->fd[i] = -1;
+        note(p, " c%d", i);
+    } else {
+        pair_act(p, i, (char)(c | 32));
+    }
+    if (pause_us)
+        usleep(pause_us);
+    if (p->fd[i] >= 0)
+        note(p, "(%x)", events_of(p, i));
+    if (p->fd[other] >= 0)
+        note(p, "[%x]", events_of(p, other));
+}
+
+static void pair_run(struct pair *p, const char *script, unsigned pause_us)
+{
+    pair_open(p);
+    for (; *script; script++)
+        pair_step(p, *script, pause_us);
+    close(p->ep);
+    if (p->fd[0] >= 0)
+        close(p->fd[0]);
+    if (p->fd[1] >= 0)
+        close(p->fd[1]);
+}
+
+/* The real kernel may be late when the machine is busy: then once more. */
+static void both_kernels_agree(const char *script)
+{
+    struct pair real, ours;
+
+    sim_start(NULL);
+    pair_run(&ours, script, 0);
+    EQUAL(sim_end(), 0);
+    pair_run(&real, script, 0);
+    if (strcmp(real.note, ours.note) != 0)
+        pair_run(&real, script, 20000);
+    CHECK(strcmp(real.note, ours.note) == 0);
+    if (strcmp(real.note, ours.note) != 0)
+        printf("script %s\nreal%s\nours%s\n", script, real.note, ours.note);
+}
+
+static void sockets_behave_as_those_of_linux(void)
+{
+    static const char letters[] = "sSrRwWeElcSsrRC";
+    uint64_t x = 1;
+    char script[10];
+    int i, k;
+
+    for (i = 0; i < 400 && !test_bad; i++) {
+        for (k = 0; k < 9; k++) {
+            x = x * UINT64_C(6364136223846793005) + 1442695040888963407U;
+            script[k] = letters[(x >> 33) % (sizeof letters - 1)];
+        }
+        script[9] = 0;
+        both_kernels_agree(script);
+    }
+}
+
+static uint32_t refused_connect(char *out, size_t cap)
+{
+    int port = 0, fd, ep = epoll_create1(EPOLL_CLOEXEC);
+    uint32_t e;
+
+    close(listening(&port));
+    fd = connecting(port);
+    watch(ep, fd, EPOLL_CTL_ADD, EPOLLOUT | EPOLLIN | EPOLLRDHUP);
+    e = waited(ep, 1000);
+    snprintf(out, cap, "%x %d", e, error_of(fd));
+    e = waited(ep, 0);
+    snprintf(out + strlen(out), cap - strlen(out), " %x %d", e, error_of(fd));
+    close(fd);
+    close(ep);
+    return e;
+}
+
+static void a_refused_connect_looks_as_on_linux(void)
+{
+    char real[64], ours[64];
+
+    sim_start(NULL);
+    refused_connect(ours, sizeof ours);
+    EQUAL(sim_end(), 0);
+    refused_connect(real, sizeof real);
+    CHECK(strcmp(real, ours) == 0);
+}
+
+/* ---- a small server, with faults planted into it ------------------------ */
+
+enum plant { SOUND, LEAKS, SPINS, LOSES, CLOSES_TWICE, RAISES_SIGPIPE };
+
+struct echo {
+    enum plant plant;
+    int ep, l;
+    struct {
+        int open;
+        size_t len;
+        char held[512];
+    } line[64];
+};
+
+static void echo_close(struct echo *e, int fd)
+{
+    watch(e->ep, fd, EPOLL_CTL_DEL, 0);
+    e->line[fd].open = 0;
+    if (e->plant == LEAKS)
+        return;
+    close(fd);
+    if (e->plant == CLOSES_TWICE)
+        close(fd);
+}
+
+static void echo_write(struct echo *e, int fd)
+{
+    size_t len = e->line[fd].len;
+    ssize_t n = 0;
+
+    if (len)
+        n = send(fd, e->line[fd].held, len,
+                 e->plant == RAISES_SIGPIPE ? 0 : MSG_NOSIGNAL);
+    if (n < 0 && errno != EAGAIN && errno != EINTR) {
+        echo_close(e, fd);
+        return;
+    }
+    if (n > 0 && e->plant == LOSES)
+        n = (ssize_t)len;
+    if (n > 0)
+        memmove(e->line[fd].held, e->line[fd].held + n, len - (size_t)n);
+    e->line[fd].len -= n > 0 ? (size_t)n : 0;
+    watch(e->ep, fd, EPOLL_CTL_MOD, e->line[fd].len ? EPOLLOUT : EPOLLIN);
+}
+
+static void echo_read(struct echo *e, int fd)
+{
+    ssize_t n = recv(fd, e->line[fd].held, sizeof e->line[fd].held, 0);
+
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n > 0)
+        e->line[fd].len = (size_t)n;
+    else if (e->plant != SPINS)
+        echo_close(e, fd);
+}
+
+static void echo_event(struct echo *e, int fd)
+{
+    if (fd == e->l) {
+        fd = accept4(e->l, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd < 0)
+            return;
+        watch(e->ep, fd, EPOLL_CTL_ADD, EPOLLIN);
+        e->line[fd].open = 1;
+        return;
+    }
+    if (!e->line[fd].len)
+        echo_read(e, fd);
+    if (e->line[fd].open)
+        echo_write(e, fd);
+}
+
+static void echo_start(struct echo *e, enum plant plant)
+{
+    int port = PORT;
+
+    memset(e, 0, sizeof *e);
+    e->plant = plant;
+    e->l = listening(&port);
+    do {
+        e->ep = epoll_create1(EPOLL_CLOEXEC);
+    } while (e->ep < 0);
+    watch(e->ep, e->l, EPOLL_CTL_ADD, EPOLLIN);
+}
+
+static void echo_turn(struct echo *e)
+{
+    struct epoll_event events[4];
+    int i, n = epoll_wait(e->ep, events, 4, 10);
+
+    for (i = 0; i < n; i++) {
+        if ((int)events[i].data.u64 == e->l || e->line[events[i].data.u64].open)
+            echo_event(e, (int)events[i].data.u64);
+    }
+}
+
+static void echo_stop(struct echo *e)
+{
+    int fd;
+
+    for (fd = 0; fd < 64; fd++) {
+        if (e->line[fd].open)
+            echo_close(e, fd);
+    }
+    close(e->l);
+    close(e->ep);
+}
+
+/* One who sends a known row of bytes and looks at what comes back. */
+struct talker {
+    sim_peer *line;
+    size_t sent, got;
+    int wrong;
+};
+
+enum { TALK = 5000 };
+
+static uint8_t talk_byte(size_t at)
+{
+    return (uint8_t)(at * 7 + at / 256);
+}
+
+static void talker_act(struct talker *t)
+{
+    uint8_t bytes[300];
+    size_t i, n = sim_choose(sizeof bytes);
+    ptrdiff_t went;
+
+    n = n < TALK - t->sent ? n : TALK - t->sent;
+    for (i = 0; i < n; i++)
+        bytes[i] = talk_byte(t->sent + i);
+    went = sim_peer_send(t->line, bytes, n);
+    t->sent += went > 0 ? (size_t)went : 0;
+    sim_peer_window(t->line, sim_choose(400));
+    n = sim_peer_recv(t->line, bytes, sim_choose(sizeof bytes));
+    for (i = 0; i < n; i++)
+        t->wrong += bytes[i] != talk_byte(t->got++);
+}
+
+/* Returns how many things were found to be wrong. */
+static int echo_run(enum plant plant, uint64_t seed)
+{
+    sim_opts o = bad_weather;
+    struct talker t[3] = {{NULL, 0, 0, 0}};
+    struct echo e;
+    int i, k, wrong = 0;
+
+    o.seed = seed;
+    o.window = 1000;
+    sim_start(&o);
+    echo_start(&e, plant);
+    for (i = 0; i < 3; i++)
+        t[i].line = sim_connect(PORT);
+    for (k = 0; k < 2000; k++) {
+        for (i = 0; i < 3; i++)
+            talker_act(&t[i]);
+        echo_turn(&e);
+    }
+    for (i = 0; i < 3; i++) {
+        wrong += t[i].wrong + (t[i].got != TALK);
+        sim_peer_close(t[i].line);
+    }
+    for (k = 0; k < 1000; k++)
+        echo_turn(&e);
+    echo_stop(&e);
+    return sim_end() + wrong;
+}
+
+static void a_sound_server_passes_in_any_weather(void)
+{
+    uint64_t seed;
+
+    for (seed = 1; seed <= 20; seed++)
+        EQUAL(echo_run(SOUND, seed), 0);
+    CHECK(sim_fault_text()[0] == 0);
+}
+
+static void a_leaked_descriptor_is_found(void)
+{
+    CHECK(echo_run(LEAKS, 1) > 0);
+    CHECK(strstr(sim_fault_text(), "never closed"));
+}
+
+static void a_spin_is_found(void)
+{
+    CHECK(echo_run(SPINS, 1) > 0);
+    CHECK(strstr(sim_fault_text(), "spins"));
+}
+
+static void a_lost_byte_is_found(void)
+{
+    CHECK(echo_run(LOSES, 1) > 0);
+    CHECK(sim_faults() == 0); /* the talkers saw it */
+}
+
+static void a_second_close_is_found(void)
+{
+    CHECK(echo_run(CLOSES_TWICE, 1) > 0);
+    CHECK(strstr(sim_fault_text(), "not open"));
+}
+
+static void a_send_that_could_raise_a_signal_is_found(void)
+{
+    CHECK(echo_run(RAISES_SIGPIPE, 1) > 0);
+    CHECK(strstr(sim_fault_text(), "NOSIGNAL"));
+}
+
+/* ---- the rest of the kernel --------------------------------------------- */
+
+static void at_time(void *arg)
+{
+    *(uint64_t *)arg = sim_now();
+}
+
+static void time_passes_only_in_waits(void)
+{
+    uint64_t start, ran = 0;
+    int ep;
+
+    sim_start(NULL);
+    start = sim_now();
+    ep = epoll_create1(EPOLL_CLOEXEC);
+    sim_at(start + 40, at_time, &ran);
+    EQUAL(waited(ep, 100), 0);
+    EQUAL(sim_now() - start, 100);
+    EQUAL(ran - start, 40);
+    EQUAL(waited(ep, 0), 0);
+    EQUAL(sim_now() - start, 100);
+    sim_jump(-1000);
+    EQUAL(start - sim_now(), 900);
+    close(ep);
+    EQUAL(sim_end(), 0);
+}
+
+static void both_clocks_are_virtual(void)
+{
+    struct timespec mono, wall, again;
+
+    sim_start(NULL);
+    clock_gettime(CLOCK_MONOTONIC, &mono);
+    clock_gettime(CLOCK_REALTIME, &wall);
+    EQUAL(mono.tv_sec, 1000);
+    sim_wall_jump(-7000);
+    sim_pass(2500);
+    clock_gettime(CLOCK_REALTIME, &again);
+    EQUAL(again.tv_sec - wall.tv_sec, -5);
+    clock_gettime(CLOCK_MONOTONIC, &again);
+    EQUAL(again.tv_sec, 1002);
+    EQUAL(again.tv_nsec, 500000000);
+    EQUAL(sim_end(), 0);
+}
+
+static void a_wait_without_an_end_is_a_fault(void)
+{
+    int ep;
+
+    sim_start(NULL);
+    ep = epoll_create1(EPOLL_CLOEXEC);
+    waited(ep, -1);
+    close(ep);
+    EQUAL(sim_end(), 1);
+}
+
+static void descriptors_are_the_lowest_and_run_out(void)
+{
+    int a, b, c;
+
+    sim_start(NULL);
+    sim_max_fds(5);
+    a = stream_socket();
+    b = stream_socket();
+    EQUAL(a, 3);
+    EQUAL(b, 4);
+    c = stream_socket();
+    CHECK(c < 0 && errno == EMFILE);
+    close(a);
+    EQUAL(sim_fds(), 1);
+    EQUAL(stream_socket(), 3);
+    close(3);
+    close(b);
+    EQUAL(sim_end(), 0);
+}
+
+static void the_nth_call_can_fail(void)
+{
+    sim_start(NULL);
+    sim_fail(SIM_socket, 2, ENFILE);
+    EQUAL(stream_socket(), 3);
+    CHECK(stream_socket() < 0 && errno == ENFILE);
+    EQUAL(stream_socket(), 4);
+    EQUAL(sim_calls(SIM_socket), 3);
+    close(3);
+    close(4);
+    EQUAL(sim_end(), 0);
+}
+
+static void a_closed_window_stops_a_sender(void)
+{
+    int port = PORT, l, fd, ep;
+    char bytes[100] = {0};
+    sim_peer *p;
+
+    sim_start(NULL);
+    l = listening(&port);
+    p = sim_connect(PORT);
+    fd = accept4(l, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    ep = epoll_create1(EPOLL_CLOEXEC);
+    watch(ep, fd, EPOLL_CTL_ADD, EPOLLOUT);
+    sim_peer_window(p, 60);
+    EQUAL(send(fd, bytes, 100, MSG_NOSIGNAL), 60);
+    CHECK(send(fd, bytes, 100, MSG_NOSIGNAL) < 0 && errno == EAGAIN);
+    EQUAL(waited(ep, 10), 0);
+    EQUAL(sim_peer_recv(p, bytes, 100), 60);
+    EQUAL(waited(ep, 10), EPOLLOUT);
+    sim_peer_window(p, 0);
+    CHECK(send(fd, bytes, 100, MSG_NOSIGNAL) < 0 && errno == EAGAIN);
+    EQUAL(waited(ep, 10), 0);
+    close(fd);
+    close(l);
+    close(ep);
+    EQUAL(sim_end(), 0);
+}
+
+static void dials_are_answered_or_not(void)
+{
+    uint64_t start;
+    int ok, hole, ep;
+
+    sim_start(NULL);
+    sim_serve(7000);
+    sim_blackhole(7001);
+    ep = epoll_create1(EPOLL_CLOEXEC);
+    hole = connecting(7001);
+    watch(ep, hole, EPOLL_CTL_ADD, EPOLLOUT);
+    start = sim_now();
+    EQUAL(waited(ep, 60000), 0);
+    EQUAL(sim_now() - start, 60000);
+    ok = connecting(7000);
+    watch(ep, ok, EPOLL_CTL_ADD, EPOLLOUT);
+    EQUAL(waited(ep, 60000), EPOLLOUT);
+    EQUAL(error_of(ok), 0);
+    CHECK(sim_accept(7000) != NULL);
+    CHECK(sim_accept(7000) == NULL);
+    CHECK(sim_connect(7002) == NULL && errno == ECONNREFUSED);
+    close(hole);
+    close(ok);
+    close(ep);
+    EQUAL(sim_end(), 0);
+}
+
+static void select_sees_what_epoll_sees(void)
+{
+    struct timeval tv = {1, 0};
+    int port = PORT, l, fd;
+    fd_set in, out;
+    sim_peer *p;
+
+    sim_start(NULL);
+    l = listening(&port);
+    p = sim_connect(PORT);
+    fd = accept4(l, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    FD_ZERO(&in);
+    FD_ZERO(&out);
+    FD_SET(l, &in);
+    FD_SET(fd, &in);
+    EQUAL(select(10, &in, &out, NULL, &tv), 0);
+    CHECK(!FD_ISSET(fd, &in));
+    sim_peer_send(p, "x", 1);
+    FD_SET(fd, &in);
+    FD_SET(fd, &out);
+    EQUAL(select(10, &in, &out, NULL, NULL), 2);
+    CHECK(FD_ISSET(fd, &in) && FD_ISSET(fd, &out) && !FD_ISSET(l, &in));
+    close(fd);
+    close(l);
+    EQUAL(sim_end(), 0);
+}
+
+static void a_socket_file_outlives_its_server(void)
+{
+    struct sockaddr_un a = {.sun_family = AF_UNIX, .sun_path = "/tmp/game"};
+    int fd, type = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
+
+    sim_start(NULL);
+    fd = socket(AF_UNIX, type, 0);
+    EQUAL(bind(fd, (struct sockaddr *)&a, sizeof a), 0);
+    EQUAL(listen(fd, 5), 0);
+    CHECK(sim_connect_path("/tmp/game") != NULL);
+    close(fd);
+    fd = socket(AF_UNIX, type, 0);
+    CHECK(bind(fd, (struct sockaddr *)&a, sizeof a) < 0 && errno == EADDRINUSE);
+    CHECK(connect(fd, (struct sockaddr *)&a, sizeof a) < 0 &&
+          errno == ECONNREFUSED);
+    EQUAL(unlink("/tmp/game"), 0);
+    EQUAL(bind(fd, (struct sockaddr *)&a, sizeof a), 0);
+    close(fd);
+    EQUAL(sim_end(), 0);
+}
+
+/* The numbers of a run: of its entropy, its choices and its calls. */
+static uint64_t digest_of(uint64_t seed)
+{
+    uint64_t sum = 0, random;
+    int i;
+
+    echo_run(SOUND, seed);
+    for (i = 0; i < SIM_CALL_COUNT; i++)
+        sum = sum * 31 + sim_calls((enum sim_call)i);
+    sim_start(&(sim_opts){.seed = seed});
+    if (getrandom(&random, sizeof random, 0) == sizeof random)
+        sum = sum * 31 + random;
+    sum = sum * 31 + sim_choose(1000000);
+    sim_end();
+    return sum;
+}
+
+static void a_seed_repeats_a_run(void)
+{
+    CHECK(digest_of(5) == digest_of(5));
+    CHECK(digest_of(5) != digest_of(6));
+}
+
+/* ---- deadlines ---------------------------------------------------------- */
+
+/*
+ * One loop with one listener, and the peers of the present case.  Each case
+ * runs on both backends; nothing is real, an hour costs milliseconds.
+ */
+static struct host {
+    int backend;
+    rt_loop *loop;
+    rt_listener listener;
+    ws_peer *peers[64];
+    int peer_count;
+    rt_session last;
+    int opens, messages, closes;
+    uint64_t closed_at;
+    rt_end end;
+    int answer;      /* of on_request */
+    int close_it;    /* the server closes as soon as it is open */
+    uint64_t ran_at; /* of a timer */
+} host;
+
+static int on_request(rt_loop *l, rt_session s, const rt_request *r)
+{
+    (void)l;
+    (void)s;
+    (void)r;
+    return host.answer;
+}
+
+static void on_open(rt_loop *l, rt_session s)
+{
+    host.opens++;
+    host.last = s;
+    if (host.close_it)
+        EQUAL(rt_close(l, s, 4000, "enough"), 0);
+}
+
+static void on_message(rt_loop *l, rt_session s, int kind, const void *data,
+                       size_t len)
+{
+    host.messages++;
+    CHECK(rt_send(l, s, kind, data, len) >= 0);
+}
+
+static void on_close(rt_loop *l, rt_session s, const rt_end *end)
+{
+    (void)l;
+    (void)s;
+    host.closes++;
+    host.closed_at = sim_now();
+    host.end = *end;
+    host.end.reason = NULL;
+}
+
+static const rt_handler handler = {.request = on_request,
+                                   .open = on_open,
+                                   .message = on_message,
+                                   .close = on_close};
+
+static void host_open(const sim_opts *weather)
+{
+    rt_loop_opts lo = {.backend = host.backend, .realloc = sim_realloc};
+    rt_listen_opts o = {.on = handler};
+    int backend = host.backend;
+
+    sim_start(weather);
+    memset(&host, 0, sizeof host);
+    host.backend = backend;
+    host.loop = rt_loop_new(&lo);
+    CHECK(host.loop != NULL);
+    if (!host.loop)
+        return;
+    host.listener = rt_listen(host.loop, "ws://127.0.0.1:9000", &o);
+    CHECK(host.listener.id != 0);
+}
+
+static void host_end(void)
+{
+    int i;
+
+    rt_loop_free(host.loop);
+    EQUAL(host.closes, host.opens);
+    for (i = 0; i < host.peer_count; i++)
+        ws_free(host.peers[i]);
+    EQUAL(sim_end(), 0);
+    if (sim_faults())
+        printf("%s: %s\n", test_name, sim_fault_text());
+}
+
+static void pump_all(void)
+{
+    int i;
+
+    for (i = 0; i < host.peer_count; i++)
+        ws_pump(host.peers[i]);
+}
+
+/* One turn of at most ms, with all peers awake before it. */
+static void step(uint64_t ms)
+{
+    pump_all();
+    CHECK(rt_poll(host.loop, ms < 50 ? (int)ms : 50) >= 0);
+}
+
+static void run(uint64_t ms)
+{
+    uint64_t end = sim_now() + ms;
+
+    while (sim_now() < end && !test_bad)
+        step(end - sim_now());
+    pump_all();
+}
+
+/* Runs until the library has only n connections, at most limit; how long. */
+static uint64_t until_lines(int n, uint64_t limit)
+{
+    uint64_t start = sim_now();
+
+    while (sim_streams() > n && sim_now() < start + limit && !test_bad)
+        step(50);
+    return sim_now() - start;
+}
+
+/* Runs until n sessions were closed; how long. */
+static uint64_t until_closes(int n, uint64_t limit)
+{
+    uint64_t start = sim_now();
+
+    while (host.closes < n && sim_now() < start + limit && !test_bad)
+        step(50);
+    return (host.closes < n ? sim_now() : host.closed_at) - start;
+}
+
+static void between(uint64_t ms, uint64_t least, uint64_t most)
+{
+    CHECK(ms >= least);
+    CHECK(ms <= most);
+    if (ms < least || ms > most)
+        printf("%s: %d ms, wanted %d to %d\n", test_name, (int)ms, (int)least,
+               (int)most);
+}
+
+static ws_peer *peer_add(ws_peer *w)
+{
+    CHECK(w != NULL);
+    if (w)
+        host.peers[host.peer_count++] = w;
+    return w;
+}
+
+/* A peer whose session is open. */
+static ws_peer *peer_open(void)
+{
+    ws_peer *w = peer_add(ws_connect(PORT, "/"));
+    int i;
+
+    for (i = 0; i < 20 && !w->open; i++)
+        step(1);
+    CHECK(w->open);
+    return w;
+}
+
+/* Bytes that go out one at a time. */
+struct drip {
+    ws_peer *to;
+    const uint8_t *at;
+    size_t left;
+    uint64_t every;
+};
+
+static void drip_step(void *arg)
+{
+    struct drip *d = arg;
+
+    ws_raw(d->to, d->at++, 1);
+    ws_pump(d->to);
+    if (--d->left && d->to->line)
+        sim_at(sim_now() + d->every, drip_step, d);
+}
+
+static void drip(struct drip *d, ws_peer *to, const void *data, size_t len,
+                 uint64_t every)
+{
+    d->to = to;
+    d->at = data;
+    d->left = len;
+    d->every = every;
+    sim_at(sim_now() + every, drip_step, d);
+}
+
+static void a_silent_handshake_ends_after_5_s(void)
+{
+    peer_add(ws_connect_silent(PORT));
+    step(1);
+    EQUAL(sim_streams(), 1);
+    between(until_lines(0, 60000), 4990, 5100);
+    EQUAL(host.opens, 0);
+}
+
+static void a_dripping_handshake_ends_after_5_s(void)
+{
+    const char *text = ws_request("/");
+    struct drip d;
+
+    drip(&d, peer_add(ws_connect_silent(PORT)), text, strlen(text), 100);
+    step(1);
+    between(until_lines(0, 60000), 4900, 5100);
+    EQUAL(host.opens, 0);
+}
+
+static void a_handshake_of_3_s_is_in_time(void)
+{
+    const char *text = ws_request("/");
+    ws_peer *w = peer_add(ws_connect_silent(PORT));
+    struct drip d;
+
+    drip(&d, w, text, strlen(text), 20);
+    run(10000);
+    CHECK(w->open);
+    EQUAL(host.opens, 1);
+    EQUAL(host.closes, 0);
+}
+
+static void an_idle_kept_alive_request_ends(void)
+{
+    const char *text = "GET / HTTP/1.1\r\nHost: game\r\n\r\n";
+    ws_peer *w = peer_add(ws_connect_silent(PORT));
+
+    ws_raw(w, text, strlen(text));
+    run(100);
+    EQUAL(w->status, 404);
+    until_lines(0, 60000);
+    EQUAL(sim_streams(), 0);
+}
+
+/* One frame, from whose first byte the deadline counts. */
+static void a_dripping_message_ends_after_30_s(void)
+{
+    static uint8_t frame[1008];
+    ws_peer *w = peer_open();
+    struct drip d;
+
+    memset(frame, 0, sizeof frame);
+    memcpy(frame, "\x82\xfe\x03\xe8", 4);
+    drip(&d, w, frame, sizeof frame, 1000);
+    between(until_closes(1, 120000), 30900, 31100);
+    EQUAL(host.end.cause, RT_BY_TIMEOUT);
+    EQUAL(host.messages, 0);
+    between(until_lines(0, 60000), 0, 5100);
+}
+
+static void dripping_fragments_end_after_30_s(void)
+{
+    ws_peer *w = peer_open();
+    uint64_t start = sim_now();
+
+    ws_frame(w, WS_BINARY, "x", 1);
+    while (!host.closes && sim_now() < start + 120000 && !test_bad) {
+        run(1000);
+        ws_frame(w, WS_MORE, "x", 1);
+        ws_send(w, WS_PING, "y", 1);
+    }
+    between(host.closed_at - start, 29900, 30100);
+    EQUAL(host.end.cause, RT_BY_TIMEOUT);
+    EQUAL(host.messages, 0);
+}
+
+static void each_message_has_30_s_of_its_own(void)
+{
+    ws_peer *w = peer_open();
+    int i, k;
+
+    for (i = 0; i < 4; i++) {
+        ws_frame(w, WS_BINARY, "x", 1);
+        for (k = 0; k < 29; k++) {
+            run(1000);
+            ws_frame(w, k < 28 ? WS_MORE : 0x80, "x", 1);
+        }
+    }
+    run(100);
+    EQUAL(host.messages, 4);
+    EQUAL(host.closes, 0);
+}
+
+static void note_ping(ws_peer *w, int op, const uint8_t *data, size_t len)
+{
+    uint64_t *at = w->user;
+
+    (void)data;
+    (void)len;
+    if (op == WS_PING && !*at)
+        *at = sim_now();
+}
+
+static void the_first_ping_comes_at_a_random_point_of_15_s(void)
+{
+    uint64_t at[40] = {0}, start;
+    int i, k, same = 0;
+    ws_peer *w;
+
+    for (i = 0; i < 40; i++) {
+        w = peer_open();
+        w->user = &at[i];
+        w->on = note_ping;
+    }
+    start = sim_now();
+    run(16000);
+    for (i = 0; i < 40; i++) {
+        CHECK(at[i] != 0 && at[i] < start + 15100);
+        for (k = 0; k < i; k++)
+            same += at[i] / 100 == at[k] / 100;
+    }
+    /* 780 pairs in 150 tenths of a second: about 5 meet by chance. */
+    CHECK(same < 40);
+}
+
+static void pings_follow_each_15_s_of_silence(void)
+{
+    ws_peer *w = peer_open();
+    int i, before;
+
+    run(15100);
+    before = w->pings_got;
+    CHECK(before >= 1);
+    run(150000);
+    between((uint64_t)(w->pings_got - before), 9, 10);
+    before = w->pings_got;
+    for (i = 0; i < 60; i++) {
+        ws_send(w, WS_TEXT, "x", 1);
+        run(1000);
+    }
+    CHECK(w->pings_got - before <= 1); /* it was not silent */
+    EQUAL(host.messages, 60);
+}
+
+static void an_unanswered_ping_is_death(void)
+{
+    ws_peer *w = peer_open();
+    uint64_t ping = 0, start = sim_now();
+
+    w->pongs = 0;
+    w->user = &ping;
+    w->on = note_ping;
+    until_closes(1, 200000);
+    EQUAL(w->pings_got, 2);
+    between(host.closed_at - ping, 29900, 30100);
+    CHECK(ping - start <= 15100);
+    EQUAL(host.end.code, RT_CLOSE_DEAD);
+    EQUAL(host.end.cause, RT_BY_TIMEOUT);
+    until_lines(0, 6000);
+    EQUAL(w->close_code, RT_CLOSE_DEAD);
+}
+
+/* A line that went without a word: nothing can be written either. */
+static void a_dead_line_is_noticed(void)
+{
+    ws_peer *w = peer_open();
+
+    w->reads = 0;
+    sim_peer_window(w->line, 0);
+    between(until_closes(1, 200000), 29000, 45200);
+    EQUAL(host.end.code, RT_CLOSE_DEAD);
+    between(until_lines(0, 60000), 0, 5100);
+}
+
+static void who_answers_lives_for_an_hour(void)
+{
+    ws_peer *w[3];
+    int i;
+
+    for (i = 0; i < 3; i++)
+        w[i] = peer_open();
+    run(3600000);
+    EQUAL(host.closes, 0);
+    for (i = 0; i < 3; i++)
+        between((uint64_t)w[i]->pings_got, 235, 245);
+}
+
+static void an_unanswered_close_ends_after_5_s(void)
+{
+    ws_peer *w;
+
+    host.close_it = 1;
+    w = peer_add(ws_connect(PORT, "/"));
+    w->closes = 0;
+    until_closes(1, 1000);
+    EQUAL(host.closes, 1);
+    EQUAL(host.end.code, 4000);
+    EQUAL(host.end.cause, RT_BY_APP);
+    EQUAL(sim_streams(), 1);
+    between(until_lines(0, 60000), 4900, 5100);
+    EQUAL(w->close_code, 4000);
+}
+
+static void a_close_that_cannot_be_written_ends_after_5_s(void)
+{
+    ws_peer *w = peer_open();
+    char bytes[2000] = {0};
+
+    w->reads = 0;
+    sim_peer_window(w->line, 0);
+    CHECK(rt_send(host.loop, host.last, RT_BINARY, bytes, 2000) >= 0);
+    run(1000);
+    EQUAL(rt_close(host.loop, host.last, 0, NULL), 0);
+    between(until_lines(0, 60000), 4900, 5100);
+}
+
+/* It talks on after the close instead of answering. */
+static void a_peer_that_talks_on_after_a_close_ends_after_5_s(void)
+{
+    ws_peer *w = peer_open();
+    uint64_t start;
+
+    w->closes = 0;
+    EQUAL(rt_close(host.loop, host.last, 0, NULL), 0);
+    start = sim_now();
+    while (sim_streams() && sim_now() < start + 60000 && !test_bad) {
+        if (w->line)
+            ws_send(w, WS_TEXT, "more", 4);
+        run(100);
+    }
+    between(sim_now() - start, 4900, 5200);
+    EQUAL(host.messages, 0);
+}
+
+static void a_deferred_request_is_503_after_15_s(void)
+{
+    ws_peer *w;
+
+    host.answer = RT_DEFER;
+    w = peer_add(ws_connect(PORT, "/"));
+    run(14900);
+    EQUAL(w->status, 0);
+    run(300);
+    EQUAL(w->status, 503);
+    until_lines(0, 6000);
+    EQUAL(sim_streams(), 0);
+    EQUAL(host.opens, 0);
+}
+
+static uint64_t dial_ends(const char *url)
+{
+    rt_dial_opts o = {.on = handler};
+    rt_session s = rt_dial(host.loop, url, &o);
+    uint64_t ms;
+
+    CHECK(s.id != 0);
+    EQUAL(rt_state(host.loop, s), RT_OPENING);
+    ms = until_closes(1, 60000);
+    EQUAL(host.opens, 0);
+    EQUAL(host.closes, 1);
+    EQUAL(rt_state(host.loop, s), RT_EGONE);
+    host.closes = 0;
+    return ms;
+}
+
+static void a_connect_without_an_answer_ends_after_5_s(void)
+{
+    sim_blackhole(7000);
+    between(dial_ends("ws://127.0.0.1:7000/"), 4990, 5100);
+    EQUAL(host.end.cause, RT_BY_TIMEOUT);
+    EQUAL(host.end.code, 1006);
+}
+
+static void a_refused_connect_ends_at_once(void)
+{
+    between(dial_ends("ws://127.0.0.1:7000/"), 0, 100);
+    EQUAL(host.end.code, 1006);
+}
+
+static void a_dial_whose_server_is_silent_ends_after_5_s(void)
+{
+    sim_serve(7000);
+    between(dial_ends("ws://127.0.0.1:7000/"), 4990, 10100);
+    EQUAL(host.end.cause, RT_BY_TIMEOUT);
+    EQUAL(host.end.code, 1006);
+}
+
+static void a_dialled_server_that_dies_is_noticed(void)
+{
+    rt_dial_opts o = {.on = handler};
+    ws_peer *w;
+
+    sim_serve(7000);
+    CHECK(rt_dial(host.loop, "ws://127.0.0.1:7000/x", &o).id != 0);
+    step(10);
+    step(10);
+    w = peer_add(ws_accept(7000));
+    if (!w)
+        return;
+    run(20000);
+    EQUAL(host.opens, 1);
+    CHECK(w->pings_got > 0);
+    w->pongs = 0;
+    until_closes(1, 60000);
+    EQUAL(host.end.code, RT_CLOSE_DEAD);
+}
+
+/* A machine that slept half a day: who answers the next ping stays. */
+static void a_clock_that_jumps_ahead_kills_nobody(void)
+{
+    ws_peer *w[10];
+    int i;
+
+    for (i = 0; i < 10; i++)
+        w[i] = peer_open();
+    run(20000);
+    sim_jump(12 * 3600 * INT64_C(1000));
+    run(120000);
+    EQUAL(host.closes, 0);
+    for (i = 0; i < 10; i++) {
+        ws_send(w[i], WS_TEXT, "there?", 6);
+        CHECK(w[i]->pings_got > 1);
+    }
+    run(1000);
+    EQUAL(host.messages, 10);
+    w[0]->pongs = 0;
+    until_closes(1, 60000);
+    EQUAL(host.closes, 1);
+    EQUAL(host.end.code, RT_CLOSE_DEAD);
+}
+
+static void a_clock_that_goes_back_is_held(void)
+{
+    ws_peer *w = peer_open();
+    uint64_t before;
+    int i;
+
+    run(20000);
+    before = rt_now(host.loop);
+    sim_jump(-3600 * INT64_C(1000));
+    for (i = 0; i < 50; i++) {
+        CHECK(rt_now(host.loop) >= before);
+        before = rt_now(host.loop);
+        ws_send(w, WS_TEXT, "x", 1);
+        run(1000);
+    }
+    EQUAL(host.messages, 50);
+    EQUAL(host.closes, 0);
+}
+
+static void the_wall_clock_does_not_matter(void)
+{
+    ws_peer *w = peer_open();
+
+    sim_wall_jump(-3600 * INT64_C(1000));
+    run(20000);
+    sim_wall_jump(365 * 86400 * INT64_C(1000));
+    run(20000);
+    EQUAL(host.closes, 0);
+    between((uint64_t)w->pings_got, 2, 3);
+}
+
+/* It cannot be heard, so its silence says nothing. */
+static void who_is_not_read_is_not_silent(void)
+{
+    ws_peer *w = peer_open();
+
+    EQUAL(rt_read(host.loop, host.last, 0), 0);
+    ws_send(w, WS_TEXT, "held", 4);
+    run(600000);
+    EQUAL(host.closes, 0);
+    EQUAL(host.messages, 0);
+    EQUAL(rt_read(host.loop, host.last, 1), 0);
+    run(60000);
+    EQUAL(host.messages, 1);
+    EQUAL(host.closes, 0);
+    w->pongs = 0;
+    until_closes(1, 60000);
+    EQUAL(host.end.code, RT_CLOSE_DEAD);
+}
+
+static void note_time(rt_loop *l, void *arg)
+{
+    *(uint64_t *)arg = rt_now(l);
+}
+
+static void a_timer_runs_when_it_is_due(void)
+{
+    uint64_t start = rt_now(host.loop);
+
+    rt_timer_start(host.loop, (rt_session){0}, start + 1234, note_time,
+                   &host.ran_at);
+    while (!host.ran_at && sim_now() < start + 5000)
+        rt_poll(host.loop, 100000);
+    between(host.ran_at - start, 1234, 1236);
+}
+
+/* ---- main --------------------------------------------------------------- */
+
+struct test_case {
+    const char *name;
+    void (*run)(void);
+};
+
+#define CASE(name)                                                             \
+    {                                                                          \
+#name, name                                                            \
+    }
+
+static const struct test_case kernel_cases[] = {
+    CASE(sockets_behave_as_those_of_linux),
+    CASE(a_refused_connect_looks_as_on_linux),
+    CASE(a_sound_server_passes_in_any_weather),
+    CASE(a_leaked_descriptor_is_found),
+    CASE(a_spin_is_found),
+    CASE(a_lost_byte_is_found),
+    CASE(a_second_close_is_found),
+    CASE(a_send_that_could_raise_a_signal_is_found),
+    CASE(time_passes_only_in_waits),
+    CASE(both_clocks_are_virtual),
+    CASE(a_wait_without_an_end_is_a_fault),
+    CASE(descriptors_are_the_lowest_and_run_out),
+    CASE(the_nth_call_can_fail),
+    CASE(a_closed_window_stops_a_sender),
+    CASE(dials_are_answered_or_not),
+    CASE(select_sees_what_epoll_sees),
+    CASE(a_socket_file_outlives_its_server),
+    CASE(a_seed_repeats_a_run),
+};
+
+static const struct test_case deadline_cases[] = {
+    CASE(a_silent_handshake_ends_after_5_s),
+    CASE(a_dripping_handshake_ends_after_5_s),
+    CASE(a_handshake_of_3_s_is_in_time),
+    CASE(an_idle_kept_alive_request_ends),
+    CASE(a_dripping_message_ends_after_30_s),
+    CASE(dripping_fragments_end_after_30_s),
+    CASE(each_message_has_30_s_of_its_own),
+    CASE(the_first_ping_comes_at_a_random_point_of_15_s),
+    CASE(pings_follow_each_15_s_of_silence),
+    CASE(an_unanswered_ping_is_death),
+    CASE(a_dead_line_is_noticed),
+    CASE(who_answers_lives_for_an_hour),
+    CASE(an_unanswered_close_ends_after_5_s),
+    CASE(a_close_that_cannot_be_written_ends_after_5_s),
+    CASE(a_peer_that_talks_on_after_a_close_ends_after_5_s),
+    CASE(a_deferred_request_is_503_after_15_s),
+    CASE(a_connect_without_an_answer_ends_after_5_s),
+    CASE(a_refused_connect_ends_at_once),
+    CASE(a_dial_whose_server_is_silent_ends_after_5_s),
+    CASE(a_dialled_server_that_dies_is_noticed),
+    CASE(a_clock_that_jumps_ahead_kills_nobody),
+    CASE(a_clock_that_goes_back_is_held),
+    CASE(the_wall_clock_does_not_matter),
+    CASE(who_is_not_read_is_not_silent),
+    CASE(a_timer_runs_when_it_is_due),
+};
+
+#undef CASE
+
+/* With names on the command line, only cases that hold one of them. */
+static int wanted(const char *name, int argc, char **argv)
+{
+    int i;
+
+    for (i = 1; i < argc; i++) {
+        if (strstr(name, argv[i]))
+            return 1;
+    }
+    return argc < 2;
+}
+
+static void deadline_run(const struct test_case *c, int backend)
+{
+    test_begin("%s, %s", c->name, backend == RT_EPOLL ? "epoll" : "select");
+    host.backend = backend;
+    host_open(NULL);
+    if (host.loop && host.listener.id)
+        c->run();
+    host_end();
+    test_end();
+}
+
+static void cases_run(int argc, char **argv)
+{
+    size_t i;
+
+    for (i = 0; i < sizeof kernel_cases / sizeof *kernel_cases; i++) {
+        if (!wanted(kernel_cases[i].name, argc, argv))
+            continue;
+        test_begin("%s", kernel_cases[i].name);
+        kernel_cases[i].run();
+        test_end();
+    }
+    for (i = 0; i < sizeof deadline_cases / sizeof *deadline_cases; i++) {
+        if (!wanted(deadline_cases[i].name, argc, argv))
+            continue;
+        deadline_run(&deadline_cases[i], RT_EPOLL);
+        deadline_run(&deadline_cases[i], RT_SELECT);
+    }
+}
+
+/* ---- random worlds ------------------------------------------------------ */
+
+enum { ALL_STEPS = 1000000, SEEDS = 40 };
+
+static void worlds_run(uint64_t first, uint64_t count)
+{
+    uint64_t seed, digest;
+    int backend;
+
+    for (seed = first; seed < first + count; seed++) {
+        for (backend = RT_EPOLL; backend <= RT_SELECT; backend += 2) {
+            test_begin("world %llu, %s", (unsigned long long)seed,
+                       backend == RT_EPOLL ? "epoll" : "select");
+            EQUAL(model_run(seed, backend, ALL_STEPS, 0, &digest), 0);
+            test_end();
+        }
+    }
+}
+
+static void a_seed_repeats_a_world(void)
+{
+    uint64_t a, b, c;
+
+    model_run(7, RT_EPOLL, ALL_STEPS, 0, &a);
+    model_run(7, RT_EPOLL, ALL_STEPS, 0, &b);
+    model_run(11, RT_EPOLL, ALL_STEPS, 0, &c);
+    CHECK(a == b);
+    CHECK(a != c);
+}
+
+/* Of --name N on the command line. */
+static uint64_t option(int argc, char **argv, const char *name, uint64_t none)
+{
+    int i;
+
+    for (i = 1; i + 1 < argc; i++) {
+        if (strcmp(argv[i], name) == 0)
+            return strtoull(argv[i + 1], NULL, 0);
+    }
+    return none;
+}
+
+static int flag(int argc, char **argv, const char *name)
+{
+    int i;
+
+    for (i = 1; i < argc; i++) {
+        if (strcmp(argv[i], name) == 0)
+            return 1;
+    }
+    return 0;
+}
+
+static int replay(int argc, char **argv)
+{
+    uint64_t digest;
+    int faults = model_run(option(argc, argv, "--seed", 1),
+                           (int)option(argc, argv, "--backend", RT_EPOLL),
+                           (int)option(argc, argv, "--until", ALL_STEPS),
+                           flag(argc, argv, "--trace"), &digest);
+
+    printf("%d faults, digest %016llx\n", faults, (unsigned long long)digest);
+    return faults != 0;
+}
+
+int main(int argc, char **argv)
+{
+    if (flag(argc, argv, "--seed"))
+        return replay(argc, argv);
+    if (flag(argc, argv, "--seeds")) {
+        worlds_run(option(argc, argv, "--from", 1),
+                   option(argc, argv, "--seeds", SEEDS));
+        return test_done();
+    }
+    cases_run(argc, argv);
+    if (wanted("worlds", argc, argv)) {
+        RUN(a_seed_repeats_a_world);
+        worlds_run(1, SEEDS);
+    }
+    return test_done();
+}

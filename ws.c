@@ -1,0 +1,1791 @@
+/*
+ * RFC 6455 and its HTTP/1.1 handshake, both roles.  The first half is pure:
+ * bytes in, values out, no descriptor, loop, clock or memory.  The second
+ * touches connections: the handshake (a rt__shake each), then frames.
+ *
+ * Invariants: a handshake's texts are places in its own buffer, so that they
+ * live until it is freed; a frame is looked at once, its payload unmasked
+ * where it stands or while it is copied; after our close nothing is sent.
+ */
+#include "rtnet_internal.h"
+
+#include <stdio.h>
+
+/* ---- UTF-8 (RFC 3629) ------------------------------------------------------ */
+
+static uint64_t load64(const uint8_t *p)
+{
+    uint64_t x;
+    memcpy(&x, p, 8);
+    return x;
+}
+
+static size_t ascii_run(const uint8_t *p, size_t n)
+{
+    size_t i = 0;
+    while (n - i >= 8 && !(load64(p + i) & 0x8080808080808080u))
+        i += 8;
+    while (i < n && p[i] < 0x80)
+        i++;
+    return i;
+}
+
+/* What may follow a first byte: how many bytes, the first of them between lo
+   and hi, which keeps out overlong forms, surrogates and > U+10FFFF. */
+static int utf8_lead(rt__utf8 *u, uint8_t b)
+{
+    u->lo = 0x80;
+    u->hi = 0xbf;
+    if (b < 0xc2 || b > 0xf4)
+        return 0;
+    u->need = b < 0xe0 ? 1 : b < 0xf0 ? 2 : 3;
+    if (b == 0xe0)
+        u->lo = 0xa0;
+    if (b == 0xed)
+        u->hi = 0x9f;
+    if (b == 0xf0)
+        u->lo = 0x90;
+    if (b == 0xf4)
+        u->hi = 0x8f;
+    return 1;
+}
+
+/* Goes on with n more bytes; 0 as soon as no continuation can be valid.  The
+   text may end where u->need is 0. */
+int rt__utf8_feed(rt__utf8 *u, const uint8_t *p, size_t n)
+{
+    size_t i = 0;
+    while (i < n) {
+        if (u->need == 0) {
+            i += ascii_run(p + i, n - i);
+            if (i < n && !utf8_lead(u, p[i++]))
+                return 0;
+            continue;
+        }
+        if (p[i] < u->lo || p[i] > u->hi)
+            return 0;
+        u->lo = 0x80;
+        u->hi = 0xbf;
+        u->need--;
+        i++;
+    }
+    return 1;
+}
+
+int rt__utf8_valid(const void *p, size_t n)
+{
+    rt__utf8 u = {0, 0, 0};
+    return rt__utf8_feed(&u, (const uint8_t *)p, n) && u.need == 0;
+}
+
+/* ---- frames (RFC 6455, 5.2) -------------------------------------------------- */
+
+/* out = in ^ mask, out may be in; phase: where in the payload in begins. */
+void rt__mask(uint8_t *out, const uint8_t *in, size_t n,
+              const uint8_t mask[4], size_t phase)
+{
+    uint8_t turned[8];
+    uint64_t wide, x;
+    size_t i;
+    for (i = 0; i < 8; i++)
+        turned[i] = mask[(phase + i) & 3];
+    memcpy(&wide, turned, 8);
+    for (i = 0; n - i >= 8; i += 8) {
+        x = load64(in + i) ^ wide;
+        memcpy(out + i, &x, 8);
+    }
+    for (; i < n; i++)
+        out[i] = (uint8_t)(in[i] ^ turned[i & 7]);
+}
+
+static uint64_t frame_length(const uint8_t *p, size_t bytes)
+{
+    uint64_t len = 0;
+    size_t i;
+    for (i = 0; i < bytes; i++)
+        len = len << 8 | p[i];
+    return len;
+}
+
+/* Reads a frame's head: > 0 its size, 0 more is needed, < 0 it breaks the RFC.
+   masked: whether this role must find a mask. */
+int rt__frame_read(const uint8_t *p, size_t n, int masked, rt__frame *f)
+{
+    size_t wide, size;
+    if (n < 1)
+        return 0;
+    f->fin = p[0] >> 7;
+    f->op = p[0] & 15;
+    if (p[0] & 0x70 || (f->op & 7) > 2 || (f->op & 8 && !f->fin))
+        return -1;
+    if (n < 2)
+        return 0;
+    f->masked = p[1] >> 7;
+    f->len = p[1] & 127;
+    if (f->masked != masked || (f->op & 8 && f->len > RT__CONTROL))
+        return -1;
+    wide = f->len == 126 ? 2 : f->len == 127 ? 8 : 0;
+    size = 2 + wide + (masked ? 4 : 0);
+    if (n < size)
+        return 0;
+    if (wide)
+        f->len = frame_length(p + 2, wide);
+    if ((wide == 2 && f->len < 126) || (wide == 8 && f->len < 65536) ||
+        f->len >> 63)
+        return -1;
+    if (masked)
+        memcpy(f->mask, p + size - 4, 4);
+    return (int)size;
+}
+
+/* Writes a frame's head, with a mask unless that is NULL; returns its size, at
+   most 14. */
+size_t rt__frame_write(uint8_t *out, int op, size_t len, const uint8_t *mask)
+{
+    size_t wide = len < 126 ? 0 : len < 65536 ? 2 : 8, i;
+    out[0] = (uint8_t)(0x80 | op);
+    out[1] = (uint8_t)((mask ? 0x80u : 0) |
+                       (wide == 0 ? len : wide == 2 ? 126u : 127u));
+    for (i = 0; i < wide; i++)
+        out[2 + i] = (uint8_t)((uint64_t)len >> 8 * (wide - 1 - i));
+    if (!mask)
+        return 2 + wide;
+    memcpy(out + 2 + wide, mask, 4);
+    return 6 + wide;
+}
+
+/* May an endpoint send this code?  (RFC 6455, 7.4, and the registry.) */
+int rt__close_code_valid(int code)
+{
+    if (code < 1000 || code > 4999)
+        return 0;
+    if (code < 3000)
+        return code <= 1003 || (code >= 1007 && code <= 1014);
+    return 1;
+}
+
+/* ---- SHA-1 (FIPS 180-4) and base64, for the handshake alone --------------------- */
+
+static uint32_t turn_left(uint32_t x, int by)
+{
+    return x << by | x >> (32 - by);
+}
+
+static uint32_t sha1_mix(int i, const uint32_t h[5])
+{
+    if (i < 20)
+        return ((h[1] & h[2]) | (~h[1] & h[3])) + 0x5a827999u;
+    if (i < 40)
+        return (h[1] ^ h[2] ^ h[3]) + 0x6ed9eba1u;
+    if (i < 60)
+        return ((h[1] & h[2]) | (h[1] & h[3]) | (h[2] & h[3])) + 0x8f1bbcdcu;
+    return (h[1] ^ h[2] ^ h[3]) + 0xca62c1d6u;
+}
+
+static void sha1_block(uint32_t h[5], const uint8_t *p)
+{
+    uint32_t w[80], v[5], t;
+    int i;
+    for (i = 0; i < 16; i++)
+        w[i] = (uint32_t)frame_length(p + 4 * i, 4);
+    for (; i < 80; i++)
+        w[i] = turn_left(w[i - 3] ^ w[i - 8] ^ w[i - 14] ^ w[i - 16], 1);
+    memcpy(v, h, sizeof v);
+    for (i = 0; i < 80; i++) {
+        t = turn_left(v[0], 5) + sha1_mix(i, v) + v[4] + w[i];
+        memmove(v + 1, v, 4 * sizeof *v);
+        v[2] = turn_left(v[2], 30);
+        v[0] = t;
+    }
+    for (i = 0; i < 5; i++)
+        h[i] += v[i];
+}
+
+void rt__sha1(const void *data, size_t len, uint8_t out[20])
+{
+    uint32_t h[5] = {0x67452301u, 0xefcdab89u, 0x98badcfeu, 0x10325476u,
+                     0xc3d2e1f0u};
+    const uint8_t *p = (const uint8_t *)data;
+    uint8_t tail[128] = {0};
+    size_t rest = len & 63, size = rest < 56 ? 64 : 128, i;
+    for (i = 0; i + 64 <= len; i += 64)
+        sha1_block(h, p + i);
+    memcpy(tail, p + i, rest);
+    tail[rest] = 0x80;
+    for (i = 0; i < 8; i++)
+        tail[size - 1 - i] = (uint8_t)((uint64_t)len * 8 >> 8 * i);
+    for (i = 0; i < size; i += 64)
+        sha1_block(h, tail + i);
+    for (i = 0; i < 20; i++)
+        out[i] = (uint8_t)(h[i / 4] >> (24 - 8 * (i & 3)));
+}
+
+/* out has room for 4 characters for each 3 bytes begun, and a NUL. */
+void rt__base64(const uint8_t *in, size_t n, char *out)
+{
+    static const char digits[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    size_t i;
+    for (i = 0; i < n; i += 3) {
+        uint32_t x = (uint32_t)in[i] << 16;
+        if (i + 1 < n)
+            x |= (uint32_t)in[i + 1] << 8;
+        if (i + 2 < n)
+            x |= in[i + 2];
+        *out++ = digits[x >> 18];
+        *out++ = digits[x >> 12 & 63];
+        *out++ = (char)(i + 1 < n ? digits[x >> 6 & 63] : '=');
+        *out++ = (char)(i + 2 < n ? digits[x & 63] : '=');
+    }
+    *out = 0;
+}
+
+/* Sec-WebSocket-Accept for a Sec-WebSocket-Key of 24 characters. */
+void rt__accept_key(const char *key, char out[29])
+{
+    char text[61];
+    uint8_t sum[20];
+    memcpy(text, key, 24);
+    memcpy(text + 24, "258EAFA5-E914-47DA-95CA-C5AB0DC85B11", 37);
+    rt__sha1(text, 60, sum);
+    rt__base64(sum, sizeof sum, out);
+}
+
+/* ---- HTTP texts (RFC 9110, 9112) ------------------------------------------------- */
+
+static int is_tchar(int c)
+{
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') ||
+           (c >= 'A' && c <= 'Z') || (c && strchr("!#$%&'*+-.^_`|~", c));
+}
+
+static int lower(int c)
+{
+    return c >= 'A' && c <= 'Z' ? c + 32 : c;
+}
+
+static int same_text(const char *a, size_t n, const char *b)
+{
+    size_t i;
+    for (i = 0; i < n; i++)
+        if (lower((uint8_t)a[i]) != lower((uint8_t)b[i]) || !b[i])
+            return 0;
+    return b[n] == 0;
+}
+
+/* Nothing but visible ASCII? */
+int rt__visible(const char *text)
+{
+    for (; *text; text++)
+        if (*text < 0x21 || *text > 0x7e)
+            return 0;
+    return 1;
+}
+
+static const char *skip_blank(const char *p)
+{
+    while (*p == ' ' || *p == '\t')
+        p++;
+    return p;
+}
+
+/* The next token of a comma list: its length, 0 at the end, -1 where it is
+   malformed.  *p is moved behind it. */
+static int list_next(const char **p, const char **token)
+{
+    const char *end;
+    *token = *p = skip_blank(*p);
+    if (!**p)
+        return 0;
+    while (is_tchar((uint8_t)**p))
+        ++*p;
+    end = *p;
+    *p = skip_blank(*p);
+    if (end == *token || (**p && **p != ','))
+        return -1;
+    if (**p == ',' && !*skip_blank(++*p))
+        return -1;
+    return (int)(end - *token);
+}
+
+/* A list of tokens like "a, b", or nothing at all? */
+int rt__token_list(const char *text)
+{
+    const char *token;
+    int n;
+    while ((n = list_next(&text, &token)) > 0)
+        ;
+    return n == 0;
+}
+
+/* Is word in the list?  Whatever else is in it does not matter. */
+static int list_has(const char *text, const char *word, int exact)
+{
+    size_t n = strlen(word);
+    while (*text) {
+        const char *begin = text = skip_blank(text);
+        while (*text && *text != ',' && *text != ' ' && *text != '\t')
+            text++;
+        if ((size_t)(text - begin) == n &&
+            (exact ? memcmp(begin, word, n) == 0
+                   : same_text(begin, n, word)) &&
+            (!*skip_blank(text) || *skip_blank(text) == ','))
+            return 1;
+        text += strcspn(text, ",");
+        text += *text == ',';
+    }
+    return 0;
+}
+
+static const char *const reserved_headers[] = {
+    "connection",           "upgrade",
+    "host",                 "content-length",
+    "transfer-encoding",    "sec-websocket-accept",
+    "sec-websocket-key",    "sec-websocket-extensions",
+    "sec-websocket-version", "sec-websocket-protocol"};
+
+static int header_reserved(const char *name, size_t n)
+{
+    size_t i;
+    for (i = 0; i < sizeof reserved_headers / sizeof *reserved_headers; i++)
+        if (same_text(name, n, reserved_headers[i]))
+            return 1;
+    return 0;
+}
+
+/* Whole lines "Name: value\r\n" that do not touch the handshake's own?  The
+   last line may lack its end. */
+int rt__header_lines(const char *text)
+{
+    while (*text) {
+        const char *name = text;
+        while (is_tchar((uint8_t)*text))
+            text++;
+        if (text == name || *text != ':' ||
+            header_reserved(name, (size_t)(text - name)))
+            return 0;
+        while (*text == '\t' || (uint8_t)*text >= 0x20) {
+            if (*text == 0x7f)
+                return 0;
+            text++;
+        }
+        if (text[0] == '\r' && text[1] == '\n')
+            text += 2;
+        else if (*text)
+            return 0;
+    }
+    return 1;
+}
+
+static const char *status_text(int status)
+{
+    static const struct {
+        int status;
+        const char *text;
+    } known[] = {{200, "OK"},
+                 {201, "Created"},
+                 {202, "Accepted"},
+                 {204, "No Content"},
+                 {301, "Moved Permanently"},
+                 {302, "Found"},
+                 {303, "See Other"},
+                 {304, "Not Modified"},
+                 {307, "Temporary Redirect"},
+                 {308, "Permanent Redirect"},
+                 {400, "Bad Request"},
+                 {401, "Unauthorized"},
+                 {403, "Forbidden"},
+                 {404, "Not Found"},
+                 {405, "Method Not Allowed"},
+                 {408, "Request Timeout"},
+                 {409, "Conflict"},
+                 {413, "Content Too Large"},
+                 {417, "Expectation Failed"},
+                 {426, "Upgrade Required"},
+                 {429, "Too Many Requests"},
+                 {431, "Request Header Fields Too Large"},
+                 {500, "Internal Server Error"},
+                 {501, "Not Implemented"},
+                 {503, "Service Unavailable"},
+                 {505, "HTTP Version Not Supported"}};
+    size_t i;
+    for (i = 0; i < sizeof known / sizeof *known; i++)
+        if (known[i].status == status)
+            return known[i].text;
+    return "Status";
+}
+
+/* ---- the head of a request or an answer --------------------------------------------- */
+
+enum shake_stage {
+    READING_HEAD = 0,
+    READING_BODY,
+    ASKING,   /* on_request is running */
+    DEFERRED, /* rt_accept or rt_reply follows */
+    ACCEPTED, /* answer holds the 101 */
+    REPLIED
+};
+
+struct rt__shake {
+    rt_request request; /* first: rt_header casts to this */
+    rt__conn *conn;
+    rt__shake *prev, *next; /* of those in progress, the oldest first */
+    uint64_t id;            /* the handle on_request got; 0: none */
+    enum shake_stage stage;
+    char *buf; /* the request, its texts cut out with NULs */
+    size_t len, cap, scanned, head_len, body_len;
+    size_t method, path, query; /* where in buf, which may still move */
+    uint8_t close_after, head_only, upgrade, listed;
+    int headers;
+    uint16_t name[RT__HEADERS], value[RT__HEADERS];
+    char *answer; /* the 101 that rt_accept made */
+    size_t answer_len;
+    char *uid; /* to bind when it opens */
+    char address[64];
+};
+
+/* Looks for the empty line, from where it stopped before: > 0 the size of the
+   head, 0 more is needed, < 0 a byte that cannot be in one. */
+static ptrdiff_t head_scan(rt__shake *k)
+{
+    size_t i;
+    for (i = k->scanned; i < k->len; i++) {
+        uint8_t b = (uint8_t)k->buf[i];
+        int after_cr = i > 0 && k->buf[i - 1] == '\r';
+        if ((b == '\n') != after_cr)
+            return -1;
+        if ((b < 0x20 && b != '\t' && b != '\r' && b != '\n') || b == 0x7f)
+            return -1;
+        if (b == '\n' && i >= 3 && k->buf[i - 2] == '\n')
+            return (ptrdiff_t)i + 1;
+    }
+    k->scanned = k->len;
+    return 0;
+}
+
+/* "Name: value" at *p; cuts both out.  0, or the status that refuses it. */
+static int header_read(rt__shake *k, char **p)
+{
+    char *name = *p, *end = strchr(name, '\r'), *value;
+    while (is_tchar((uint8_t)**p))
+        ++*p;
+    if (*p == name || **p != ':')
+        return 400;
+    if (k->headers == RT__HEADERS)
+        return 431;
+    *(*p)++ = 0;
+    value = (char *)skip_blank(*p);
+    *p = end + 2;
+    while (end > value && (end[-1] == ' ' || end[-1] == '\t'))
+        end--;
+    *end = 0;
+    k->name[k->headers] = (uint16_t)(name - k->buf);
+    k->value[k->headers++] = (uint16_t)(value - k->buf);
+    return 0;
+}
+
+static int headers_read(rt__shake *k, char *p)
+{
+    int status;
+    k->headers = 0;
+    while (*p != '\r')
+        if ((status = header_read(k, &p)) != 0)
+            return status;
+    return 0;
+}
+
+/* The value of the i-th header of that name, from 0; NULL: there is none. */
+static const char *header_nth(const rt__shake *k, const char *name, int nth)
+{
+    int i;
+    for (i = 0; i < k->headers; i++) {
+        const char *at = k->buf + k->name[i];
+        if (same_text(at, strlen(at), name) && nth-- == 0)
+            return k->buf + k->value[i];
+    }
+    return NULL;
+}
+
+const char *rt_header(const rt_request *request, const char *name)
+{
+    return header_nth((const rt__shake *)request, name, 0);
+}
+
+/* Is word in any of the lists of that header? */
+static int header_has(const rt__shake *k, const char *name, const char *word)
+{
+    const char *list;
+    int i;
+    for (i = 0; (list = header_nth(k, name, i)) != NULL; i++)
+        if (list_has(list, word, 0))
+            return 1;
+    return 0;
+}
+
+/* The one value of a header that must not come twice; NULL: none or many. */
+static const char *header_only(const rt__shake *k, const char *name)
+{
+    return header_nth(k, name, 1) ? NULL : header_nth(k, name, 0);
+}
+
+/* ---- the request: its grammar -------------------------------------------------------- */
+
+static char *word_cut(char **p, char stop)
+{
+    char *word = *p, *end = strchr(word, stop);
+    if (!end || end == word)
+        return NULL;
+    *end = 0;
+    *p = end + 1;
+    return word;
+}
+
+static int version_status(const char *v)
+{
+    if (strncmp(v, "HTTP/", 5) != 0 || v[5] < '0' || v[5] > '9' ||
+        v[6] != '.' || v[7] < '0' || v[7] > '9' || v[8])
+        return 400;
+    return v[5] == '1' && v[7] <= '1' ? 0 : 505;
+}
+
+static int method_known(const char *m)
+{
+    return !strcmp(m, "GET") || !strcmp(m, "HEAD") || !strcmp(m, "POST");
+}
+
+static int method_status(const char *m)
+{
+    const char *p = m;
+    while (is_tchar((uint8_t)*p))
+        p++;
+    if (*p)
+        return 400;
+    return method_known(m) ? 0 : 405;
+}
+
+/* "GET /path?query HTTP/1.1"; cuts it up.  0, or the status that refuses. */
+static int request_line(rt__shake *k, char **p, int *http10)
+{
+    char *line = word_cut(p, '\r'), *method, *target, *query;
+    int status;
+    ++*p;
+    method = line ? word_cut(&line, ' ') : NULL;
+    target = method ? word_cut(&line, ' ') : NULL;
+    if (!target)
+        return 400;
+    if ((status = version_status(line)) != 0)
+        return status;
+    if (*target != '/' || !rt__visible(target) || strchr(target, '#'))
+        return 400;
+    if ((status = method_status(method)) != 0)
+        return status;
+    *http10 = line[7] == '0';
+    query = strchr(target, '?');
+    if (query)
+        *query++ = 0;
+    k->method = (size_t)(method - k->buf);
+    k->path = (size_t)(target - k->buf);
+    k->query = query ? (size_t)(query - k->buf) : k->head_len - 1;
+    return 0;
+}
+
+/* A host as RFC 3986 has it, perhaps with a port, and nothing around it. */
+static int host_valid(const char *host)
+{
+    const char *p = host;
+    for (; *p; p++)
+        if (!is_tchar((uint8_t)*p) && !strchr(":[]()=;,", *p))
+            return 0;
+    return p != host && *host != ':';
+}
+
+/* Digits only, no overflow; one header, of one value. */
+static int length_read(const rt__shake *k, size_t *length)
+{
+    const char *p = header_only(k, "content-length");
+    uint64_t n = 0;
+    *length = 0;
+    if (!p)
+        return header_nth(k, "content-length", 0) ? 400 : 0;
+    if (!*p)
+        return 400;
+    for (; *p; p++) {
+        if (*p < '0' || *p > '9' || n > UINT64_MAX / 100)
+            return 400;
+        n = n * 10 + (uint64_t)(*p - '0');
+    }
+    *length = n > SIZE_MAX / 2 ? SIZE_MAX / 2 : (size_t)n;
+    return 0;
+}
+
+static int key_valid(const char *key)
+{
+    size_t i;
+    if (!key || strlen(key) != 24 || key[22] != '=' || key[23] != '=')
+        return 0;
+    for (i = 0; i < 22; i++)
+        if (!((key[i] >= '0' && key[i] <= '9') || key[i] == '+' ||
+              key[i] == '/' || (lower(key[i]) >= 'a' && lower(key[i]) <= 'z')))
+            return 0;
+    return strchr("AQgw", key[21]) != NULL; /* 16 bytes leave 4 bits of 0 */
+}
+
+static int offers_valid(const rt__shake *k)
+{
+    const char *list;
+    int i;
+    for (i = 0; (list = header_nth(k, "sec-websocket-protocol", i)); i++)
+        if (!*list || !rt__token_list(list))
+            return 0;
+    return 1;
+}
+
+/* The opening handshake of RFC 6455, 4.2.1. */
+static int upgrade_status(rt__shake *k, int http10)
+{
+    const char *version = header_only(k, "sec-websocket-version");
+    if (!version || strcmp(version, "13") != 0)
+        return header_nth(k, "sec-websocket-version", 1) ? 400 : 426;
+    if (http10 || strcmp(k->buf + k->method, "GET") != 0 || k->body_len > 0 ||
+        header_nth(k, "transfer-encoding", 0) ||
+        !header_has(k, "connection", "upgrade") ||
+        !key_valid(header_only(k, "sec-websocket-key")) || !offers_valid(k))
+        return 400;
+    return 0;
+}
+
+/* What RFC 9112 says of any request; 0, or the status that refuses it. */
+static int framing_status(rt__shake *k, int http10)
+{
+    const char *host = header_only(k, "host");
+    int coded = header_nth(k, "transfer-encoding", 0) != NULL;
+    int status = length_read(k, &k->body_len);
+    if (status)
+        return status;
+    if (host ? !host_valid(host) : !http10 || header_nth(k, "host", 0))
+        return 400;
+    if (!coded || k->upgrade)
+        return 0; /* of an upgrade, upgrade_status speaks */
+    return header_nth(k, "content-length", 0) ? 400 : 501;
+}
+
+/* Cuts the head up and judges it; 0, or the status that refuses it. */
+static int request_read(rt__shake *k)
+{
+    char *p = k->buf;
+    int http10 = 0, status;
+    k->buf[k->head_len - 1] = 0;
+    k->close_after = 1;
+    if ((status = request_line(k, &p, &http10)) != 0 ||
+        (status = headers_read(k, p)) != 0)
+        return status;
+    k->head_only = strcmp(k->buf + k->method, "HEAD") == 0;
+    k->close_after = http10 || header_has(k, "connection", "close");
+    k->upgrade = (uint8_t)header_has(k, "upgrade", "websocket");
+    k->request.upgrade = k->upgrade;
+    if ((status = framing_status(k, http10)) != 0)
+        return status;
+    return k->upgrade ? upgrade_status(k, http10) : 0;
+}
+
+/* ---- origins ----------------------------------------------------------------------------- */
+
+/* The length of an authority without the port that its scheme implies. */
+static size_t authority_len(const char *p, size_t n, int https)
+{
+    const char *port = https ? ":443" : ":80";
+    size_t m = strlen(port);
+    return n > m && memcmp(p + n - m, port, m) == 0 ? n - m : n;
+}
+
+static int same_authority(const char *a, const char *b, int https)
+{
+    size_t i, n = authority_len(a, strlen(a), https);
+    if (authority_len(b, strlen(b), https) != n || n == 0)
+        return 0;
+    for (i = 0; i < n; i++)
+        if (lower((uint8_t)a[i]) != lower((uint8_t)b[i]))
+            return 0;
+    return 1;
+}
+
+static const char *behind(const char *text, const char *prefix)
+{
+    size_t n = strlen(prefix), i = 0;
+    while (i < n && lower((uint8_t)text[i]) == prefix[i])
+        i++;
+    return i == n ? text + n : NULL;
+}
+
+/* A page of this very host, whatever the scheme: behind a proxy that ends TLS
+   only the page's is https. */
+static int origin_same_host(const char *origin, const char *host)
+{
+    const char *authority = behind(origin, "http://");
+    if (authority)
+        return same_authority(authority, host, 0);
+    authority = behind(origin, "https://");
+    return authority && same_authority(authority, host, 1);
+}
+
+static int origin_listed(const char *origin, const char *list)
+{
+    while (*list) {
+        size_t n = strcspn(list, " ");
+        if (n == 1 && *list == '*')
+            return 1;
+        if (n == strlen(origin) && same_text(list, n, origin))
+            return 1;
+        list += n;
+        list += strspn(list, " ");
+    }
+    return 0;
+}
+
+/* No Origin is no browser, and allowed; two are nobody's. */
+static int origin_allowed(rt_loop *loop, const rt__shake *k,
+                          const char *allowed)
+{
+    const char *origin = header_only(k, "origin");
+    const char *host = header_only(k, "host");
+    if (!origin && !header_nth(k, "origin", 0))
+        return 1;
+    if (origin && (allowed ? origin_listed(origin, allowed)
+                           : host && origin_same_host(origin, host)))
+        return 1;
+    rt__log(loop, RT_LOG_WARN, "origin refused", origin ? origin : "two");
+    return 0;
+}
+
+/* ---- handshakes: their life ------------------------------------------------------------------ */
+
+static void shake_unlist(rt_loop *loop, rt__shake *k)
+{
+    if (!k->listed)
+        return;
+    k->listed = 0;
+    loop->shake_count--;
+    if (k->prev)
+        k->prev->next = k->next;
+    else
+        loop->shakes_first = k->next;
+    if (k->next)
+        k->next->prev = k->prev;
+    else
+        loop->shakes_last = k->prev;
+}
+
+static void shake_list(rt_loop *loop, rt__shake *k)
+{
+    k->listed = 1;
+    loop->shake_count++;
+    k->prev = loop->shakes_last;
+    k->next = NULL;
+    if (k->prev)
+        k->prev->next = k;
+    else
+        loop->shakes_first = k;
+    loop->shakes_last = k;
+}
+
+rt__shake *rt__shake_new(rt_loop *loop, rt__conn *c, const char *address)
+{
+    rt__shake *k = (rt__shake *)rt__alloc(loop, sizeof *k);
+    if (!k)
+        return NULL;
+    k->conn = c;
+    snprintf(k->address, sizeof k->address, "%s", address);
+    k->request.address = k->address;
+    k->request.method = k->request.path = k->request.query = "";
+    k->request.body = "";
+    c->shake = k;
+    if (c->wire == RT__WS_SERVER)
+        shake_list(loop, k);
+    return k;
+}
+
+/* Nobody finds it any more; its texts live until the end of the turn. */
+void rt__shake_detach(rt_loop *loop, rt__conn *c)
+{
+    rt__shake *k = c->shake;
+    if (!k)
+        return;
+    shake_unlist(loop, k);
+    if (k->id)
+        rt__slot_free(loop, k->id);
+    k->id = 0;
+}
+
+void rt__shake_free(rt_loop *loop, rt__conn *c)
+{
+    rt__shake *k = c->shake;
+    if (!k)
+        return;
+    rt__shake_detach(loop, c);
+    rt__free(loop, k->buf, k->cap);
+    rt__free(loop, k->answer, k->answer_len);
+    rt__strfree(loop, k->uid);
+    rt__free(loop, k, sizeof *k);
+    c->shake = NULL;
+}
+
+rt__conn *rt__shake_conn(const rt__shake *k)
+{
+    return k->conn;
+}
+
+/* Too many at once: the one that has taken longest goes. */
+void rt__shake_evict(rt_loop *loop)
+{
+    if (!loop->shakes_first)
+        return;
+    loop->stats.shed++;
+    rt__conn_kill(loop, loop->shakes_first->conn);
+}
+
+/* Makes room for n more bytes of the request and a NUL. */
+static int shake_room(rt_loop *loop, rt__shake *k, size_t n)
+{
+    size_t cap = k->cap ? k->cap : 1024;
+    char *buf;
+    while (cap < k->len + n + 1)
+        cap *= 2;
+    if (cap == k->cap)
+        return 0;
+    buf = (char *)rt__realloc(loop, k->buf, k->cap, cap);
+    if (!buf)
+        return RT_ENOMEM;
+    k->buf = buf;
+    k->cap = cap;
+    return 0;
+}
+
+/* Joins texts, up to a NULL, into one allocation of exactly *len bytes. */
+static char *texts_join(rt_loop *loop, const char *const *texts, size_t *len)
+{
+    size_t i, n = 0;
+    char *joined;
+    for (i = 0; texts[i]; i++)
+        n += strlen(texts[i]);
+    joined = (char *)rt__realloc(loop, NULL, 0, n);
+    *len = n;
+    for (n = 0, i = 0; joined && texts[i]; i++) {
+        memcpy(joined + n, texts[i], strlen(texts[i]));
+        n += strlen(texts[i]);
+    }
+    return joined;
+}
+
+static int texts_send(rt_loop *loop, rt__conn *c, const char *const *texts)
+{
+    size_t len;
+    char *joined = texts_join(loop, texts, &len);
+    int error = joined ? rt__out_control(loop, c, joined, len) : RT_ENOMEM;
+    rt__free(loop, joined, len);
+    return error;
+}
+
+/* ---- handshakes: answers ----------------------------------------------------------------------- */
+
+static const char *extra_header(int status)
+{
+    if (status == 426)
+        return "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";
+    if (status == 405)
+        return "Allow: GET, HEAD, POST\r\n";
+    return "";
+}
+
+/* Queues an answer; a body only where one may stand. */
+static int answer_send(rt_loop *loop, rt__conn *c, int status,
+                       const char *type, const void *body, size_t len)
+{
+    rt__shake *k = c->shake;
+    const char *texts[8] = {0};
+    char line[128], size[64];
+    int bare = status == 204 || status == 304;
+    snprintf(line, sizeof line, "HTTP/1.1 %d %s\r\n%s", status,
+             status_text(status), extra_header(status));
+    snprintf(size, sizeof size, "Content-Length: %llu\r\n",
+             (unsigned long long)len);
+    texts[0] = line;
+    texts[1] = *type ? "Content-Type: " : "";
+    texts[2] = type;
+    texts[3] = *type ? "\r\n" : "";
+    texts[4] = bare ? "" : size;
+    texts[5] = status == 426    ? "Connection: Upgrade, close\r\n\r\n"
+               : k->close_after ? "Connection: close\r\n\r\n"
+                                : "Connection: keep-alive\r\n\r\n";
+    if (texts_send(loop, c, texts) < 0)
+        return RT_ENOMEM;
+    if (bare || k->head_only || len == 0)
+        return 0;
+    return rt__out_control(loop, c, body, len);
+}
+
+/* A request that is refused for good: the answer, then the end. */
+static void shake_refuse(rt_loop *loop, rt__conn *c, int status)
+{
+    char body[64];
+    c->shake->close_after = 1;
+    c->shake->stage = REPLIED;
+    loop->stats.refused++;
+    snprintf(body, sizeof body, "%d %s\n", status, status_text(status));
+    if (answer_send(loop, c, status, "text/plain", body, strlen(body)) < 0)
+        rt__conn_kill(loop, c);
+    else
+        rt__conn_finish_soon(loop, c);
+}
+
+/* The answer is queued: the next request, or the end. */
+static void shake_replied(rt_loop *loop, rt__conn *c)
+{
+    rt__shake *k = c->shake;
+    if (k->close_after) {
+        rt__conn_finish_soon(loop, c);
+        return;
+    }
+    rt__shake_detach(loop, c);
+    shake_list(loop, k);
+    k->stage = READING_HEAD;
+    k->len = k->scanned = 0;
+    c->choked = c->out && c->out->bytes > c->ep->soft_mark;
+    rt__timer_set(loop, &c->timer, loop->now + c->ep->handshake_ms);
+    rt__conn_interest(loop, c);
+}
+
+/* Moves the user id out of the handshake into the session. */
+static int shake_bind(rt_loop *loop, rt__shake *k, rt__session *s)
+{
+    return k->uid ? rt__bind(loop, s, k->uid) : 0;
+}
+
+/* The session begins, under the handle that the handshake had. */
+static rt__session *shake_session(rt_loop *loop, rt__conn *c)
+{
+    rt__shake *k = c->shake;
+    rt__session *s = NULL;
+    if (loop->session_count < (uint32_t)loop->opts.max_sessions)
+        s = rt__session_new(loop, c->ep, k->id);
+    if (!s)
+        return NULL;
+    k->id = 0;
+    if (shake_bind(loop, k, s) == 0 &&
+        rt__out_control(loop, c, k->answer, k->answer_len) == 0)
+        return s;
+    rt__session_forget(loop, s);
+    return NULL;
+}
+
+static void shake_open(rt_loop *loop, rt__conn *c)
+{
+    rt__session *s = shake_session(loop, c);
+    if (!s) {
+        shake_refuse(loop, c, 503);
+        return;
+    }
+    shake_unlist(loop, c->shake);
+    s->conn = c;
+    c->session = s;
+    c->choked = 0;
+    rt__conn_opened(loop, c);
+    rt__conn_interest(loop, c);
+    if (s->conn == c)
+        rt__tell_open(loop, s);
+    rt__shake_free(loop, c);
+}
+
+/* The offered sub-protocol that is exactly this one? */
+static int protocol_offered(const rt__shake *k, const char *protocol)
+{
+    const char *list;
+    int i;
+    for (i = 0; (list = header_nth(k, "sec-websocket-protocol", i)); i++)
+        if (list_has(list, protocol, 1))
+            return 1;
+    return 0;
+}
+
+static int accept_answer(rt_loop *loop, rt__shake *k, const char *protocol,
+                         const char *headers)
+{
+    char key[29];
+    size_t n = strlen(headers);
+    const char *texts[10] = {0};
+    rt__accept_key(header_nth(k, "sec-websocket-key", 0), key);
+    texts[0] = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+               "Connection: Upgrade\r\nSec-WebSocket-Accept: ";
+    texts[1] = key;
+    texts[2] = *protocol ? "\r\nSec-WebSocket-Protocol: " : "";
+    texts[3] = protocol;
+    texts[4] = "\r\n";
+    texts[5] = headers;
+    texts[6] = n && headers[n - 1] != '\n' ? "\r\n" : "";
+    texts[7] = "\r\n";
+    k->answer = texts_join(loop, texts, &k->answer_len);
+    return k->answer ? 0 : RT_ENOMEM;
+}
+
+static int accept_check(rt_loop *loop, const rt__shake *k,
+                        const rt_accept_opts *o)
+{
+    if (o->protocol && !protocol_offered(k, o->protocol))
+        return RT_EINVAL;
+    if (o->headers && !rt__header_lines(o->headers))
+        return RT_EINVAL;
+    return o->uid ? rt__uid_check(loop, o->uid) : 0;
+}
+
+static int shake_accept(rt_loop *loop, rt__shake *k, const rt_accept_opts *o)
+{
+    int error;
+    if ((k->stage != ASKING && k->stage != DEFERRED) || !k->upgrade)
+        return RT_ESTATE;
+    if ((error = accept_check(loop, k, o)) < 0)
+        return error;
+    if (o->uid && !(k->uid = rt__strdup(loop, o->uid)))
+        return RT_ENOMEM;
+    if (accept_answer(loop, k, o->protocol ? o->protocol : "",
+                      o->headers ? o->headers : "") < 0) {
+        rt__strfree(loop, k->uid);
+        k->uid = NULL;
+        return RT_ENOMEM;
+    }
+    if (k->stage == DEFERRED)
+        rt__conn_wake(loop, k->conn);
+    k->stage = ACCEPTED;
+    return 0;
+}
+
+/* The handshake that a handle names; NULL with *error for anything else. */
+static rt__shake *shake_get(rt_loop *loop, rt_session s, int *error)
+{
+    rt__shake *k = (rt__shake *)rt__slot_get(loop, s.id, RT__SHAKE);
+    *error = RT_EGONE;
+    if (!k && rt__slot_kind(loop, s.id) == RT__SESSION)
+        *error = RT_ESTATE;
+    return k;
+}
+
+int rt_accept(rt_loop *loop, rt_session s, const rt_accept_opts *opts)
+{
+    static const rt_accept_opts none;
+    int error;
+    rt__shake *k = shake_get(loop, s, &error);
+    return k ? shake_accept(loop, k, opts ? opts : &none) : error;
+}
+
+static int type_valid(const char *type)
+{
+    for (; *type; type++)
+        if ((uint8_t)*type < 0x20 || *type == 0x7f)
+            return 0;
+    return 1;
+}
+
+int rt_reply(rt_loop *loop, rt_session s, int status, const char *type,
+             const void *body, size_t len)
+{
+    int error;
+    rt__shake *k = shake_get(loop, s, &error);
+    if (!k)
+        return error;
+    if (k->stage != ASKING && k->stage != DEFERRED)
+        return RT_ESTATE;
+    if (status < 200 || status > 599 || (type && !type_valid(type)) ||
+        (len && !body) || len > RT__SEND_MAX)
+        return RT_EINVAL;
+    if (k->upgrade)
+        k->close_after = 1; /* its next bytes may be frames already */
+    if (answer_send(loop, k->conn, status, type ? type : "", body, len) < 0) {
+        rt__conn_kill(loop, k->conn);
+        return RT_ENOMEM;
+    }
+    if (k->stage == DEFERRED)
+        rt__conn_wake(loop, k->conn);
+    k->stage = REPLIED;
+    return 0;
+}
+
+/* ---- handshakes: the server's side ------------------------------------------------------------------ */
+
+static void shake_defer(rt_loop *loop, rt__conn *c)
+{
+    c->shake->stage = DEFERRED;
+    c->choked = 1;
+    rt__timer_set(loop, &c->timer,
+                  loop->now + (uint32_t)loop->opts.defer_ms);
+    rt__conn_interest(loop, c);
+}
+
+/* What on_request said, unless it answered by itself. */
+static void shake_decide(rt_loop *loop, rt__conn *c, int said)
+{
+    rt__shake *k = c->shake;
+    static const rt_accept_opts none;
+    if (said == RT_DEFER)
+        shake_defer(loop, c);
+    else if (said == 0 && k->upgrade)
+        shake_accept(loop, k, &none);
+    else if (said == 0)
+        shake_refuse(loop, c, c->ep->on.request ? 404 : 426);
+    else if (said >= 400 && said <= 599)
+        shake_refuse(loop, c, said);
+    else
+        shake_refuse(loop, c, 500);
+}
+
+/* Asks the host, if it wants to be asked. */
+static int shake_consult(rt_loop *loop, rt__conn *c)
+{
+    rt__shake *k = c->shake;
+    rt_session handle;
+    if (!c->ep->on.request)
+        return 0;
+    handle.id = k->id = rt__slot_new(loop, RT__SHAKE, k);
+    if (!k->id)
+        return 503;
+    return rt__tell_request(loop, c, handle, &k->request);
+}
+
+static void request_whole(rt_loop *loop, rt__conn *c)
+{
+    rt__shake *k = c->shake;
+    int said;
+    k->buf[k->len] = 0;
+    k->request.method = k->buf + k->method;
+    k->request.path = k->buf + k->path;
+    k->request.query = k->buf + k->query;
+    k->request.body = k->buf + k->head_len;
+    k->request.body_len = k->body_len;
+    if (k->upgrade && !origin_allowed(loop, k, c->ep->origins)) {
+        shake_refuse(loop, c, 403);
+        return;
+    }
+    k->stage = ASKING;
+    said = shake_consult(loop, c);
+    if (c->state == RT__DEAD)
+        return;
+    if (k->stage == ASKING)
+        shake_decide(loop, c, said);
+    if (c->state != RT__SHAKING)
+        return;
+    if (k->stage == ACCEPTED)
+        shake_open(loop, c);
+    else if (k->stage == REPLIED)
+        shake_replied(loop, c);
+    else if (k->stage == ASKING) /* no memory for the 101 */
+        rt__conn_kill(loop, c);
+}
+
+/* The head is whole: judge it, then wait for the body it announces. */
+static void head_whole(rt_loop *loop, rt__conn *c)
+{
+    rt__shake *k = c->shake;
+    int status = request_read(k);
+    const char *expect = status ? NULL : header_nth(k, "expect", 0);
+    if (!status && k->body_len > c->ep->max_body)
+        status = 413;
+    if (expect && !same_text(expect, strlen(expect), "100-continue"))
+        status = 417;
+    if (status) {
+        shake_refuse(loop, c, status);
+        return;
+    }
+    if (expect && k->body_len > 0 &&
+        rt__out_control(loop, c, "HTTP/1.1 100 Continue\r\n\r\n", 25) < 0) {
+        rt__conn_kill(loop, c);
+        return;
+    }
+    k->stage = READING_BODY;
+    if (k->body_len == 0)
+        request_whole(loop, c);
+}
+
+/* ---- handshakes: the client's side --------------------------------------------------------------------- */
+
+/* Asks for the upgrade.  The key is new for each attempt. */
+void rt__shake_ask(rt_loop *loop, rt__conn *c)
+{
+    rt__dial *d = c->ep->dial;
+    size_t n = strlen(d->headers);
+    uint64_t key[2];
+    const char *texts[14] = {0};
+    key[0] = rt__random(loop);
+    key[1] = rt__random(loop);
+    rt__base64((const uint8_t *)key, sizeof key, d->key);
+    texts[0] = "GET ";
+    texts[1] = d->local ? "/" : *d->path == '?' ? "/" : "";
+    texts[2] = d->local ? "" : d->path;
+    texts[3] = " HTTP/1.1\r\nHost: ";
+    texts[4] = d->authority;
+    texts[5] = "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+               "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ";
+    texts[6] = d->key;
+    texts[7] = *d->protocols ? "\r\nSec-WebSocket-Protocol: " : "";
+    texts[8] = d->protocols;
+    texts[9] = "\r\n";
+    texts[10] = d->headers;
+    texts[11] = n && d->headers[n - 1] != '\n' ? "\r\n" : "";
+    texts[12] = "\r\n";
+    if (!rt__shake_new(loop, c, "") || texts_send(loop, c, texts) < 0)
+        rt__conn_lost(loop, c, 1006, RT_BY_ERROR, rt_strerror(RT_ENOMEM));
+}
+
+/* "HTTP/1.1 101 ...": the status, or -1. */
+static int status_read(const char *line)
+{
+    int i, status = 0;
+    if (strncmp(line, "HTTP/1.1 ", 9) != 0)
+        return -1;
+    for (i = 9; i < 12; i++) {
+        if (line[i] < '0' || line[i] > '9')
+            return -1;
+        status = status * 10 + (line[i] - '0');
+    }
+    return line[12] == ' ' || !line[12] ? status : -1;
+}
+
+/* RFC 6455, 4.1: NULL when the answer is what was asked for, else what is
+   wrong with it. */
+static const char *answer_fault(rt__shake *k, const rt__dial *d)
+{
+    const char *key = header_only(k, "sec-websocket-accept");
+    const char *protocol = header_nth(k, "sec-websocket-protocol", 0);
+    char want[29];
+    rt__accept_key(d->key, want);
+    if (!header_has(k, "upgrade", "websocket") ||
+        !header_has(k, "connection", "upgrade"))
+        return "the answer is no upgrade";
+    if (!key || strcmp(key, want) != 0)
+        return "wrong Sec-WebSocket-Accept";
+    if (header_nth(k, "sec-websocket-extensions", 0))
+        return "an extension that was not offered";
+    if (protocol && (header_nth(k, "sec-websocket-protocol", 1) ||
+                     !*protocol || !list_has(d->protocols, protocol, 1)))
+        return "a sub-protocol that was not offered";
+    return NULL;
+}
+
+static void answer_open(rt_loop *loop, rt__conn *c)
+{
+    rt__conn_opened(loop, c);
+    if (c->session)
+        rt__tell_open(loop, c->session);
+    rt__shake_free(loop, c);
+}
+
+static void answer_whole(rt_loop *loop, rt__conn *c)
+{
+    rt__shake *k = c->shake;
+    char *p = k->buf, *line = word_cut(&p, '\r');
+    int status = line ? status_read(line) : -1;
+    const char *fault = "bad answer to the handshake";
+    char text[32];
+    k->buf[k->head_len - 1] = 0;
+    if (status >= 0 && headers_read(k, p + 1) == 0) {
+        snprintf(text, sizeof text, "HTTP %d", status);
+        fault = status == 101 ? answer_fault(k, c->ep->dial) : text;
+    }
+    if (fault)
+        rt__conn_lost(loop, c, 1006, RT_BY_PEER, fault);
+    else
+        answer_open(loop, c);
+}
+
+/* ---- handshakes: input ------------------------------------------------------------------------------------ */
+
+/* The head cannot be read. */
+static void shake_reject(rt_loop *loop, rt__conn *c, int status)
+{
+    if (c->wire == RT__WS_CLIENT)
+        rt__conn_lost(loop, c, 1006, RT_BY_PEER,
+                      "bad answer to the handshake");
+    else
+        shake_refuse(loop, c, status);
+}
+
+/* Takes bytes of the head; says how many. */
+static size_t head_feed(rt_loop *loop, rt__conn *c, const uint8_t *p, size_t n)
+{
+    rt__shake *k = c->shake;
+    size_t before = k->len;
+    ptrdiff_t end;
+    if (n > c->ep->max_header - k->len)
+        n = c->ep->max_header - k->len;
+    if (shake_room(loop, k, n) < 0) {
+        rt__conn_kill(loop, c);
+        return 0;
+    }
+    memcpy(k->buf + k->len, p, n);
+    k->len += n;
+    end = head_scan(k);
+    if (end > 0) {
+        k->len = k->head_len = (size_t)end;
+        n = k->head_len - before;
+        if (c->wire == RT__WS_CLIENT)
+            answer_whole(loop, c);
+        else
+            head_whole(loop, c);
+        return n;
+    }
+    if (end < 0 || k->len >= c->ep->max_header)
+        shake_reject(loop, c, end < 0 ? 400 : 431);
+    return n;
+}
+
+static size_t body_feed(rt_loop *loop, rt__conn *c, const uint8_t *p, size_t n)
+{
+    rt__shake *k = c->shake;
+    size_t left = k->head_len + k->body_len - k->len;
+    if (n > left)
+        n = left;
+    if (shake_room(loop, k, n) < 0) {
+        rt__conn_kill(loop, c);
+        return 0;
+    }
+    memcpy(k->buf + k->len, p, n);
+    k->len += n;
+    if (n == left)
+        request_whole(loop, c);
+    return n;
+}
+
+void rt__shake_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
+{
+    while (n > 0 && c->state == RT__SHAKING) {
+        size_t used;
+        if (c->choked) {
+            if (rt__in_keep(loop, c, p, n) < 0)
+                rt__conn_kill(loop, c);
+            return;
+        }
+        used = c->shake->stage == READING_HEAD ? head_feed(loop, c, p, n)
+                                               : body_feed(loop, c, p, n);
+        p += used;
+        n -= used;
+    }
+    if (n > 0 && c->state == RT__LIVE)
+        rt__conn_input(loop, c, p, n); /* frames behind the handshake */
+}
+
+/* The host answered a deferred request. */
+void rt__shake_woken(rt_loop *loop, rt__conn *c)
+{
+    rt__shake *k = c->shake;
+    if (k->stage == ACCEPTED) {
+        shake_open(loop, c);
+    } else if (k->stage == REPLIED && c->choked) {
+        c->choked = 0;
+        shake_replied(loop, c);
+    }
+}
+
+/* The answers were taken: the next request may be read. */
+void rt__shake_drained(rt_loop *loop, rt__conn *c)
+{
+    if (c->shake->stage == DEFERRED || c->shake->stage == ACCEPTED)
+        return; /* it is the host that is waited for */
+    c->choked = 0;
+    rt__conn_wake(loop, c);
+}
+
+void rt__shake_deadline(rt_loop *loop, rt__conn *c)
+{
+    rt__shake *k = c->shake;
+    if (c->wire == RT__WS_CLIENT)
+        rt__conn_lost(loop, c, 1006, RT_BY_TIMEOUT, "handshake timed out");
+    else if (k->stage == DEFERRED)
+        shake_refuse(loop, c, 503);
+    else if (k->len > 0 && k->stage <= READING_BODY)
+        shake_refuse(loop, c, 408);
+    else
+        rt__conn_kill(loop, c);
+}
+
+/* ---- requests: what the host reads of them ------------------------------------------------------------------- */
+
+const rt_request *rt_request_of(rt_loop *loop, rt_session handle)
+{
+    rt__shake *k = (rt__shake *)rt__slot_get(loop, handle.id, RT__SHAKE);
+    rt__session *s;
+    if (k)
+        return &k->request;
+    s = (rt__session *)rt__slot_get(loop, handle.id, RT__SESSION);
+    return s && s->conn && s->conn->shake ? &s->conn->shake->request : NULL;
+}
+
+static int hex(int c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c = lower(c);
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* One decoded character of a query at *p, which moves; < 0: badly encoded. */
+static int query_char(const char **p)
+{
+    int c = (uint8_t)*(*p)++, high, low;
+    if (c == '+')
+        return ' ';
+    if (c != '%')
+        return c;
+    high = hex((uint8_t)(*p)[0]);
+    low = high < 0 ? -1 : hex((uint8_t)(*p)[1]);
+    *p += low < 0 ? 0 : 2;
+    return low < 0 || high * 16 + low == 0 ? -1 : high * 16 + low;
+}
+
+static int query_value(const char *p, char *out, size_t cap)
+{
+    size_t n = 0;
+    while (*p && *p != '&') {
+        int c = query_char(&p);
+        if (c < 0 || n + 1 >= cap)
+            return RT_EINVAL;
+        out[n++] = (char)c;
+    }
+    if (n >= cap)
+        return RT_EINVAL;
+    out[n] = 0;
+    return (int)n;
+}
+
+int rt_query(const rt_request *request, const char *name, char *out,
+             size_t cap)
+{
+    const char *p = request->query;
+    size_t n = strlen(name);
+    while (*p) {
+        if (strncmp(p, name, n) == 0 && (p[n] == '=' || !p[n] || p[n] == '&'))
+            return query_value(p[n] == '=' ? p + n + 1 : p + n, out, cap);
+        p += strcspn(p, "&");
+        p += *p == '&';
+    }
+    return RT_EINVAL;
+}
+
+/* ---- frames: out ------------------------------------------------------------------------------------------------ */
+
+/* Queues a control frame of at most 125 bytes. */
+int rt__ws_control(rt_loop *loop, rt__conn *c, int op, const void *data,
+                   size_t len)
+{
+    uint8_t frame[6 + RT__CONTROL], mask[8];
+    int client = c->wire == RT__WS_CLIENT;
+    uint64_t chance = client ? rt__random(loop) : 0;
+    size_t head;
+    memcpy(mask, &chance, sizeof mask);
+    head = rt__frame_write(frame, op, len, client ? mask : NULL);
+    if (client)
+        rt__mask(frame + head, (const uint8_t *)data, len, mask, 0);
+    else
+        memcpy(frame + head, data, len);
+    if (op == 10)
+        return rt__out_pong(loop, c, frame, head + len);
+    return rt__out_control(loop, c, frame, head + len);
+}
+
+/* Queues a close; 1005 says nothing, as its meaning is. */
+int rt__ws_close(rt_loop *loop, rt__conn *c, int code, const char *reason)
+{
+    uint8_t body[2 + RT__REASON] = {0};
+    size_t n = strlen(reason);
+    if (code == 1005 || code == 1006)
+        return rt__ws_control(loop, c, 8, body, 0);
+    body[0] = (uint8_t)(code >> 8);
+    body[1] = (uint8_t)code;
+    memcpy(body + 2, reason, n);
+    return rt__ws_control(loop, c, 8, body, 2 + n);
+}
+
+/* ---- frames: in -------------------------------------------------------------------------------------------------- */
+
+enum { NEED_MEMORY = -1011 }; /* faults are negative close codes */
+
+static const char *fault_text(int code)
+{
+    switch (code) {
+    case 1007:
+        return "invalid UTF-8";
+    case 1009:
+        return "too large";
+    case 1011:
+        return "out of memory";
+    }
+    return "protocol error";
+}
+
+/* A pong that repeats our last ping gives the round-trip time, and its jitter
+   as RFC 3550, 6.4.1 smooths it. */
+static void pong_in(rt_loop *loop, rt__conn *c, const uint8_t *data, size_t n)
+{
+    uint32_t rtt, off;
+    if (n != sizeof c->ping_us || !c->ping_us ||
+        memcmp(data, &c->ping_us, n) != 0)
+        return;
+    rtt = (uint32_t)rt__micros(loop) - c->ping_us;
+    rtt = (int32_t)rtt < 1 ? 1 : rtt;
+    off = rtt > c->rtt_us ? rtt - c->rtt_us : c->rtt_us - rtt;
+    if (c->rtt_us)
+        c->jitter_us += (off - c->jitter_us) / 16;
+    c->rtt_us = rtt;
+}
+
+/* The peer's close: the code and reason it gave, or a fault. */
+static int close_read(const uint8_t *data, size_t n, char reason[RT__REASON + 1])
+{
+    int code = 1005;
+    reason[0] = 0;
+    if (n == 1)
+        return -1002;
+    if (n == 0)
+        return code;
+    code = data[0] << 8 | data[1];
+    if (!rt__close_code_valid(code))
+        return -1002;
+    if (!rt__utf8_valid(data + 2, n - 2))
+        return -1007;
+    memcpy(reason, data + 2, n - 2);
+    reason[n - 2] = 0;
+    return code;
+}
+
+static int close_in(rt_loop *loop, rt__conn *c, const uint8_t *data, size_t n)
+{
+    char reason[RT__REASON + 1];
+    int code = close_read(data, n, reason);
+    rt__session *s = c->session;
+    if (code < 0)
+        return code;
+    c->peer_closed = 1;
+    if (c->state == RT__FAREWELL) { /* the answer to ours */
+        if (!c->out)
+            rt__conn_finish(loop, c);
+        return 0;
+    }
+    rt__conn_bye(loop, c, code, "");
+    if (s)
+        rt__session_end(loop, s, code, RT_BY_PEER, reason);
+    return 0;
+}
+
+static int control_in(rt_loop *loop, rt__conn *c, int op, const uint8_t *data,
+                      size_t n)
+{
+    if (op == 8)
+        return close_in(loop, c, data, n);
+    if (op == 10)
+        pong_in(loop, c, data, n);
+    else if (c->state == RT__LIVE && rt__ws_control(loop, c, 10, data, n) < 0)
+        return NEED_MEMORY;
+    return 0;
+}
+
+/* May this frame come now, and is it within the limits?  0 or a fault.  No sum
+   is made of what the peer announces. */
+static int frame_allowed(const rt__conn *c, const rt__frame *f)
+{
+    const rt__in *in = c->in;
+    int under_way = in && in->message;
+    uint64_t have = under_way && in->data ? in->data->len : 0;
+    if (f->op & 8)
+        return 0;
+    if ((f->op == 0) != under_way)
+        return -1002;
+    if (f->len > c->ep->max_message || f->len > c->ep->max_message - have)
+        return -1009;
+    if (under_way ? in->fragments >= c->ep->max_fragments
+                  : !f->fin && c->ep->max_fragments < 1)
+        return -1009;
+    return 0;
+}
+
+static int deliver(rt_loop *loop, rt__conn *c, int op, uint8_t *data, size_t n)
+{
+    if (c->session)
+        rt__tell_message(loop, c->session, op, data, n);
+    return 0;
+}
+
+/* The last frame of a message that came in parts. */
+static int message_whole(rt_loop *loop, rt__conn *c)
+{
+    int op = c->in->message;
+    uint8_t none[1] = {0};
+    rt__buf *b;
+    if (op == RT_TEXT && c->in->utf8.need)
+        return -1007;
+    b = rt__in_take(loop, c);
+    deliver(loop, c, op, b ? rt__buf_data(b) : none, b ? b->len : 0);
+    rt__buf_release(loop, b);
+    return 0;
+}
+
+/* Takes n payload bytes of the frame under way, which may be a control frame
+   between the fragments of a message. */
+static int payload_in(rt_loop *loop, rt__conn *c, const uint8_t *p, size_t n)
+{
+    rt__in *in = c->in;
+    const uint8_t *mask = in->frame.mask;
+    size_t phase = (size_t)(in->frame.len - in->left) & 3;
+    uint8_t *to;
+    if (in->frame.op & 8) {
+        to = in->control + in->control_len;
+        in->control_len = (uint8_t)(in->control_len + n);
+    } else if (!(to = rt__in_room(loop, c, n, in->left))) {
+        return NEED_MEMORY;
+    }
+    if (in->frame.masked)
+        rt__mask(to, p, n, mask, phase);
+    else
+        memcpy(to, p, n);
+    in->left -= n;
+    if (!(in->frame.op & 8) && in->message == RT_TEXT &&
+        !rt__utf8_feed(&in->utf8, to, n))
+        return -1007;
+    return 0;
+}
+
+/* The frame under way has all its bytes. */
+static int frame_whole(rt_loop *loop, rt__conn *c)
+{
+    rt__in *in = c->in;
+    uint8_t control[RT__CONTROL];
+    size_t n = in->control_len;
+    int op = in->frame.op;
+    in->in_frame = 0;
+    if (op & 8) {
+        memcpy(control, in->control, n);
+        in->control_len = 0;
+        rt__in_settle(loop, c);
+        return control_in(loop, c, op, control, n);
+    }
+    return in->frame.fin ? message_whole(loop, c) : 0;
+}
+
+/* A frame begins that cannot be dealt with where it stands. */
+static int frame_begin(rt_loop *loop, rt__conn *c, const rt__frame *f)
+{
+    rt__in *in = rt__in_open(loop, c);
+    int fault = frame_allowed(c, f);
+    if (!in)
+        return NEED_MEMORY;
+    if (fault < 0)
+        return fault;
+    in->frame = *f;
+    in->left = f->len;
+    in->in_frame = 1;
+    in->head_len = 0;
+    if (f->op & 8)
+        return 0;
+    in->fragments++;
+    if (f->op) {
+        in->message = f->op;
+        memset(&in->utf8, 0, sizeof in->utf8);
+        rt__in_began(loop, c);
+    }
+    return 0;
+}
+
+/* Collects a head that came in parts; how many bytes it took, or a fault. */
+static ptrdiff_t head_more(rt_loop *loop, rt__conn *c, const uint8_t *p,
+                           size_t n)
+{
+    rt__in *in = c->in;
+    rt__frame f;
+    size_t used = 0;
+    int size = 0, fault;
+    while (size == 0 && used < n) {
+        in->head[in->head_len++] = p[used++];
+        size = rt__frame_read(in->head, in->head_len,
+                              c->wire == RT__WS_SERVER, &f);
+    }
+    if (size < 0)
+        return -1002;
+    if (size > 0 && (fault = frame_begin(loop, c, &f)) < 0)
+        return fault;
+    return (ptrdiff_t)used;
+}
+
+/* Goes on with the frame under way; how many bytes it took, or a fault. */
+static ptrdiff_t frame_more(rt_loop *loop, rt__conn *c, const uint8_t *p,
+                            size_t n)
+{
+    ptrdiff_t used = 0;
+    int fault;
+    if (!c->in->in_frame) {
+        used = head_more(loop, c, p, n);
+        if (used < 0 || !c->in->in_frame)
+            return used;
+    }
+    n -= (size_t)used;
+    if (n > c->in->left)
+        n = (size_t)c->in->left;
+    if (n > 0 && (fault = payload_in(loop, c, p + used, n)) < 0)
+        return fault;
+    if (c->in->left == 0 && (fault = frame_whole(loop, c)) < 0)
+        return fault;
+    return used + (ptrdiff_t)n;
+}
+
+/* A frame that is here whole: a control frame, or a message of one frame,
+   which nearly all are. */
+static int frame_in_place(rt_loop *loop, rt__conn *c, const rt__frame *f,
+                          uint8_t *payload)
+{
+    size_t n = (size_t)f->len;
+    if (f->masked)
+        rt__mask(payload, payload, n, f->mask, 0);
+    if (f->op & 8)
+        return control_in(loop, c, f->op, payload, n);
+    if (f->op == RT_TEXT && !rt__utf8_valid(payload, n))
+        return -1007;
+    return deliver(loop, c, f->op, payload, n);
+}
+
+/* One step: how many bytes it took, or a fault. */
+static ptrdiff_t ws_step(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
+{
+    rt__frame f;
+    ptrdiff_t more;
+    int head, fault;
+    if (c->in && (c->in->in_frame || c->in->head_len))
+        return frame_more(loop, c, p, n);
+    head = rt__frame_read(p, n, c->wire == RT__WS_SERVER, &f);
+    if (head < 0)
+        return -1002;
+    if (head == 0)
+        return rt__in_open(loop, c) ? head_more(loop, c, p, n) : NEED_MEMORY;
+    if ((fault = frame_allowed(c, &f)) < 0)
+        return fault;
+    if (n - (size_t)head >= f.len && (f.op & 8 || (f.op && f.fin))) {
+        fault = frame_in_place(loop, c, &f, p + head);
+        return fault < 0 ? fault : head + (ptrdiff_t)f.len;
+    }
+    if ((fault = frame_begin(loop, c, &f)) < 0)
+        return fault;
+    more = frame_more(loop, c, p + head, n - (size_t)head);
+    return more < 0 ? more : head + more;
+}
+
+/* Takes what came from the peer; calls up for each message that is whole. */
+void rt__ws_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
+{
+    ptrdiff_t used;
+    while (n > 0 && (c->state == RT__LIVE ||
+                     (c->state == RT__FAREWELL && !c->peer_closed))) {
+        used = c->paused ? rt__in_keep(loop, c, p, n)
+                         : ws_step(loop, c, p, n);
+        if (c->paused && used == 0)
+            return;
+        if (used < 0) {
+            int code = used == RT_ENOMEM ? 1011 : (int)-used;
+            rt__conn_violation(loop, c, code, fault_text(code));
+            return;
+        }
+        p += used;
+        n -= (size_t)used;
+    }
+}
