@@ -22,8 +22,12 @@ $(BUILD)/%.o: %.c rtnet.h rtnet_internal.h | $(BUILD)
 $(BUILD)/librtnet.a: $(OBJ)
 	$(AR) rcs $@ $(OBJ)
 
-$(BUILD)/rtload: $(wildcard bench/rtload*.c) $(wildcard bench/*.h) | $(BUILD)
-	$(CC) $(FLAGS) $(filter %.c,$^) -o $@ -lm
+RTLOAD = $(addprefix bench/,rtload.c client.c drive.c wire.c)
+$(BUILD)/rtload: $(RTLOAD) $(wildcard bench/*.h) | $(BUILD)
+	$(CC) $(FLAGS) $(RTLOAD) -o $@ -lm
+
+$(BUILD)/limit: bench/limit.c $(wildcard bench/*.h) | $(BUILD)
+	$(CC) $(FLAGS) $< -o $@
 
 $(BUILD)/%: bench/%.c $(BUILD)/librtnet.a $(wildcard bench/*.h)
 	$(CC) $(FLAGS) $< $(BUILD)/librtnet.a -o $@
@@ -37,8 +41,8 @@ demo: $(BUILD)/arena
 test check: all
 	@$(MAKE) --no-print-directory -f test/Makefile $@ BUILD=$(BUILD)
 
-bench: all
-	@$(MAKE) --no-print-directory -f test/Makefile $@ BUILD=$(BUILD)
+bench: all $(BUILD)/limit
+	python3 bench/pair.py
 
 clean:
 	rm -rf $(BUILD)

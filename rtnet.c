@@ -1152,6 +1152,9 @@ static void ep_limits(rt__ep *ep, const rt_listen_opts *o)
     ep->close_ms = limit(o->close_ms, 5000);
     ep->soft_mark = limit(o->soft_mark, 64 * 1024);
     ep->hard_mark = limit(o->hard_mark, 1024 * 1024);
+    ep->rate_limit = o->rate_limit > 0 ? (uint32_t)o->rate_limit : 0;
+    ep->rate_ms = limit(o->rate_ms, 1000);
+    ep->rate_over = (uint8_t)o->rate_over;
 }
 
 /* Copies the options, so that the caller's may go.  NULL: no memory. */
@@ -1320,6 +1323,8 @@ static const char *listen_unfit(const rt_listen_opts *o, const url *u)
         return "this framing is not there yet";
     if (o->soft_mark > 0 && o->hard_mark > 0 && o->soft_mark > o->hard_mark)
         return "the soft mark is above the hard mark";
+    if (o->rate_over < RT_OVER_DROP || o->rate_over > RT_OVER_CLOSE)
+        return "no such rate_over";
     if (!u->local && *u->path && strcmp(u->path, "/") != 0)
         return "a listener has no path";
     return NULL;
@@ -1962,7 +1967,7 @@ static void conn_drained(rt_loop *loop, rt__conn *c)
     if (c->state == RT__FINISHING ||
         (c->state == RT__FAREWELL && c->peer_closed))
         rt__conn_finish(loop, c);
-    else if (c->choked && c->state == RT__SHAKING)
+    else if (c->hold & RT__HOLD_HTTP && c->state == RT__SHAKING)
         rt__shake_drained(loop, c);
 }
 
@@ -2137,8 +2142,13 @@ rt__buf *rt__in_take(rt_loop *loop, rt__conn *c)
 /* A message is under way from now on: its deadline runs. */
 void rt__in_began(rt_loop *loop, rt__conn *c)
 {
-    uint64_t due = loop->now + c->ep->assembly_ms;
     c->in->since = loop->now;
+    rt__conn_due(loop, c, loop->now + c->ep->assembly_ms);
+}
+
+/* Its deadlines are looked at by then, or earlier. */
+void rt__conn_due(rt_loop *loop, rt__conn *c, uint64_t due)
+{
     if (!c->timer.at || due < c->timer.due)
         rt__timer_set(loop, &c->timer, due);
 }
@@ -2173,7 +2183,7 @@ static rt__conn *conn_new(rt_loop *loop, rt__ep *ep, int fd, int interest)
 /* What the connection waits for, from its state. */
 void rt__conn_interest(rt_loop *loop, rt__conn *c)
 {
-    int want = c->paused || c->choked ? 0 : RT_READ;
+    int want = c->hold ? 0 : RT_READ;
     if (c->state == RT__DEAD || c->source.fd < 0)
         return;
     if (c->state == RT__CONNECTING)
@@ -2255,7 +2265,7 @@ void rt__conn_finish(rt_loop *loop, rt__conn *c)
 void rt__conn_finish_soon(rt_loop *loop, rt__conn *c)
 {
     c->state = RT__FINISHING;
-    c->paused = c->choked = 0;
+    c->hold = 0;
     conn_deadline_in(loop, c, c->ep->close_ms);
     if (!c->out)
         rt__conn_finish(loop, c);
@@ -2279,20 +2289,17 @@ void rt__conn_bye(rt_loop *loop, rt__conn *c, int code, const char *reason)
         return;
     }
     c->state = RT__FAREWELL;
-    c->paused = c->choked = 0;
+    c->hold = 0;
     conn_deadline_in(loop, c, c->ep->close_ms);
     rt__conn_interest(loop, c);
 }
 
 /* The peer broke the protocol or a limit: its session ends, the code is told,
    and no answer is awaited from such a one. */
-void rt__conn_violation(rt_loop *loop, rt__conn *c, int code,
+void rt__conn_violation(rt_loop *loop, rt__conn *c, int code, int cause,
                         const char *reason)
 {
     rt__session *s = c->session;
-    int cause = code == 1009 ? RT_BY_LIMIT
-                : code == 1008 ? RT_BY_TIMEOUT
-                               : RT_BY_ERROR;
     if (c->state != RT__LIVE) {
         rt__conn_kill(loop, c);
         return;
@@ -2390,23 +2397,18 @@ static ptrdiff_t stream_step(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
 
 static void stream_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
 {
-    while (n > 0 && c->state == RT__LIVE) {
-        ptrdiff_t used;
-        if (c->paused) {
-            if (rt__in_keep(loop, c, p, n) < 0)
-                rt__conn_violation(loop, c, 1011, "out of memory");
-            return;
-        }
+    ptrdiff_t used = 0;
+    while (n > 0 && used >= 0 && c->state == RT__LIVE && !c->hold) {
         used = stream_step(loop, c, p, n);
-        if (used < 0) {
-            rt__conn_violation(loop, c, used == -1009 ? 1009 : 1011,
-                               used == -1009 ? "too large"
-                                             : "out of memory");
-            return;
-        }
-        p += used;
-        n -= (size_t)used;
+        p += used > 0 ? used : 0;
+        n -= used > 0 ? (size_t)used : 0;
     }
+    if (used >= 0 && n > 0 && c->hold)
+        used = rt__in_keep(loop, c, p, n);
+    if (used == -1009)
+        rt__conn_violation(loop, c, 1009, RT_BY_LIMIT, "too large");
+    else if (used < 0)
+        rt__conn_violation(loop, c, 1011, RT_BY_ERROR, "out of memory");
 }
 
 /* ---- sockets ------------------------------------------------------------------------------ */
@@ -2432,7 +2434,7 @@ static void conn_eof(rt_loop *loop, rt__conn *c)
     if (c->out && c->state != RT__DRAINING &&
         (stream || c->state == RT__SHAKING || c->state == RT__FINISHING)) {
         rt__conn_finish_soon(loop, c);
-        c->paused = 1; /* reading on would only give the end again */
+        c->hold = RT__HOLD_END;
         rt__conn_interest(loop, c);
     } else {
         rt__conn_kill(loop, c);
@@ -2444,7 +2446,7 @@ static void conn_eof(rt_loop *loop, rt__conn *c)
 static void conn_readable(rt_loop *loop, rt__conn *c)
 {
     ssize_t n;
-    if (c->paused || c->choked)
+    if (c->hold)
         return;
     n = recv(c->source.fd, loop->receive, RT__RECEIVE, 0);
     if (n < 0 &&
@@ -2525,7 +2527,7 @@ static void conn_replay(rt_loop *loop, rt__conn *c)
 {
     rt__in *in = c->in;
     size_t n;
-    if (!in || !in->kept || c->paused || c->choked)
+    if (!in || !in->kept || c->hold)
         return;
     n = in->kept_len;
     in->kept_len = 0;
@@ -2580,7 +2582,7 @@ static void conn_silence(rt_loop *loop, rt__conn *c)
     uint64_t next = c->heard + c->ep->ping_ms;
     if (c->wire == RT__STREAM || c->ep->ping_ms == INT32_MAX)
         return;
-    if (c->paused)
+    if (c->hold)
         conn_deadline_in(loop, c, c->ep->ping_ms);
     else if (c->ping_us && next > loop->now)
         rt__timer_set(loop, &c->timer, next);
@@ -2591,22 +2593,30 @@ static void conn_silence(rt_loop *loop, rt__conn *c)
                         "pings unanswered");
 }
 
+/* The message under way has taken too long?  While nothing is read its time
+   stands still. */
+static int assembly_over(rt_loop *loop, rt__conn *c)
+{
+    if (!c->in || !c->in->since)
+        return 0;
+    if (c->hold)
+        c->in->since = loop->now;
+    return loop->now - c->in->since >= c->ep->assembly_ms;
+}
+
+/* One timer serves all deadlines of an open connection: the nearest is set. */
 static void live_deadline(rt_loop *loop, rt__conn *c)
 {
-    uint64_t due;
-    if (c->in && c->in->since) {
-        due = c->in->since + c->ep->assembly_ms;
-        if (due <= loop->now && !c->paused) {
-            rt__conn_violation(loop, c, 1008, "message took too long");
-            return;
-        }
-        conn_silence(loop, c);
-        if (c->state == RT__LIVE && (!c->timer.at || c->timer.due > due))
-            rt__timer_set(loop, &c->timer,
-                          c->paused ? due + c->ep->assembly_ms : due);
+    if (c->hold & RT__HOLD_RATE && !rt__session_released(loop, c->session))
+        return;
+    if (assembly_over(loop, c)) {
+        rt__conn_violation(loop, c, 1008, RT_BY_TIMEOUT,
+                           "message took too long");
         return;
     }
     conn_silence(loop, c);
+    if (c->state == RT__LIVE && c->in && c->in->since)
+        rt__conn_due(loop, c, c->in->since + c->ep->assembly_ms);
 }
 
 /* The peer took its whole time and is gone with a reset: what the system still
@@ -3289,6 +3299,8 @@ static void page_counters(page *p, const rt__stats *s)
                s->shed);
     page_value(p, "messages_in_total", "counter", "Messages received.",
                s->messages_in);
+    page_value(p, "messages_limited_total", "counter",
+               "Messages dropped by a rate limit.", s->limited);
     page_value(p, "messages_out_total", "counter", "Messages queued.",
                s->messages_out);
     page_value(p, "bytes_in_total", "counter", "Bytes received.",

@@ -273,6 +273,13 @@ enum rt_backend {
 /* How loud a line of the log is. */
 enum rt_level { RT_LOG_ERROR = 1, RT_LOG_WARN, RT_LOG_INFO };
 
+/* What happens to a message above the rate: rt_listen_opts.rate_over. */
+enum rt_over {
+    RT_OVER_DROP = 0, /* it is dropped, on_limit is told */
+    RT_OVER_PAUSE,    /* nothing is read until it may pass */
+    RT_OVER_CLOSE     /* the session closes, 1008 */
+};
+
 /* What a second login of one user id does: rt_loop_opts.bind_policy. */
 enum rt_bind_policy {
     RT_BIND_NEWEST = 0, /* the old session closes, RT_CLOSE_REPLACED */
@@ -323,7 +330,9 @@ typedef struct {
     /* Which pages may connect.  NULL: those from the same host; "*": any; else
        a list of origins divided by spaces, like "https://game.example". */
     const char *origins;
-    int rate_limit, rate_ms, rate_over; /* messages per rate_ms; off */
+    /* At most rate_limit messages in any rate_ms (1,000); off.  rate_over: what
+       happens to one too many, enum rt_over. */
+    int rate_limit, rate_ms, rate_over;
     const rt_codec *codec;              /* the host's own wire format */
     int framing;                        /* of a tcp:// listener: rt_framing */
     int max_fragments;                  /* of one message; 1,024; else 1009 */

@@ -134,6 +134,8 @@ typedef struct rt__ep {
     uint32_t max_message, max_fragments, max_body, max_header, max_handshakes;
     uint32_t handshake_ms, assembly_ms, ping_ms, dead_pings, close_ms;
     uint32_t soft_mark, hard_mark;
+    uint32_t rate_limit, rate_ms; /* 0: no limit */
+    uint8_t rate_over;
     struct rt__dial *dial; /* where to, for a dialled session; else NULL */
 } rt__ep;
 
@@ -224,6 +226,14 @@ enum rt__conn_state {
     RT__DEAD           /* freed at the end of the turn */
 };
 
+/* Why nothing is read from a connection. */
+enum rt__hold {
+    RT__HOLD_APP = 1,  /* rt_read said so */
+    RT__HOLD_HTTP = 2, /* the host thinks, or the answers are not taken */
+    RT__HOLD_RATE = 4, /* until the rate limit allows one more */
+    RT__HOLD_END = 8   /* the peer's half is shut */
+};
+
 /* An incremental check of UTF-8: how many bytes must follow, the first of
    them between lo and hi. */
 typedef struct {
@@ -259,8 +269,7 @@ struct rt__conn {
     rt__source source; /* first: a source of that kind is cast to this */
     uint8_t state;     /* enum rt__conn_state */
     uint8_t wire;      /* enum rt__wire */
-    uint8_t paused;    /* the application reads nothing */
-    uint8_t choked;    /* nothing is read until the answers are taken */
+    uint8_t hold;      /* enum rt__hold bits: while any, nothing is read */
     uint8_t peer_closed; /* its close frame came */
     uint8_t pings;     /* unanswered */
     rt__timer timer;   /* its present deadline */
@@ -281,9 +290,10 @@ void rt__conn_kill(rt_loop *loop, rt__conn *c);
 void rt__conn_finish(rt_loop *loop, rt__conn *c);
 void rt__conn_finish_soon(rt_loop *loop, rt__conn *c);
 void rt__conn_interest(rt_loop *loop, rt__conn *c);
+void rt__conn_due(rt_loop *loop, rt__conn *c, uint64_t due);
 void rt__conn_wake(rt_loop *loop, rt__conn *c);
 void rt__conn_bye(rt_loop *loop, rt__conn *c, int code, const char *reason);
-void rt__conn_violation(rt_loop *loop, rt__conn *c, int code,
+void rt__conn_violation(rt_loop *loop, rt__conn *c, int code, int cause,
                         const char *reason);
 void rt__conn_opened(rt_loop *loop, rt__conn *c);
 rt__in *rt__in_open(rt_loop *loop, rt__conn *c);
@@ -326,6 +336,18 @@ int rt__ws_control(rt_loop *loop, rt__conn *c, int op, const void *data,
                    size_t len);
 int rt__ws_close(rt_loop *loop, rt__conn *c, int code, const char *reason);
 
+/* ---- ratelimit.c ----------------------------------------------------------------- */
+
+/* A ring of `limit` times stands behind it. */
+typedef struct {
+    uint32_t next, used;
+} rt__window;
+
+size_t rt__window_size(uint32_t limit);
+uint64_t rt__window_wait(rt__window *w, uint32_t limit, uint64_t interval,
+                         uint64_t now);
+void rt__window_take(rt__window *w, uint32_t limit, uint64_t now);
+
 /* ---- session.c: sessions, and the gate --------------------------------------- */
 
 /* A session's place in one group: slot of the group, index in its members. */
@@ -358,6 +380,7 @@ struct rt__session {
     rt__apptimer *timers;  /* those it owns */
     rt__user *bound;
     rt__session *next_bound; /* an older session with the same user id */
+    rt__window *window;    /* of its rate limit, once it sent something */
     char *uid;             /* stays after it is unbound, until on_close */
     char *reason;
     uint64_t lost;
@@ -386,6 +409,7 @@ int rt__session_end(rt_loop *loop, rt__session *s, int code, int cause,
                     const char *reason);
 void rt__session_forget(rt_loop *loop, rt__session *s);
 void rt__session_todo(rt_loop *loop, rt__session *s, int what);
+int rt__session_released(rt_loop *loop, rt__session *s);
 void rt__sessions_events(rt_loop *loop);
 void rt__sessions_close(rt_loop *loop);
 void rt__sessions_reap(rt_loop *loop);
@@ -419,7 +443,7 @@ int rt__groups_busy(rt_loop *loop);
 /* ---- the loop --------------------------------------------------------------------- */
 
 typedef struct {
-    uint64_t accepted, dialled, refused, shed;
+    uint64_t accepted, dialled, refused, shed, limited;
     uint64_t messages_in, messages_out, bytes_in, bytes_out;
     uint64_t turns, longest_turn_us;
     uint64_t closes[17]; /* 1000..1015, and all others of the protocol */

@@ -40,6 +40,69 @@ int rt__tell_open(rt_loop *loop, rt__session *s)
     return alive(s);
 }
 
+/* Above the rate: 0, and done what the options say; else the message is
+   counted. */
+static int rate_over(rt_loop *loop, rt__session *s)
+{
+    switch (s->ep->rate_over) {
+    case RT_OVER_CLOSE:
+        rt__conn_violation(loop, s->conn, 1008, RT_BY_LIMIT, "too many");
+        return 0;
+    case RT_OVER_DROP:
+        loop->stats.limited++;
+        if (s->ep->on.limit)
+            s->ep->on.limit(loop, handle_of(s), RT_LIMIT_RATE);
+        return 0;
+    }
+    return 1; /* it was read before the pause began */
+}
+
+/* Reads nothing more until the rate allows it. */
+static void rate_pause(rt_loop *loop, rt__session *s, uint64_t wait)
+{
+    if (s->ep->rate_over != RT_OVER_PAUSE || wait == 0)
+        return;
+    s->conn->hold |= RT__HOLD_RATE;
+    rt__conn_due(loop, s->conn, loop->now + wait);
+    rt__conn_interest(loop, s->conn);
+}
+
+static int rate_admits(rt_loop *loop, rt__session *s)
+{
+    uint32_t limit = s->ep->rate_limit;
+    if (!limit)
+        return 1;
+    if (!s->window)
+        s->window = (rt__window *)rt__alloc(loop, rt__window_size(limit));
+    if (!s->window) {
+        rt__conn_violation(loop, s->conn, 1011, RT_BY_ERROR, "out of memory");
+        return 0;
+    }
+    if (rt__window_wait(s->window, limit, s->ep->rate_ms, loop->now) > 0)
+        return rate_over(loop, s);
+    rt__window_take(s->window, limit, loop->now);
+    rate_pause(loop, s,
+               rt__window_wait(s->window, limit, s->ep->rate_ms, loop->now));
+    return 1;
+}
+
+/* The pause of the rate limit is over?  If not, its end is set. */
+int rt__session_released(rt_loop *loop, rt__session *s)
+{
+    uint64_t wait = rt__window_wait(s->window, s->ep->rate_limit,
+                                    s->ep->rate_ms, loop->now);
+    if (wait > 0) {
+        rt__conn_due(loop, s->conn, loop->now + wait);
+        return 0;
+    }
+    s->conn->hold &= (uint8_t)~RT__HOLD_RATE;
+    s->conn->heard = loop->now; /* its silence was ours */
+    rt__conn_interest(loop, s->conn);
+    if (s->conn && s->conn->in && s->conn->in->kept)
+        rt__conn_wake(loop, s->conn);
+    return s->conn != NULL;
+}
+
 /* The byte behind the message is lent to it as a NUL. */
 int rt__tell_message(rt_loop *loop, rt__session *s, int kind, uint8_t *data,
                      size_t len)
@@ -48,6 +111,8 @@ int rt__tell_message(rt_loop *loop, rt__session *s, int kind, uint8_t *data,
     if (!alive(s))
         return 0;
     loop->stats.messages_in++;
+    if (!rate_admits(loop, s) || !alive(s))
+        return alive(s);
     if (!s->ep->on.message)
         return 1;
     data[len] = 0;
@@ -162,6 +227,8 @@ static void session_free(rt_loop *loop, rt__session *s)
     rt__free(loop, s->seats, s->seat_cap * sizeof *s->seats);
     rt__strfree(loop, s->uid);
     rt__strfree(loop, s->reason);
+    if (s->window)
+        rt__free(loop, s->window, rt__window_size(s->ep->rate_limit));
     rt__ep_release(loop, s->ep);
     rt__free(loop, s, sizeof *s);
 }
@@ -369,7 +436,10 @@ int rt_read(rt_loop *loop, rt_session handle, int on)
     rt__session *s = rt__session_get(loop, handle.id, &error);
     if (!s)
         return error;
-    s->conn->paused = !on;
+    if (on)
+        s->conn->hold &= (uint8_t)~RT__HOLD_APP;
+    else
+        s->conn->hold |= RT__HOLD_APP;
     rt__conn_interest(loop, s->conn);
     if (on && s->conn && s->conn->in && s->conn->in->kept)
         rt__conn_wake(loop, s->conn);

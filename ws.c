@@ -949,7 +949,8 @@ static void shake_replied(rt_loop *loop, rt__conn *c)
     shake_list(loop, k);
     k->stage = READING_HEAD;
     k->len = k->scanned = 0;
-    c->choked = c->out && c->out->bytes > c->ep->soft_mark;
+    if (c->out && c->out->bytes > c->ep->soft_mark)
+        c->hold |= RT__HOLD_HTTP;
     rt__timer_set(loop, &c->timer, loop->now + c->ep->handshake_ms);
     rt__conn_interest(loop, c);
 }
@@ -987,7 +988,7 @@ static void shake_open(rt_loop *loop, rt__conn *c)
     shake_unlist(loop, c->shake);
     s->conn = c;
     c->session = s;
-    c->choked = 0;
+    c->hold = 0;
     rt__conn_opened(loop, c);
     rt__conn_interest(loop, c);
     if (s->conn == c)
@@ -1112,7 +1113,7 @@ int rt_reply(rt_loop *loop, rt_session s, int status, const char *type,
 static void shake_defer(rt_loop *loop, rt__conn *c)
 {
     c->shake->stage = DEFERRED;
-    c->choked = 1;
+    c->hold |= RT__HOLD_HTTP;
     rt__timer_set(loop, &c->timer,
                   loop->now + (uint32_t)loop->opts.defer_ms);
     rt__conn_interest(loop, c);
@@ -1355,7 +1356,7 @@ void rt__shake_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
 {
     while (n > 0 && c->state == RT__SHAKING) {
         size_t used;
-        if (c->choked) {
+        if (c->hold) {
             if (rt__in_keep(loop, c, p, n) < 0)
                 rt__conn_kill(loop, c);
             return;
@@ -1375,8 +1376,8 @@ void rt__shake_woken(rt_loop *loop, rt__conn *c)
     rt__shake *k = c->shake;
     if (k->stage == ACCEPTED) {
         shake_open(loop, c);
-    } else if (k->stage == REPLIED && c->choked) {
-        c->choked = 0;
+    } else if (k->stage == REPLIED && c->hold) {
+        c->hold = 0;
         shake_replied(loop, c);
     }
 }
@@ -1386,7 +1387,7 @@ void rt__shake_drained(rt_loop *loop, rt__conn *c)
 {
     if (c->shake->stage == DEFERRED || c->shake->stage == ACCEPTED)
         return; /* it is the host that is waited for */
-    c->choked = 0;
+    c->hold = 0;
     rt__conn_wake(loop, c);
 }
 
@@ -1776,16 +1777,19 @@ void rt__ws_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
     ptrdiff_t used;
     while (n > 0 && (c->state == RT__LIVE ||
                      (c->state == RT__FAREWELL && !c->peer_closed))) {
-        used = c->paused ? rt__in_keep(loop, c, p, n)
-                         : ws_step(loop, c, p, n);
-        if (c->paused && used == 0)
-            return;
+        if (c->hold) {
+            used = rt__in_keep(loop, c, p, n) < 0 ? NEED_MEMORY : 0;
+            n = 0;
+        } else if ((used = ws_step(loop, c, p, n)) > 0) {
+            p += used;
+            n -= (size_t)used;
+        }
         if (used < 0) {
-            int code = used == RT_ENOMEM ? 1011 : (int)-used;
-            rt__conn_violation(loop, c, code, fault_text(code));
+            int code = (int)-used;
+            rt__conn_violation(loop, c, code,
+                               code == 1009 ? RT_BY_LIMIT : RT_BY_ERROR,
+                               fault_text(code));
             return;
         }
-        p += used;
-        n -= (size_t)used;
     }
 }

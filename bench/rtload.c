@@ -258,8 +258,10 @@ static int print_result(const load *l)
                 "rtload: the server does not keep this rate: %llu messages "
                 "were never sent, and no latency tells of them\n",
                 (unsigned long long)l->unsent);
+    if (!l->measured && l->errors == 0)
+        fputs("rtload: interrupted before anything was measured\n", stderr);
     if (!l->measured)
-        return 1; /* an error or a signal came first */
+        return 1;
     if (l->set.json)
         print_json(l);
     else if (l->set.scenario == SCENE_IDLE)

@@ -158,10 +158,7 @@ uint64_t sim_real_ms(void)
 
 /* ---- faults and the trace ----------------------------------------------- */
 
-static void trace(const char *format, ...)
-    __attribute__((format(printf, 1, 2)));
-
-static void trace(const char *format, ...)
+void sim_note(const char *format, ...)
 {
     va_list list;
 
@@ -184,7 +181,7 @@ void sim_fault(const char *format, ...)
     va_end(list);
     if (!sim.faults++)
         memcpy(sim.fault, text, sizeof text);
-    trace("FAULT %s", text);
+    sim_note("FAULT %s", text);
 }
 
 int sim_faults(void)
@@ -1134,7 +1131,7 @@ static sim_peer *peer_connect(const struct sockaddr_storage *to, int family,
         return NULL;
     }
     in->remote_len = address_make(&in->remote, l->family, from, port_free());
-    trace("a peer connects from %s, family %d", from, family);
+    sim_note("a peer connects from %s, family %d", from, family);
     return o;
 }
 
@@ -1318,7 +1315,7 @@ int __wrap_socket(int family, int type, int protocol)
     o->family = family;
     o->local_len = address_make(&o->local, family, "0.0.0.0", 0);
     fd = fd_open(o);
-    trace("socket = %d", fd);
+    sim_note("socket = %d", fd);
     return fd;
 }
 
@@ -1404,7 +1401,7 @@ int __wrap_close(int fd)
     if (!o)
         return -1;
     bad = refused(SIM_close);
-    trace("close %d", fd);
+    sim_note("close %d", fd);
     sim.fds[fd] = NULL;
     close_object(o);
     sim.progress++;
@@ -1562,7 +1559,7 @@ int __wrap_accept4(int fd, struct sockaddr *address, socklen_t *len, int flags)
     o = listener_next(l);
     address_give(&o->remote, o->remote_len, address, len);
     fd_open(o);
-    trace("accept4 %d = %d", fd, o->fd);
+    sim_note("accept4 %d = %d", fd, o->fd);
     return o->fd;
 }
 
@@ -1609,7 +1606,7 @@ int __wrap_connect(int fd, const struct sockaddr *address, socklen_t len)
                        ? NEVER
                        : sim.now_ns + sim_choose(2) * NS_PER_MS;
     sim.progress++;
-    trace("connect %d to port %d", fd, port_of(&o->remote));
+    sim_note("connect %d to port %d", fd, port_of(&o->remote));
     return fails(bad ? EINTR : EINPROGRESS);
 }
 
@@ -1622,7 +1619,7 @@ int __wrap_shutdown(int fd, int how)
     o = fd_get(fd, "shutdown");
     if (!o || refused(SIM_shutdown))
         return -1;
-    trace("shutdown %d %d", fd, how);
+    sim_note("shutdown %d %d", fd, how);
     if (o->kind != STREAM || o->dead || o->connecting || (o->fin && o->shut))
         return fails(ENOTCONN);
     if (how != SHUT_RD)
@@ -1726,7 +1723,7 @@ ssize_t __wrap_recv(int fd, void *out, size_t n, int flags)
     if (sim_chance(sim.opts.again))
         return fails(EAGAIN);
     got = stream_get(o, out, shorten(n < o->in.len ? n : o->in.len));
-    trace("recv %d = %zd", fd, got);
+    sim_note("recv %d = %zd", fd, got);
     return got;
 }
 
@@ -1743,7 +1740,7 @@ static ssize_t send_begin(int fd, const char *call, object *o, size_t len,
     error = send_error(o);
     if (!error && sim_chance(sim.opts.again))
         error = EAGAIN;
-    trace("%s %d of %zu: %s", call, fd, len, error ? strerror(error) : "goes");
+    sim_note("%s %d of %zu: %s", call, fd, len, error ? strerror(error) : "goes");
     if (error)
         return fails(error);
     return (ssize_t)shorten(len < room(o) ? len : room(o));
@@ -1873,7 +1870,7 @@ int __wrap_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
     o = ep ? fd_get(fd, "epoll_ctl") : NULL;
     if (!o || refused(SIM_epoll_ctl))
         return -1;
-    trace("epoll_ctl %d of %d: %#x", op, fd, event ? event->events : 0);
+    sim_note("epoll_ctl %d of %d: %#x", op, fd, event ? event->events : 0);
     if (o == ep || o->kind == DEV_NULL)
         return fails(o == ep ? EINVAL : EPERM);
     if (op == EPOLL_CTL_ADD && interest_add(ep, o) < 0)
@@ -1907,7 +1904,7 @@ int __wrap_epoll_wait(int fd, struct epoll_event *out, int cap, int timeout)
     sleep_until(epoll_any, ep,
                 timeout < 0 ? NEVER : (uint64_t)timeout * NS_PER_MS);
     n = batch(ep, out, cap);
-    trace("epoll_wait %d ms = %d", timeout, n);
+    sim_note("epoll_wait %d ms = %d", timeout, n);
     return n;
 }
 
@@ -1993,7 +1990,7 @@ int __wrap_select(int n, fd_set *in, fd_set *out, fd_set *except,
     if (except)
         FD_ZERO(except);
     n = select_answer(&s, in, out);
-    trace("select = %d", n);
+    sim_note("select = %d", n);
     return n;
 }
 

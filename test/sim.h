@@ -102,8 +102,9 @@ void sim_weather(int eintr, int again, int shorts, int shuffle);
 /* Changes the limit of descriptors. */
 void sim_max_fds(int max);
 
-/* Switches the trace on or off. */
+/* Switches the trace on or off; prints a line of a script in it. */
 void sim_trace(int on);
+void sim_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* ---- memory ------------------------------------------------------------- */
 

@@ -45,6 +45,7 @@ struct player {
     int client_opened, client_closed, client_ended;
     rt_session s; /* the server's side */
     int opened, closed;
+    int closing;   /* its line broke, on_close is due in the next turn */
     int ended;     /* the server ended it, or saw RT_EFULL */
     int drained;   /* the server ended it with rt_close: all must arrive */
     int held;      /* rt_read(0) */
@@ -198,6 +199,8 @@ static void player_got(struct player *p, int kind, const void *data, size_t len)
 {
     struct message g;
 
+    sim_note("player %d gets %.20s, %zu bytes", p->id, (const char *)data,
+             len);
     if (!message_read(&g, data, len))
         sim_fault("player %d got no message of ours", p->id);
     else if (g.verb == 'K')
@@ -507,6 +510,7 @@ static void on_open(rt_loop *l, rt_session s)
         sim_fault("on_open for player %d", id);
         return;
     }
+    sim_note("player %d is open", id);
     p->opened = 1;
     p->s = s;
     rt_set_user(l, s, p);
@@ -521,6 +525,8 @@ static void on_message(rt_loop *l, rt_session s, int kind, const void *data,
 
     if (!valid(p, s, "on_message"))
         return;
+    sim_note("player %d is heard: %.20s, %zu bytes", p->id,
+             (const char *)data, len);
     upcall(p, kind, data, len);
     if (p->ended)
         sim_fault("on_message of player %d after its end", p->id);
@@ -552,6 +558,8 @@ static void on_close(rt_loop *l, rt_session s, const rt_end *why)
 
     if (!valid(p, s, "on_close"))
         return;
+    sim_note("player %d is over: code %d, cause %d, lost %d", p->id, why->code,
+             why->cause, (int)why->lost);
     upcall(p, 'c', &why->code, sizeof why->code);
     p->closed = 1;
     p->code = why->code;
@@ -579,6 +587,7 @@ static void bot_open(rt_loop *l, rt_session s)
 {
     struct player *p = rt_context(l, s);
 
+    sim_note("bot %d is open", p->id);
     if (p->client_opened++ || !rt_same(s, p->client))
         sim_fault("bot %d opens twice", p->id);
 }
@@ -598,6 +607,8 @@ static void bot_close(rt_loop *l, rt_session s, const rt_end *why)
 {
     struct player *p = rt_context(l, s);
 
+    sim_note("bot %d is over: code %d, cause %d", p ? p->id : -1, why->code,
+             why->cause);
     if (!p || p->client_closed++)
         sim_fault("a bot closes twice");
     else if (!p->client_ended && !p->ended && !m.freeing && !p->closed)
@@ -615,7 +626,8 @@ static int can_talk(const struct player *p)
     if (p->leaving || p->rude)
         return 0;
     if (p->bot)
-        return p->client_opened && !p->client_closed && !p->client_ended;
+        return p->client_opened && !p->client_ended &&
+               rt_state(m.loop, p->client) == RT_OPEN;
     return p->ws && p->ws->line && p->ws->open && !p->ws->close_sent;
 }
 
@@ -647,6 +659,7 @@ static void say(struct player *p)
         verb = 'E';
     message_make(&g, kind, verb, sim_choose(1000), sim_choose(3000),
                  tail_length());
+    sim_note("player %d says %.20s, %zu bytes", p->id, g.text, g.len);
     if (!p->bot) {
         say_in_pieces(p->ws, &g);
         expect(&p->up, kind, g.text, g.len);
@@ -661,6 +674,7 @@ static void stall(struct player *p)
 {
     if (p->bot || !p->ws->line)
         return;
+    sim_note("player %d stops reading", p->id);
     p->slow = 1;
     p->ws->reads = 0;
     sim_peer_window(p->ws->line, sim_choose(2) ? 0 : sim_choose(3000));
@@ -670,12 +684,14 @@ static void unstall(struct player *p)
 {
     if (p->bot || !p->ws->line)
         return;
+    sim_note("player %d reads", p->id);
     p->ws->reads = 1;
     sim_peer_window(p->ws->line, 1 + sim_choose(65536));
 }
 
 static void leave_well(struct player *p)
 {
+    sim_note("player %d leaves", p->id);
     p->leaving = 1;
     p->said_all = 1;
     if (!p->bot)
@@ -689,6 +705,7 @@ static void leave_badly(struct player *p)
 {
     if (p->bot || !p->ws->line)
         return;
+    sim_note("player %d cuts the line", p->id);
     p->leaving = 1;
     if (sim_choose(2))
         p->ws->out.len = sim_choose((uint32_t)p->ws->out.len + 1);
@@ -713,6 +730,7 @@ static void be_rude(struct player *p)
 
     if (p->bot)
         return;
+    sim_note("player %d is rude", p->id);
     switch (sim_choose(5)) {
     case 0:
         p->rude = 1002;
@@ -877,17 +895,34 @@ static void act(void)
 
 /* ---- what must be true after a turn ------------------------------------- */
 
-static void check_player(const struct player *p)
+/* A line that broke while it was written ends its session in the next turn. */
+static void check_state(struct player *p)
 {
     int state = p->opened ? rt_state(m.loop, p->s) : RT_EGONE;
 
-    if (p->ended && !p->closed)
-        sim_fault("player %d was ended, but on_close did not come", p->id);
+    if (state == RT_CLOSING && !p->ended && !p->closing) {
+        p->closing = 1;
+        memset(p->in_group, 0, sizeof p->in_group);
+        return;
+    }
     if (p->opened && state != (p->closed ? RT_EGONE : RT_OPEN))
         sim_fault("player %d is in state %d", p->id, state);
-    if (p->closed && p->lost > p->down.len && !p->drained)
-        sim_fault("player %d: %zu are missing, but %d lost", p->id, p->down.len,
-                  (int)p->lost);
+}
+
+/* Its connection did not linger, in which what was queued can still go. */
+static int gone_at_once(const struct player *p)
+{
+    return p->closed && (p->code == 1006 || p->code == RT_CLOSE_SLOW);
+}
+
+static void check_player(struct player *p)
+{
+    check_state(p);
+    if (p->ended && !p->closed)
+        sim_fault("player %d was ended, but on_close did not come", p->id);
+    if (p->lost > p->down.len && gone_at_once(p))
+        sim_fault("player %d: %zu are missing, but %d lost, code %d", p->id,
+                  p->down.len, (int)p->lost, p->code);
     if (p->client_ended && !p->client_closed)
         sim_fault("bot %d was ended, but on_close did not come", p->id);
 }
@@ -935,6 +970,7 @@ static void turn(int ms)
 {
     int answer;
 
+    sim_note("---- step %d, %d ms", m.step, ms);
     pump();
     answer = rt_poll(m.loop, ms);
     if (answer < 0)

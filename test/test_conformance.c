@@ -29,7 +29,7 @@
 enum role { SERVER = 1, CLIENT }; /* what rtnet is */
 
 /* The listeners, and the options of a dial. */
-enum { PLAIN, HANDLER, LIST, ANY, SMALL, ECHO, OFFER, CONFIGS };
+enum { PLAIN, HANDLER, TIGHT, LIST, ANY, SMALL, ECHO, OFFER, CONFIGS };
 
 #include "conformance_frames.h"
 #include "conformance_http.h"
@@ -90,8 +90,12 @@ static void log_data(struct log *log, const void *data, size_t len)
     const unsigned char *p = data;
     size_t i;
 
-    if (len > 32) {
-        log_put(log, "%c%zu", is_pattern(p, len) ? '@' : '#', len);
+    if (len >= 16 && is_pattern(p, len)) {
+        log_put(log, "@%zu", len);
+        return;
+    }
+    if (len > 64) {
+        log_put(log, "#%zu", len);
         return;
     }
     for (i = 0; i < len; i++)
@@ -238,7 +242,7 @@ static void listen_options(rt_listen_opts *o, int config)
     o->on.open = on_open;
     o->on.message = on_message;
     o->on.close = on_close;
-    if (config == HANDLER || config == SMALL)
+    if (config == HANDLER || config == TIGHT)
         o->on.request = on_request;
     if (config == LIST)
         o->origins = "https://game.example http://localhost:8080";
@@ -247,6 +251,8 @@ static void listen_options(rt_listen_opts *o, int config)
     if (config == SMALL) {
         o->max_message = 16;
         o->max_fragments = 3;
+    }
+    if (config == TIGHT) {
         o->max_body = 8;
         o->max_header = 512;
     }

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_SESSIONS = 1000, LINGER_MS = 50 };
+enum { MAX_SESSIONS = 1000, LINGER_MS = 50, RTT_MS = 10 };
 
 typedef struct dialer dialer;
 
@@ -21,6 +21,7 @@ typedef struct {
     dialer *all;
     rt_session s;
     int opened, sent, right, wrong;
+    uint32_t rtt_us;
 } peer;
 
 /* What the flags say; the numbers and texts have a table below. */
@@ -77,6 +78,14 @@ static void close_when_done(rt_loop *l, peer *me)
         printf("close: %s\n", rt_strerror(e));
 }
 
+/* Nobody calls when a pong came: asks now and again until the session ends. */
+static void ask_rtt(rt_loop *l, void *arg)
+{
+    peer *me = arg;
+    rt_rtt(l, me->s, &me->rtt_us, NULL);
+    rt_timer_start(l, me->s, rt_now(l) + RTT_MS, ask_rtt, me);
+}
+
 static void on_open(rt_loop *l, rt_session s)
 {
     peer *me = rt_context(l, s);
@@ -84,6 +93,8 @@ static void on_open(rt_loop *l, rt_session s)
         rt_header(rt_request_of(l, s), "sec-websocket-protocol");
     me->opened++;
     printf("open protocol=%s\n", protocol ? protocol : "");
+    if (me->all->plan.ping_ms)
+        ask_rtt(l, me);
     send_more(l, me);
     close_when_done(l, me);
 }
@@ -128,9 +139,8 @@ static void on_close(rt_loop *l, rt_session s, const rt_end *why)
     const rt_session nobody = {0};
     peer *me = rt_context(l, s);
     dialer *d = me->all;
-    uint32_t rtt;
-    if (rt_rtt(l, s, &rtt, NULL) == 0)
-        printf("rtt us=%u\n", (unsigned)rtt);
+    if (me->rtt_us)
+        printf("rtt us=%u\n", (unsigned)me->rtt_us);
     printf("echoes right=%d wrong=%d of=%d\n", me->right, me->wrong,
            d->plan.messages);
     printf("end code=%d cause=%d lost=%llu reason=%s\n", why->code, why->cause,
