@@ -42,7 +42,8 @@ static rt_group group_handle(const rt__group *g)
     return handle;
 }
 
-/* ---- making and finding ----------------------------------------------------- */
+/* ---- making and finding -----------------------------------------------------
+ */
 
 static rt__group *group_find(rt_loop *loop, const char *name, uint64_t hash)
 {
@@ -124,7 +125,8 @@ void *rt_group_user(rt_loop *loop, rt_group handle)
     return g ? g->opts.user : NULL;
 }
 
-/* ---- members -------------------------------------------------------------------- */
+/* ---- members
+ * -------------------------------------------------------------------- */
 
 static rt__seat *seat_of(rt__session *s, const rt__group *g)
 {
@@ -198,8 +200,7 @@ static int join(rt_loop *loop, rt__group *g, rt__session *s)
     rt__seat *seat;
     if (seat_of(s, g))
         return RT_EEXIST;
-    if ((g->opts.max_members > 0 &&
-         g->count >= (size_t)g->opts.max_members) ||
+    if ((g->opts.max_members > 0 && g->count >= (size_t)g->opts.max_members) ||
         s->seat_count >= loop->opts.groups_per_session)
         return RT_EFULL;
     if (join_room(loop, g, s) < 0)
@@ -309,7 +310,9 @@ size_t rt_group_members(rt_loop *loop, rt_group handle, rt_session *out,
     return g ? g->count : 0;
 }
 
-/* ---- sending --------------------------------------------------------------------------- */
+/* ---- sending
+ * ---------------------------------------------------------------------------
+ */
 
 /* From the end: a member whose queue is full ends and leaves. */
 static int send_all(rt_loop *loop, rt__group *g, uint64_t but, int kind,

@@ -37,8 +37,8 @@
 
 const char *rt_strerror(int error)
 {
-#define TEXT(name, value, text)                                               \
-    if (error == (value))                                                     \
+#define TEXT(name, value, text)                                                \
+    if (error == (value))                                                      \
         return text;
     RT_ERRORS(TEXT)
 #undef TEXT
@@ -287,8 +287,7 @@ static int table_grow(rt_loop *loop, rt__table *table)
     size_t i;
     now.size = table->size ? table->size * 2 : 16;
     now.count = table->count;
-    now.heads =
-        (rt__node **)rt__alloc(loop, now.size * sizeof(rt__node *));
+    now.heads = (rt__node **)rt__alloc(loop, now.size * sizeof(rt__node *));
     if (!now.heads)
         return table->size ? 0 : RT_ENOMEM; /* longer chains will do */
     for (i = 0; i < table->size; i++) {
@@ -439,7 +438,8 @@ void *rt__slot_next(rt_loop *loop, uint64_t *after, enum rt__slot_kind kind)
     return NULL;
 }
 
-/* ---- timers ---------------------------------------------------------------- */
+/* ---- timers ----------------------------------------------------------------
+ */
 
 /* One binary heap for all: deadlines of connections are set seldom (they are
    looked at when they come, not at each message), ticks are few. */
@@ -608,8 +608,7 @@ rt_timer rt_timer_start(rt_loop *loop, rt_session owner, uint64_t due,
 
 int rt_timer_stop(rt_loop *loop, rt_timer timer)
 {
-    rt__apptimer *t =
-        (rt__apptimer *)rt__slot_get(loop, timer.id, RT__TIMER);
+    rt__apptimer *t = (rt__apptimer *)rt__slot_get(loop, timer.id, RT__TIMER);
     if (!t)
         return RT_EGONE;
     apptimer_free(loop, t);
@@ -627,12 +626,6 @@ static void apptimer_fire(rt_loop *loop, rt__apptimer *t)
 /* ---- backends ------------------------------------------------------------ */
 
 /* Four functions each; they know sources, nothing of what is behind them. */
-struct rt__backend {
-    int (*open)(rt_loop *loop);
-    void (*close)(rt_loop *loop);
-    int (*set)(rt_loop *loop, rt__source *source, int interest);
-    int (*wait)(rt_loop *loop, int timeout_ms); /* fills loop->ready */
-};
 
 static uint64_t source_key(const rt__source *s)
 {
@@ -682,8 +675,6 @@ static int ep_wait(rt_loop *loop, int timeout_ms)
     return n;
 }
 
-static const struct rt__backend ep_backend = {ep_open, ep_close, ep_set,
-                                              ep_wait};
 #endif
 
 /* select: the sets are kept up to date, each wait works on copies. */
@@ -743,19 +734,34 @@ static int select_wait(rt_loop *loop, int timeout_ms)
     return n;
 }
 
-static const struct rt__backend select_backend = {select_open, select_close,
-                                                  select_set, select_wait};
-
-static const struct rt__backend *backend_choose(int which)
+static void backend_fill(rt__backend *b, int (*open_it)(rt_loop *),
+                         void (*close_it)(rt_loop *),
+                         int (*set)(rt_loop *, rt__source *, int),
+                         int (*wait_for)(rt_loop *, int))
 {
-#if defined(RT__EPOLL)
-    if (which == RT_AUTO || which == RT_EPOLL)
-        return &ep_backend;
-#endif
-    return which == RT_AUTO || which == RT_SELECT ? &select_backend : NULL;
+    b->open = open_it;
+    b->close = close_it;
+    b->set = set;
+    b->wait = wait_for;
 }
 
-/* ---- sources --------------------------------------------------------------- */
+/* 0, or -1 when this system has no such backend. */
+static int backend_choose(rt__backend *b, int which)
+{
+#if defined(RT__EPOLL)
+    if (which == RT_AUTO || which == RT_EPOLL) {
+        backend_fill(b, ep_open, ep_close, ep_set, ep_wait);
+        return 0;
+    }
+#endif
+    if (which != RT_AUTO && which != RT_SELECT)
+        return -1;
+    backend_fill(b, select_open, select_close, select_set, select_wait);
+    return 0;
+}
+
+/* ---- sources ---------------------------------------------------------------
+ */
 
 static void source_remove(rt_loop *loop, rt__source *s);
 
@@ -765,7 +771,7 @@ static int source_set(rt_loop *loop, rt__source *s, int interest)
 {
     if (s->interest == interest)
         return 0;
-    if (loop->backend->set(loop, s, interest) < 0)
+    if (loop->backend.set(loop, s, interest) < 0)
         return -1;
     s->interest = (uint8_t)interest;
     return 0;
@@ -823,7 +829,8 @@ static rt__source *source_of(rt_loop *loop, uint64_t key)
     return s && s->gen == key >> 32 ? s : NULL;
 }
 
-/* ---- watches --------------------------------------------------------------- */
+/* ---- watches ---------------------------------------------------------------
+ */
 
 typedef struct {
     rt__source source; /* first: a watch source is cast to this */
@@ -914,7 +921,8 @@ static void watch_ready(rt_loop *loop, uint64_t id, int events)
     }
 }
 
-/* ---- posts ------------------------------------------------------------------- */
+/* ---- posts
+ * ------------------------------------------------------------------- */
 
 /* One write of at most PIPE_BUF bytes is whole, so a pipe is a queue that
    needs neither lock nor memory of ours. */
@@ -959,7 +967,8 @@ static void posts_run(rt_loop *loop)
             rt__tell_timer(loop, batch[i].fn, batch[i].arg);
 }
 
-/* ---- addresses ------------------------------------------------------------- */
+/* ---- addresses -------------------------------------------------------------
+ */
 
 typedef struct {
     int stream; /* tcp: rather than ws: */
@@ -1120,14 +1129,15 @@ static int socket_accept(int listener, address *from)
                    SOCK_NONBLOCK | SOCK_CLOEXEC);
 #else
     {
-        int fd = accept(listener, (struct sockaddr *)&from->storage,
-                        &from->len);
+        int fd =
+            accept(listener, (struct sockaddr *)&from->storage, &from->len);
         return fd < 0 ? -1 : fd_prepare(fd);
     }
 #endif
 }
 
-/* ---- endpoints ---------------------------------------------------------------- */
+/* ---- endpoints
+ * ---------------------------------------------------------------- */
 
 static uint32_t limit(int value, uint32_t standard)
 {
@@ -1192,7 +1202,8 @@ void rt__ep_release(rt_loop *loop, rt__ep *ep)
     rt__free(loop, ep, sizeof *ep);
 }
 
-/* ---- listeners ---------------------------------------------------------------- */
+/* ---- listeners
+ * ---------------------------------------------------------------- */
 
 struct rt__listener {
     rt__source source; /* first: a listening source is cast to this */
@@ -1265,8 +1276,7 @@ static int listen_open(const url *u, const rt_listen_opts *o)
     fd = listen_on(&a, o, !*u->host);
     if (fd >= 0 || *u->host || errno != EAFNOSUPPORT)
         return fd;
-    return address_read("0.0.0.0", u->port, &a) < 0 ? -1
-                                                     : listen_on(&a, o, 0);
+    return address_read("0.0.0.0", u->port, &a) < 0 ? -1 : listen_on(&a, o, 0);
 }
 
 static int port_of(int fd)
@@ -1333,24 +1343,26 @@ static const char *listen_unfit(const rt_listen_opts *o, const url *u)
 rt_listener rt_listen(rt_loop *loop, const char *where,
                       const rt_listen_opts *opts)
 {
-    static const rt_listen_opts none;
-    const rt_listen_opts *o = opts ? opts : &none;
+    rt_listen_opts o;
     rt_listener handle = {0};
     const char *unfit;
     char what[120];
     rt__listener *l;
     url u;
     int fd;
+    memset(&o, 0, sizeof o);
+    if (opts)
+        o = *opts;
     snprintf(what, sizeof what, "listen %s", where ? where : "(null)");
     if (loop->freeing)
         return rt__fail(loop, RT_ESTATE, what, NULL), handle;
     if (!where || url_read(where, &u) < 0)
         return rt__fail(loop, RT_EINVAL, what, "not an address"), handle;
-    if ((unfit = listen_unfit(o, &u)) != NULL)
+    if ((unfit = listen_unfit(&o, &u)) != NULL)
         return rt__fail(loop, RT_EINVAL, what, unfit), handle;
-    if (!(l = listener_new(loop, &u, o)))
+    if (!(l = listener_new(loop, &u, &o)))
         return rt__fail(loop, RT_ENOMEM, what, NULL), handle;
-    fd = listen_open(&u, o);
+    fd = listen_open(&u, &o);
     if (fd < 0) {
         fail_errno(loop, what);
         listener_free(loop, l);
@@ -1386,10 +1398,15 @@ int rt_unlisten(rt_loop *loop, rt_listener handle)
 
 static void flush_all(rt_loop *loop);
 
-/* ---- buffers ------------------------------------------------------------------- */
+/* ---- buffers
+ * ------------------------------------------------------------------- */
 
-enum { POOL_CLASSES = 11, POOL_SMALLEST = 64, POOL_KEPT = 1024 * 1024,
-       OUTS_KEPT = 1024 };
+enum {
+    POOL_CLASSES = 11,
+    POOL_SMALLEST = 64,
+    POOL_KEPT = 1024 * 1024,
+    OUTS_KEPT = 1024
+};
 
 /* A buffer of at least cap bytes.  Those up to 64 KiB come from a pool with a
    class for each power of two; the pool keeps at most POOL_KEPT bytes. */
@@ -1422,8 +1439,7 @@ void rt__buf_release(rt_loop *loop, rt__buf *b)
 {
     if (!b || --b->refs > 0)
         return;
-    if (b->size_class == POOL_CLASSES ||
-        loop->pooled + b->cap > POOL_KEPT) {
+    if (b->size_class == POOL_CLASSES || loop->pooled + b->cap > POOL_KEPT) {
         rt__free(loop, b, sizeof *b + b->cap);
         return;
     }
@@ -1450,7 +1466,8 @@ static void pools_free(rt_loop *loop)
     }
 }
 
-/* ---- output ---------------------------------------------------------------------- */
+/* ---- output
+ * ---------------------------------------------------------------------- */
 
 /* Frames of a turn stand one behind the other in the loop's arena, and a
    connection holds a piece of it: no buffer of its own, unless its socket is
@@ -1646,8 +1663,7 @@ static int q_grow(rt_loop *loop, rt__out *o)
 static int q_push(rt_loop *loop, rt__out *o, rt__piece piece)
 {
     rt__piece *last = out_last(o);
-    if (last && last->buf == piece.buf &&
-        last->off + last->len == piece.off) {
+    if (last && last->buf == piece.buf && last->off + last->len == piece.off) {
         last->len += piece.len;
         rt__buf_release(loop, piece.buf);
         return 0;
@@ -1702,8 +1718,8 @@ static void out_dirty(rt_loop *loop, rt__out *o)
 
 /* Queues a framed message; takes over the reference of piece, also when there
    is no memory for it. */
-int rt__out_put(rt_loop *loop, rt__conn *c, rt__piece piece,
-                enum rt__lane lane, uint32_t key)
+int rt__out_put(rt_loop *loop, rt__conn *c, rt__piece piece, enum rt__lane lane,
+                uint32_t key)
 {
     rt__out *o = c->out;
     int error = lane == RT__RELIABLE ? q_push(loop, o, piece)
@@ -1734,6 +1750,45 @@ int rt__out_control(rt_loop *loop, rt__conn *c, const void *data, size_t len)
     return 0;
 }
 
+static void pong_unfold(rt_loop *loop, rt__out *o)
+{
+    rt__piece piece;
+    piece.buf = o->pong;
+    if (!o->pong)
+        return;
+    o->pong = NULL;
+    piece.off = 0;
+    piece.len = piece.buf->len;
+    if (q_push(loop, o, piece) == 0)
+        o->bytes += piece.len;
+}
+
+/* Our close comes next and nothing after it, so what is loose goes before. */
+void rt__out_tighten(rt_loop *loop, rt__conn *c)
+{
+    rt__out *o = c->out;
+    uint32_t i;
+    if (!o)
+        return;
+    pong_unfold(loop, o);
+    for (i = 0; i < o->loose_count; i++) {
+        rt__piece piece = o->loose[i].piece;
+        if (q_push(loop, o, piece) < 0) {
+            o->bytes -= piece.len;
+            continue;
+        }
+        o->messages++;
+        o->tightened++;
+    }
+    o->loose_count = 0;
+}
+
+/* How many reliable messages wait; those that were loose stand behind. */
+uint32_t rt__out_unsent(const rt__out *o)
+{
+    return o && o->messages > o->tightened ? o->messages - o->tightened : 0;
+}
+
 /* A pong goes out like any frame, but for one who does not read only the
    latest is kept (RFC 6455, 5.5.3). */
 int rt__out_pong(rt_loop *loop, rt__conn *c, const void *data, size_t len)
@@ -1759,7 +1814,8 @@ static uint32_t frame_span(const rt__conn *c, const uint8_t *p, uint8_t *counts)
     *counts = 1;
     if (c->wire == RT__STREAM)
         return ((uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 |
-                (uint32_t)p[2] << 8 | p[3]) + 4;
+                (uint32_t)p[2] << 8 | p[3]) +
+               4;
     head = rt__frame_read(p, 14, c->wire == RT__WS_CLIENT, &f);
     *counts = !(f.op & 8);
     return (uint32_t)head + (uint32_t)f.len;
@@ -1895,8 +1951,8 @@ static int gather(rt__out *o, struct iovec *v, size_t *total)
     uint32_t i, n = o->count + o->loose_count;
     *total = 0;
     for (i = 0; i < n && i < IOVECS && *total < FLUSH_MOST; i++) {
-        rt__piece *piece = i < o->count ? &o->q[o->head + i]
-                                        : &o->loose[i - o->count].piece;
+        rt__piece *piece =
+            i < o->count ? &o->q[o->head + i] : &o->loose[i - o->count].piece;
         size_t room = FLUSH_MOST - *total;
         v[i].iov_base = rt__buf_data(piece->buf) + piece->off;
         v[i].iov_len = piece->len < room ? piece->len : room;
@@ -1942,19 +1998,6 @@ static int out_write(rt_loop *loop, rt__conn *c)
     }
     out_taken(loop, c, (size_t)n);
     return (size_t)n < total;
-}
-
-static void pong_unfold(rt_loop *loop, rt__out *o)
-{
-    rt__piece piece;
-    piece.buf = o->pong;
-    if (!o->pong)
-        return;
-    o->pong = NULL;
-    piece.off = 0;
-    piece.len = piece.buf->len;
-    if (q_push(loop, o, piece) == 0)
-        o->bytes += piece.len;
 }
 
 /* The queue is empty: what the connection waited for happens now. */
@@ -2032,7 +2075,8 @@ void rt_flush(rt_loop *loop)
     flush_all(loop);
 }
 
-/* ---- unfinished input -------------------------------------------------------------- */
+/* ---- unfinished input
+ * -------------------------------------------------------------- */
 
 rt__in *rt__in_open(rt_loop *loop, rt__conn *c)
 {
@@ -2139,9 +2183,11 @@ rt__buf *rt__in_take(rt_loop *loop, rt__conn *c)
     return b;
 }
 
-/* A message is under way from now on: its deadline runs. */
+/* A message is under way from its first byte on: its deadline runs. */
 void rt__in_began(rt_loop *loop, rt__conn *c)
 {
+    if (c->in->since)
+        return;
     c->in->since = loop->now;
     rt__conn_due(loop, c, loop->now + c->ep->assembly_ms);
 }
@@ -2153,7 +2199,8 @@ void rt__conn_due(rt_loop *loop, rt__conn *c, uint64_t due)
         rt__timer_set(loop, &c->timer, due);
 }
 
-/* ---- connections --------------------------------------------------------------------- */
+/* ---- connections
+ * --------------------------------------------------------------------- */
 
 /* A connection of that endpoint; fd < 0: it has none yet. */
 static rt__conn *conn_new(rt_loop *loop, rt__ep *ep, int fd, int interest)
@@ -2202,8 +2249,7 @@ void rt__conn_kill(rt_loop *loop, rt__conn *c)
         return;
     c->state = RT__DEAD;
     if (c->session) {
-        if (c->out)
-            c->session->lost += c->out->messages;
+        c->session->lost += rt__out_unsent(c->out);
         c->session->conn = NULL;
         c->session = NULL;
     }
@@ -2324,7 +2370,8 @@ void rt__conn_opened(rt_loop *loop, rt__conn *c)
                          (uint32_t)(rt__random(loop) % c->ep->ping_ms));
 }
 
-/* ---- streams: 4 bytes of length, then the message ------------------------------------- */
+/* ---- streams: 4 bytes of length, then the message
+ * ------------------------------------- */
 
 static int stream_head(const uint8_t *p, uint64_t *len)
 {
@@ -2411,7 +2458,9 @@ static void stream_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
         rt__conn_violation(loop, c, 1011, RT_BY_ERROR, "out of memory");
 }
 
-/* ---- sockets ------------------------------------------------------------------------------ */
+/* ---- sockets
+ * ------------------------------------------------------------------------------
+ */
 
 void rt__conn_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
 {
@@ -2449,8 +2498,7 @@ static void conn_readable(rt_loop *loop, rt__conn *c)
     if (c->hold)
         return;
     n = recv(c->source.fd, loop->receive, RT__RECEIVE, 0);
-    if (n < 0 &&
-        (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
+    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
         return;
     if (n < 0 || n > RT__RECEIVE) {
         rt__conn_lost(loop, c, 1006,
@@ -2513,8 +2561,7 @@ void rt__conn_wake(rt_loop *loop, rt__conn *c)
     void *wakes = loop->wakes;
     if (loop->wake_count == loop->wake_cap) {
         if (rt__grow(loop, &wakes, &loop->wake_cap, sizeof *loop->wakes) < 0) {
-            rt__conn_lost(loop, c, 1006, RT_BY_ERROR,
-                          rt_strerror(RT_ENOMEM));
+            rt__conn_lost(loop, c, 1006, RT_BY_ERROR, rt_strerror(RT_ENOMEM));
             return;
         }
         loop->wakes = (uint64_t *)wakes;
@@ -2564,7 +2611,9 @@ static void wakes_run(rt_loop *loop)
             loop->wake_count * sizeof *loop->wakes);
 }
 
-/* ---- deadlines ------------------------------------------------------------------------------ */
+/* ---- deadlines
+ * ------------------------------------------------------------------------------
+ */
 
 static void conn_ping(rt_loop *loop, rt__conn *c)
 {
@@ -2653,7 +2702,9 @@ static void conn_deadline(rt_loop *loop, rt__conn *c)
     }
 }
 
-/* ---- accepting ---------------------------------------------------------------------------------- */
+/* ---- accepting
+ * ----------------------------------------------------------------------------------
+ */
 
 static void stream_accepted(rt_loop *loop, rt__conn *c)
 {
@@ -2745,8 +2796,7 @@ static void listener_ready(rt_loop *loop, uint64_t id)
 {
     int i;
     for (i = 0; i < RT__ACCEPTS; i++) {
-        rt__listener *l =
-            (rt__listener *)rt__slot_get(loop, id, RT__LISTENER);
+        rt__listener *l = (rt__listener *)rt__slot_get(loop, id, RT__LISTENER);
         address from;
         int fd;
         if (!l) /* a callback stopped it */
@@ -2759,7 +2809,9 @@ static void listener_ready(rt_loop *loop, uint64_t id)
     }
 }
 
-/* ---- dialling --------------------------------------------------------------------------------------- */
+/* ---- dialling
+ * ---------------------------------------------------------------------------------------
+ */
 
 static int dial_connect(rt_loop *loop, rt__conn *c, const address *a)
 {
@@ -2879,23 +2931,25 @@ static const char *dial_unfit(const rt_dial_opts *o, const url *u)
 
 rt_session rt_dial(rt_loop *loop, const char *where, const rt_dial_opts *opts)
 {
-    static const rt_dial_opts none;
-    const rt_dial_opts *o = opts ? opts : &none;
+    rt_dial_opts o;
     rt_session handle = {0};
     const char *unfit;
     char what[120];
     rt__session *s;
     rt__ep *ep;
     url u;
+    memset(&o, 0, sizeof o);
+    if (opts)
+        o = *opts;
     snprintf(what, sizeof what, "dial %s", where ? where : "(null)");
     if (loop->freeing)
         return rt__fail(loop, RT_ESTATE, what, NULL), handle;
     if (!where || url_read(where, &u) < 0 || !rt__visible(where))
         return rt__fail(loop, RT_EINVAL, what, "not an address"), handle;
-    if ((unfit = dial_unfit(o, &u)) != NULL)
+    if ((unfit = dial_unfit(&o, &u)) != NULL)
         return rt__fail(loop, RT_EINVAL, what, unfit), handle;
-    ep = dial_ep(loop, &u, where, o);
-    s = ep ? dial_session(loop, ep, o->connect_ms) : NULL;
+    ep = dial_ep(loop, &u, where, &o);
+    s = ep ? dial_session(loop, ep, o.connect_ms) : NULL;
     if (ep)
         rt__ep_release(loop, ep); /* the session holds it now */
     if (!s)
@@ -2913,8 +2967,7 @@ rt_session rt_dial(rt_loop *loop, const char *where, const rt_dial_opts *opts)
 
 int rt_resolved(rt_loop *loop, rt_session handle, const char *text)
 {
-    rt__session *s =
-        (rt__session *)rt__slot_get(loop, handle.id, RT__SESSION);
+    rt__session *s = (rt__session *)rt__slot_get(loop, handle.id, RT__SESSION);
     address a;
     if (!s || s->state == RT_CLOSING)
         return RT_EGONE;
@@ -2931,7 +2984,9 @@ int rt_resolved(rt_loop *loop, rt_session handle, const char *text)
     return 0;
 }
 
-/* ---- the turn ------------------------------------------------------------------------------------------ */
+/* ---- the turn
+ * ------------------------------------------------------------------------------------------
+ */
 
 static void timer_fire(rt_loop *loop, rt__timer *t)
 {
@@ -3025,7 +3080,7 @@ static void turn_end(rt_loop *loop, uint64_t began)
 
 static int turn(rt_loop *loop, int timeout_ms)
 {
-    int i, n = loop->backend->wait(loop, wait_ms(loop, timeout_ms));
+    int i, n = loop->backend.wait(loop, wait_ms(loop, timeout_ms));
     uint64_t began = rt__micros(loop);
     loop->now = began / 1000;
     loop->in_turn = 1;
@@ -3072,7 +3127,9 @@ void *rt_loop_user(rt_loop *loop)
     return loop->opts.user;
 }
 
-/* ---- the loop's life --------------------------------------------------------------------------------- */
+/* ---- the loop's life
+ * ---------------------------------------------------------------------------------
+ */
 
 static int pipe_open(int fd[2])
 {
@@ -3087,8 +3144,8 @@ static int pipe_open(int fd[2])
 
 static int loop_descriptors(rt_loop *loop)
 {
-    if (loop->backend->open(loop) < 0) {
-        loop->backend = NULL;
+    if (loop->backend.open(loop) < 0) {
+        loop->backend.close = NULL;
         return -1;
     }
     if (pipe_open(loop->pipe) < 0)
@@ -3100,8 +3157,8 @@ static int loop_descriptors(rt_loop *loop)
 static int loop_memory(rt_loop *loop)
 {
     loop->receive = (uint8_t *)rt__realloc(loop, NULL, 0, RT__RECEIVE + 1);
-    loop->ready = (rt__ready *)rt__realloc(loop, NULL, 0,
-                                           RT__BATCH * sizeof(rt__ready));
+    loop->ready =
+        (rt__ready *)rt__realloc(loop, NULL, 0, RT__BATCH * sizeof(rt__ready));
     return loop->receive && loop->ready ? 0 : -1;
 }
 
@@ -3119,8 +3176,8 @@ static void loop_release(rt_loop *loop)
         close(loop->pipe[1]);
     if (loop->spare >= 0)
         close(loop->spare);
-    if (loop->backend)
-        loop->backend->close(loop);
+    if (loop->backend.close)
+        loop->backend.close(loop);
     pools_free(loop);
     rt__table_free(loop, &loop->users);
     rt__table_free(loop, &loop->groups);
@@ -3135,6 +3192,10 @@ static void loop_release(rt_loop *loop)
 
 static void loop_defaults(rt_loop_opts *o)
 {
+    if (!o->realloc)
+        o->realloc = libc_realloc;
+    if (!o->random)
+        o->random = os_random;
     o->max_groups = (int)limit(o->max_groups, 65536);
     o->defer_ms = (int)limit(o->defer_ms, 15000);
     o->max_sessions = (int)limit(o->max_sessions, INT32_MAX);
@@ -3142,33 +3203,37 @@ static void loop_defaults(rt_loop_opts *o)
     o->bind_max = (int)limit(o->bind_max, 1);
 }
 
-rt_loop *rt_loop_new(const rt_loop_opts *opts)
+/* A loop with nothing in it yet but its options. */
+static rt_loop *loop_empty(const rt_loop_opts *o)
 {
-    static const rt_loop_opts none;
-    rt_loop_opts o = opts ? *opts : none;
-    const struct rt__backend *backend = backend_choose(o.backend);
-    rt_loop *loop;
-    if (!o.realloc)
-        o.realloc = libc_realloc;
-    if (!o.random)
-        o.random = os_random;
-    loop = backend ? (rt_loop *)o.realloc(o.user, NULL, 0, sizeof *loop)
-                   : NULL;
+    rt_loop *loop = (rt_loop *)o->realloc(o->user, NULL, 0, sizeof *loop);
     if (!loop)
         return NULL;
     memset(loop, 0, sizeof *loop);
-    loop->opts = o;
-    loop_defaults(&loop->opts);
-    loop->backend = backend;
+    loop->opts = *o;
     loop->heap = sizeof *loop;
     loop->backend_fd = loop->pipe[0] = loop->pipe[1] = loop->spare = -1;
     loop->wake.fd = -1;
+    return loop;
+}
+
+rt_loop *rt_loop_new(const rt_loop_opts *opts)
+{
+    rt_loop_opts o;
+    rt__backend backend;
+    rt_loop *loop;
+    memset(&o, 0, sizeof o);
+    if (opts)
+        o = *opts;
+    loop_defaults(&o);
+    if (backend_choose(&backend, o.backend) < 0 || !(loop = loop_empty(&o)))
+        return NULL;
     if (o.random(o.user, loop->secret, sizeof loop->secret) < 0 ||
         loop_memory(loop) < 0) {
-        loop->backend = NULL;
         loop_release(loop);
         return NULL;
     }
+    loop->backend = backend;
     if (loop_descriptors(loop) < 0) {
         loop_release(loop);
         return NULL;
@@ -3231,7 +3296,9 @@ void rt_loop_free(rt_loop *loop)
     loop_release(loop);
 }
 
-/* ---- metrics ------------------------------------------------------------------------------------------- */
+/* ---- metrics
+ * -------------------------------------------------------------------------------------------
+ */
 
 typedef struct {
     char *out;
@@ -3291,8 +3358,7 @@ static void page_counters(page *p, const rt__stats *s)
                s->accepted);
     page_value(p, "dialled_total", "counter", "Connections dialled.",
                s->dialled);
-    page_value(p, "refused_total", "counter", "Requests refused.",
-               s->refused);
+    page_value(p, "refused_total", "counter", "Requests refused.", s->refused);
     page_value(p, "shed_total", "counter",
                "Connections given up for want of descriptors or memory, or "
                "evicted.",
@@ -3303,8 +3369,7 @@ static void page_counters(page *p, const rt__stats *s)
                "Messages dropped by a rate limit.", s->limited);
     page_value(p, "messages_out_total", "counter", "Messages queued.",
                s->messages_out);
-    page_value(p, "bytes_in_total", "counter", "Bytes received.",
-               s->bytes_in);
+    page_value(p, "bytes_in_total", "counter", "Bytes received.", s->bytes_in);
     page_value(p, "bytes_out_total", "counter", "Bytes sent.", s->bytes_out);
     page_value(p, "turns_total", "counter", "Turns of the loop.", s->turns);
 }

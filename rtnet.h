@@ -100,18 +100,18 @@ typedef intptr_t rt_fd;
  * Every error once: name, value, text.  Calls return 0 or a count when they
  * did their work, else one of these; they cause no callback then.
  */
-#define RT_ERRORS(X)                                                          \
-    X(RT_ENOMEM, -1, "out of memory")                                         \
-    X(RT_EGONE, -2, "stale handle")                                           \
-    X(RT_EFULL, -3, "no room")                                                \
-    X(RT_EINVAL, -4, "invalid argument")                                      \
-    X(RT_ESTATE, -5, "not possible in this state")                            \
-    X(RT_EBOUND, -6, "already bound")                                         \
-    X(RT_EREFUSED, -7, "refused")                                             \
-    X(RT_EUTF8, -8, "text is not valid UTF-8")                                \
-    X(RT_ESYS, -9, "system error")                                            \
-    X(RT_ETIMEOUT, -10, "timed out")                                          \
-    X(RT_EEXIST, -11, "exists already")                                       \
+#define RT_ERRORS(X)                                                           \
+    X(RT_ENOMEM, -1, "out of memory")                                          \
+    X(RT_EGONE, -2, "stale handle")                                            \
+    X(RT_EFULL, -3, "no room")                                                 \
+    X(RT_EINVAL, -4, "invalid argument")                                       \
+    X(RT_ESTATE, -5, "not possible in this state")                             \
+    X(RT_EBOUND, -6, "already bound")                                          \
+    X(RT_EREFUSED, -7, "refused")                                              \
+    X(RT_EUTF8, -8, "text is not valid UTF-8")                                 \
+    X(RT_ESYS, -9, "system error")                                             \
+    X(RT_ETIMEOUT, -10, "timed out")                                           \
+    X(RT_EEXIST, -11, "exists already")                                        \
     X(RT_ERANDOM, -12, "the system gives no random bytes")
 
 #define RT_ERROR_ENUM(name, value, text) name = value,
@@ -314,8 +314,8 @@ typedef struct {
     /* Fills out with n bytes from the system's secure source; 0, or < 0 when
        it cannot.  Default: getrandom or what the system has. */
     int (*random)(void *user, void *out, size_t n);
-    int max_sessions;        /* accepted ones; off */
-    int groups_per_session;  /* memberships of one session; 128 */
+    int max_sessions;       /* accepted ones; off */
+    int groups_per_session; /* memberships of one session; 128 */
 } rt_loop_opts;
 
 /*
@@ -333,21 +333,21 @@ typedef struct {
     /* At most rate_limit messages in any rate_ms (1,000); off.  rate_over: what
        happens to one too many, enum rt_over. */
     int rate_limit, rate_ms, rate_over;
-    const rt_codec *codec;              /* the host's own wire format */
-    int framing;                        /* of a tcp:// listener: rt_framing */
-    int max_fragments;                  /* of one message; 1,024; else 1009 */
-    int max_body;                       /* of a plain request; 65,536; 413 */
-    int max_header;     /* request line and headers; 8,192; else 431 */
-    int max_handshakes; /* in progress; 1,024; then the oldest goes */
-    int handshake_ms;   /* whole request, from the accept; 5,000 */
-    int assembly_ms;    /* whole message, from its first byte; 30,000 */
-    int ping_ms;        /* ping after this much silence; 15,000 */
-    int dead_pings;     /* unanswered: close RT_CLOSE_DEAD; 2 */
-    int close_ms;       /* peer answers a close within; 5,000 */
-    int soft_mark;      /* bytes queued: rt_send returns 1; 65,536 */
-    int hard_mark;      /* bytes queued: RT_EFULL; 1,048,576 */
-    int backlog;        /* as listen(2); 1,024 */
-    int reuse_port;     /* 1: several loops share the port; off */
+    const rt_codec *codec; /* the host's own wire format */
+    int framing;           /* of a tcp:// listener: rt_framing */
+    int max_fragments;     /* of one message; 1,024; else 1009 */
+    int max_body;          /* of a plain request; 65,536; 413 */
+    int max_header;        /* request line and headers; 8,192; else 431 */
+    int max_handshakes;    /* in progress; 1,024; then the oldest goes */
+    int handshake_ms;      /* whole request, from the accept; 5,000 */
+    int assembly_ms;       /* whole message, from its first byte; 30,000 */
+    int ping_ms;           /* ping after this much silence; 15,000 */
+    int dead_pings;        /* unanswered: close RT_CLOSE_DEAD; 2 */
+    int close_ms;          /* peer answers a close within; 5,000 */
+    int soft_mark;         /* bytes queued: rt_send returns 1; 65,536 */
+    int hard_mark;         /* bytes queued: RT_EFULL; 1,048,576 */
+    int backlog;           /* as listen(2); 1,024 */
+    int reuse_port;        /* 1: several loops share the port; off */
 } rt_listen_opts;
 
 /* Options of rt_dial, as those of rt_listen where the names are the same. */

@@ -19,17 +19,17 @@
 #include <string.h>
 
 enum {
-    RT__RECEIVE = 256 * 1024,      /* one recv, so one piece of work */
-    RT__BATCH = 1024,              /* events of one wait */
-    RT__ACCEPTS = 16,              /* accepts for one event */
-    RT__ARENA = 64 * 1024,         /* blocks that a turn's replies share */
-    RT__ARENA_FRAME = 32 * 1024,   /* a larger frame gets a buffer alone */
+    RT__RECEIVE = 256 * 1024,        /* one recv, so one piece of work */
+    RT__BATCH = 1024,                /* events of one wait */
+    RT__ACCEPTS = 16,                /* accepts for one event */
+    RT__ARENA = 64 * 1024,           /* blocks that a turn's replies share */
+    RT__ARENA_FRAME = 32 * 1024,     /* a larger frame gets a buffer alone */
     RT__SEND_MAX = 64 * 1024 * 1024, /* one message out, whatever the marks */
-    RT__KEYS = 64,                 /* waiting keyed messages of a peer */
-    RT__HEADERS = 64,              /* header lines of a request */
-    RT__CONTROL = 125,             /* payload of a control frame */
-    RT__REASON = 123,              /* of a close, without its code */
-    RT__NAME = 255                 /* of a group or a user id */
+    RT__KEYS = 64,                   /* waiting keyed messages of a peer */
+    RT__HEADERS = 64,                /* header lines of a request */
+    RT__CONTROL = 125,               /* payload of a control frame */
+    RT__REASON = 123,                /* of a close, without its code */
+    RT__NAME = 255                   /* of a group or a user id */
 };
 
 typedef struct rt__conn rt__conn;
@@ -99,8 +99,8 @@ void rt__table_free(rt_loop *loop, rt__table *table);
 enum { RT__OF_APP = 1, RT__OF_CONN, RT__OF_LISTENER, RT__OF_GROUP };
 typedef struct {
     uint64_t due;
-    uint32_t seq;                     /* equal due: the older first */
-    unsigned int at : 29, kind : 3;   /* place in the heap + 1; 0: not in it */
+    uint32_t seq;                   /* equal due: the older first */
+    unsigned int at : 29, kind : 3; /* place in the heap + 1; 0: not in it */
 } rt__timer;
 
 void rt__timer_set(rt_loop *loop, rt__timer *timer, uint64_t due);
@@ -141,9 +141,9 @@ typedef struct rt__ep {
 
 /* Where a dialled session goes, and what it asks for there. */
 typedef struct rt__dial {
-    char *host;      /* as in the url; for the resolve hook */
-    char *authority; /* host:port, as the Host header says it */
-    char *path;      /* with the query; or of a local socket */
+    char *host;                /* as in the url; for the resolve hook */
+    char *authority;           /* host:port, as the Host header says it */
+    char *path;                /* with the query; or of a local socket */
     char *protocols, *headers; /* "" when there are none */
     int port, local;
     char key[25]; /* Sec-WebSocket-Key of the present attempt */
@@ -151,7 +151,8 @@ typedef struct rt__dial {
 
 void rt__ep_release(rt_loop *loop, rt__ep *ep);
 
-/* ---- output --------------------------------------------------------------- */
+/* ---- output ---------------------------------------------------------------
+ */
 
 /* Bytes that several may hold; they follow the struct. */
 typedef struct {
@@ -188,13 +189,14 @@ typedef struct rt__out {
     uint32_t head, count, cap;
     rt__loose *loose;
     uint32_t loose_count, loose_cap;
-    rt__buf *pong;       /* the latest, while the peer does not read */
-    uint64_t bytes;      /* in q and loose */
-    uint32_t messages;   /* reliable ones in q whose last byte is unsent */
-    uint32_t frame_left; /* of a frame whose first byte is sent */
-    uint8_t dirty;       /* is in the loop's list */
-    uint8_t blocked;     /* the socket is full: waits for its writable */
-    uint8_t was_high;    /* rt_send said 1: on_writable is owed */
+    rt__buf *pong;        /* the latest, while the peer does not read */
+    uint64_t bytes;       /* in q and loose */
+    uint32_t messages;    /* reliable ones in q whose last byte is unsent */
+    uint32_t tightened;   /* loose ones among them, the last of all */
+    uint32_t frame_left;  /* of a frame whose first byte is sent */
+    uint8_t dirty;        /* is in the loop's list */
+    uint8_t blocked;      /* the socket is full: waits for its writable */
+    uint8_t was_high;     /* rt_send said 1: on_writable is owed */
     uint8_t frame_counts; /* the frame of frame_left is a reliable one */
     rt__piece own[2];
 } rt__out;
@@ -205,15 +207,18 @@ int rt__out_open(rt_loop *loop, rt__conn *c);
 int rt__out_room(rt__conn *c, enum rt__lane lane, uint32_t key, size_t size);
 uint8_t *rt__out_reserve(rt_loop *loop, rt__conn *c, size_t size,
                          rt__piece *piece);
-int rt__out_put(rt_loop *loop, rt__conn *c, rt__piece piece,
-                enum rt__lane lane, uint32_t key);
+int rt__out_put(rt_loop *loop, rt__conn *c, rt__piece piece, enum rt__lane lane,
+                uint32_t key);
 int rt__out_control(rt_loop *loop, rt__conn *c, const void *data, size_t len);
 int rt__out_pong(rt_loop *loop, rt__conn *c, const void *data, size_t len);
+void rt__out_tighten(rt_loop *loop, rt__conn *c);
+uint32_t rt__out_unsent(const rt__out *o);
 void rt__out_discard(rt_loop *loop, rt__conn *c);
 int rt__out_status(rt__conn *c);
 void rt__conn_flush(rt_loop *loop, rt__conn *c);
 
-/* ---- connections ------------------------------------------------------------ */
+/* ---- connections ------------------------------------------------------------
+ */
 
 enum rt__conn_state {
     RT__RESOLVING = 1, /* dialled: the host looks the name up */
@@ -251,36 +256,36 @@ typedef struct {
 typedef struct {
     uint8_t head[14]; /* of a frame, or of a stream's message */
     uint8_t head_len;
-    uint8_t in_frame;  /* the head is known, part of its payload is missing */
-    uint8_t message;   /* opcode of the message under way, 0: none */
+    uint8_t in_frame; /* the head is known, part of its payload is missing */
+    uint8_t message;  /* opcode of the message under way, 0: none */
     rt__frame frame;
-    uint64_t left;     /* payload bytes of the frame still to come */
+    uint64_t left; /* payload bytes of the frame still to come */
     rt__utf8 utf8;
     uint32_t fragments;
-    uint64_t since;    /* when the message under way began */
-    rt__buf *data;     /* the message under way */
+    uint64_t since; /* when the message under way began */
+    rt__buf *data;  /* the message under way */
     uint8_t control[RT__CONTROL];
     uint8_t control_len;
-    uint8_t *kept;     /* read but not looked at: reading is paused */
+    uint8_t *kept; /* read but not looked at: reading is paused */
     size_t kept_off, kept_len, kept_cap;
 } rt__in;
 
 struct rt__conn {
-    rt__source source; /* first: a source of that kind is cast to this */
-    uint8_t state;     /* enum rt__conn_state */
-    uint8_t wire;      /* enum rt__wire */
-    uint8_t hold;      /* enum rt__hold bits: while any, nothing is read */
+    rt__source source;   /* first: a source of that kind is cast to this */
+    uint8_t state;       /* enum rt__conn_state */
+    uint8_t wire;        /* enum rt__wire */
+    uint8_t hold;        /* enum rt__hold bits: while any, nothing is read */
     uint8_t peer_closed; /* its close frame came */
-    uint8_t pings;     /* unanswered */
-    rt__timer timer;   /* its present deadline */
+    uint8_t pings;       /* unanswered */
+    rt__timer timer;     /* its present deadline */
     rt__session *session;
     rt__ep *ep;
     rt__shake *shake;
     rt__in *in;
     rt__out *out;
     rt__conn *next_dead;
-    uint64_t heard;    /* when a byte last came, ms */
-    uint32_t ping_us;  /* when the last ping went; its payload */
+    uint64_t heard;   /* when a byte last came, ms */
+    uint32_t ping_us; /* when the last ping went; its payload */
     uint32_t rtt_us, jitter_us;
 };
 
@@ -304,15 +309,15 @@ uint8_t *rt__in_room(rt_loop *loop, rt__conn *c, size_t n, uint64_t expected);
 rt__buf *rt__in_take(rt_loop *loop, rt__conn *c);
 void rt__in_began(rt_loop *loop, rt__conn *c);
 
-/* ---- ws.c --------------------------------------------------------------------- */
+/* ---- ws.c
+ * --------------------------------------------------------------------- */
 
 int rt__utf8_feed(rt__utf8 *u, const uint8_t *p, size_t n);
 int rt__utf8_valid(const void *p, size_t n);
-void rt__mask(uint8_t *out, const uint8_t *in, size_t n,
-              const uint8_t mask[4], size_t phase);
+void rt__mask(uint8_t *out, const uint8_t *in, size_t n, const uint8_t mask[4],
+              size_t phase);
 int rt__frame_read(const uint8_t *p, size_t n, int masked, rt__frame *f);
-size_t rt__frame_write(uint8_t *out, int op, size_t len,
-                       const uint8_t *mask);
+size_t rt__frame_write(uint8_t *out, int op, size_t len, const uint8_t *mask);
 int rt__close_code_valid(int code);
 void rt__sha1(const void *data, size_t len, uint8_t out[20]);
 void rt__base64(const uint8_t *in, size_t n, char *out);
@@ -336,7 +341,8 @@ int rt__ws_control(rt_loop *loop, rt__conn *c, int op, const void *data,
                    size_t len);
 int rt__ws_close(rt_loop *loop, rt__conn *c, int code, const char *reason);
 
-/* ---- ratelimit.c ----------------------------------------------------------------- */
+/* ---- ratelimit.c
+ * ----------------------------------------------------------------- */
 
 /* A ring of `limit` times stands behind it. */
 typedef struct {
@@ -348,7 +354,8 @@ uint64_t rt__window_wait(rt__window *w, uint32_t limit, uint64_t interval,
                          uint64_t now);
 void rt__window_take(rt__window *w, uint32_t limit, uint64_t now);
 
-/* ---- session.c: sessions, and the gate --------------------------------------- */
+/* ---- session.c: sessions, and the gate
+ * --------------------------------------- */
 
 /* A session's place in one group: slot of the group, index in its members. */
 typedef struct {
@@ -367,21 +374,21 @@ enum { RT__TODO_WRITABLE = 1, RT__TODO_RESOLVE = 2 };
 
 struct rt__session {
     uint64_t id;
-    rt__conn *conn;        /* NULL when it has none (any more) */
+    rt__conn *conn; /* NULL when it has none (any more) */
     rt__ep *ep;
     void *user;
-    rt__seat *seats;       /* groups it is in */
+    rt__seat *seats; /* groups it is in */
     uint16_t seat_count, seat_cap;
-    uint8_t state;         /* enum rt_states */
+    uint8_t state; /* enum rt_states */
     uint8_t cause;
     uint16_t code;
-    uint8_t todo, queued;  /* events to tell; is in a list */
-    rt__session *next;     /* of that list */
-    rt__apptimer *timers;  /* those it owns */
+    uint8_t todo, queued; /* events to tell; is in a list */
+    rt__session *next;    /* of that list */
+    rt__apptimer *timers; /* those it owns */
     rt__user *bound;
     rt__session *next_bound; /* an older session with the same user id */
-    rt__window *window;    /* of its rate limit, once it sent something */
-    char *uid;             /* stays after it is unbound, until on_close */
+    rt__window *window;      /* of its rate limit, once it sent something */
+    char *uid;               /* stays after it is unbound, until on_close */
     char *reason;
     uint64_t lost;
 };
@@ -433,14 +440,16 @@ void rt__tell_watch(rt_loop *loop,
                     void (*fn)(rt_loop *, rt_watch, int events, void *),
                     rt_watch handle, int events, void *arg);
 
-/* ---- group.c --------------------------------------------------------------------- */
+/* ---- group.c
+ * --------------------------------------------------------------------- */
 
 void rt__groups_leave(rt_loop *loop, rt__session *s);
 void rt__groups_events(rt_loop *loop);
 void rt__groups_free(rt_loop *loop);
 int rt__groups_busy(rt_loop *loop);
 
-/* ---- the loop --------------------------------------------------------------------- */
+/* ---- the loop
+ * --------------------------------------------------------------------- */
 
 typedef struct {
     uint64_t accepted, dialled, refused, shed, limited;
@@ -455,20 +464,26 @@ typedef struct {
     int events;
 } rt__ready;
 
-struct rt__backend;
+/* How a loop waits. */
+typedef struct {
+    int (*open)(rt_loop *loop);
+    void (*close)(rt_loop *loop);
+    int (*set)(rt_loop *loop, rt__source *source, int interest);
+    int (*wait)(rt_loop *loop, int timeout_ms); /* fills loop->ready */
+} rt__backend;
 
 struct rt_loop {
     rt_loop_opts opts;
-    const struct rt__backend *backend;
+    rt__backend backend;
     void *backend_data;
     int backend_fd;
-    int pipe[2];          /* posts; a source watches the reading end */
+    int pipe[2]; /* posts; a source watches the reading end */
     rt__source wake;
-    int spare;            /* given up to shed a connection at EMFILE */
-    int stop;             /* set by rt_stop, atomically */
+    int spare; /* given up to shed a connection at EMFILE */
+    int stop;  /* set by rt_stop, atomically */
     uint8_t in_turn, freeing;
     uint64_t now, last_micros;
-    uint64_t secret[4];   /* keys of the hash and of the random stream */
+    uint64_t secret[4]; /* keys of the hash and of the random stream */
     uint64_t drawn;
     size_t heap;
     struct rt__slot *slots;
@@ -479,13 +494,13 @@ struct rt_loop {
     rt__timer **timers;
     uint32_t timer_count, timer_cap, timer_users, timer_seq;
     rt__ready *ready;
-    uint8_t *receive;     /* RT__RECEIVE + 1 bytes */
-    uint64_t *wakes;      /* sources to look at without an event */
+    uint8_t *receive; /* RT__RECEIVE + 1 bytes */
+    uint64_t *wakes;  /* sources to look at without an event */
     size_t wake_count, wake_cap;
     rt__buf *arena;
-    rt__buf *cast;        /* what was sent to several this turn */
+    rt__buf *cast; /* what was sent to several this turn */
     uint64_t cast_owner;
-    rt__buf *pool[11];    /* free buffers of 64 bytes .. 64 KiB */
+    rt__buf *pool[11]; /* free buffers of 64 bytes .. 64 KiB */
     size_t pooled;
     rt__out *out_pool;
     uint32_t out_pooled;

@@ -12,7 +12,8 @@
  */
 #include "rtnet_internal.h"
 
-/* ---- the gate ------------------------------------------------------------- */
+/* ---- the gate -------------------------------------------------------------
+ */
 
 int rt__tell_request(rt_loop *loop, rt__conn *c, rt_session handle,
                      const rt_request *request)
@@ -166,7 +167,8 @@ void rt__tell_presence(rt_loop *loop,
     fn(loop, group, who, what);
 }
 
-/* ---- lists ------------------------------------------------------------------- */
+/* ---- lists
+ * ------------------------------------------------------------------- */
 
 static void queue_push(rt__queue *q, rt__session *s)
 {
@@ -199,7 +201,8 @@ static rt__queue queue_detach(rt__queue *q)
     return all;
 }
 
-/* ---- beginning and end ---------------------------------------------------------- */
+/* ---- beginning and end
+ * ---------------------------------------------------------- */
 
 /* A session under the handle id, which named its handshake; 0: a new one.
    NULL: no memory. */
@@ -310,8 +313,7 @@ static void part(rt_loop *loop, rt__session *s)
         rt__conn_flush(loop, s->conn);
     if (!s->conn)
         return;
-    if (s->conn->out)
-        s->lost += s->conn->out->messages;
+    s->lost += rt__out_unsent(s->conn->out);
     s->conn->session = NULL;
     s->conn = NULL;
 }
@@ -340,7 +342,8 @@ void rt__sessions_reap(rt_loop *loop)
         session_free(loop, s);
 }
 
-/* ---- handles --------------------------------------------------------------------- */
+/* ---- handles
+ * --------------------------------------------------------------------- */
 
 /* Also one that is closing: its on_close still asks. */
 static rt__session *session_any(rt_loop *loop, rt_session handle)
@@ -355,8 +358,7 @@ rt__session *rt__session_get(rt_loop *loop, uint64_t id, int *error)
     if (s && s->state == RT_OPEN)
         return s;
     *error = RT_EGONE;
-    if (s ? s->state == RT_OPENING
-          : rt__slot_kind(loop, id) == RT__SHAKE)
+    if (s ? s->state == RT_OPENING : rt__slot_kind(loop, id) == RT__SHAKE)
         *error = RT_ESTATE;
     return NULL;
 }
@@ -388,7 +390,9 @@ int rt_state(rt_loop *loop, rt_session handle)
     rt__session *s = session_any(loop, handle);
     if (s)
         return s->state;
-    return rt__slot_kind(loop, handle.id) == RT__SHAKE ? RT_OPENING : RT_EGONE;
+    if (rt__slot_kind(loop, handle.id) == RT__SHAKE)
+        return RT_OPENING;
+    return RT_EGONE;
 }
 
 uint64_t rt_heard(rt_loop *loop, rt_session handle)
@@ -446,7 +450,8 @@ int rt_read(rt_loop *loop, rt_session handle, int on)
     return 0;
 }
 
-/* ---- closing ---------------------------------------------------------------------- */
+/* ---- closing
+ * ---------------------------------------------------------------------- */
 
 static int close_check(int code, const char *reason)
 {
@@ -468,8 +473,7 @@ int rt_close(rt_loop *loop, rt_session handle, int code, const char *reason)
     if (close_check(code, reason) < 0)
         return RT_EINVAL;
     if (s)
-        return rt__session_end(loop, s, code, RT_BY_APP,
-                               reason ? reason : "");
+        return rt__session_end(loop, s, code, RT_BY_APP, reason ? reason : "");
     rt__conn_kill(loop, rt__shake_conn(k));
     return 0;
 }
@@ -480,11 +484,12 @@ int rt_drop(rt_loop *loop, rt_session handle, int code, const char *reason)
     return rt_close(loop, handle, code, reason);
 }
 
-/* ---- sending ------------------------------------------------------------------------ */
+/* ---- sending
+ * ------------------------------------------------------------------------ */
 
 /* Frames for one wire: the head, in at most 14 bytes; its size. */
-static size_t wire_head(enum rt__wire wire, uint8_t out[14], int op,
-                        size_t len, const uint8_t *mask)
+static size_t wire_head(enum rt__wire wire, uint8_t out[14], int op, size_t len,
+                        const uint8_t *mask)
 {
     if (wire != RT__STREAM)
         return rt__frame_write(out, op, len, mask);
@@ -518,8 +523,8 @@ static enum rt__lane lane_of(int kind, uint32_t *key)
 
 /* Is there room?  A reliable message that finds none ends the session, so that
    a stream never has a silent hole. */
-static int room(rt_loop *loop, rt__session *s, enum rt__lane lane,
-                uint32_t key, size_t size)
+static int room(rt_loop *loop, rt__session *s, enum rt__lane lane, uint32_t key,
+                size_t size)
 {
     int error = rt__out_room(s->conn, lane, key, size);
     if (error == 1) {
@@ -528,8 +533,7 @@ static int room(rt_loop *loop, rt__session *s, enum rt__lane lane,
     }
     if (error < 0 && lane == RT__RELIABLE) {
         rt__out_discard(loop, s->conn);
-        rt__session_end(loop, s, RT_CLOSE_SLOW, RT_BY_LIMIT,
-                        "send queue full");
+        rt__session_end(loop, s, RT_CLOSE_SLOW, RT_BY_LIMIT, "send queue full");
     }
     return error;
 }
@@ -693,7 +697,8 @@ int rt_send_many(rt_loop *loop, const rt_session *to, size_t n, int kind,
     return count;
 }
 
-/* ---- user ids ------------------------------------------------------------------------ */
+/* ---- user ids
+ * ------------------------------------------------------------------------ */
 
 static rt__user *user_find(rt_loop *loop, const char *uid, uint64_t *hash)
 {
@@ -785,8 +790,8 @@ int rt__bind(rt_loop *loop, rt__session *s, const char *uid)
     u->first = s;
     u->count++;
     if (loop->opts.bind_policy == RT_BIND_NEWEST && s->next_bound)
-        rt__session_end(loop, s->next_bound, RT_CLOSE_REPLACED,
-                        RT_BY_REPLACE, "a newer login");
+        rt__session_end(loop, s->next_bound, RT_CLOSE_REPLACED, RT_BY_REPLACE,
+                        "a newer login");
     return 0;
 }
 
@@ -854,7 +859,8 @@ int rt_kick(rt_loop *loop, const char *uid, int code, const char *reason)
     return count;
 }
 
-/* ---- hosts with their own protocol: what this version has not ------------------------- */
+/* ---- hosts with their own protocol: what this version has not
+ * ------------------------- */
 
 int rt_keep(rt_loop *loop, rt_session s, int window_ms, char token[23])
 {
@@ -879,8 +885,7 @@ int rt_acked(rt_loop *loop, rt_session s, uint64_t count)
     return rt__session_get(loop, s.id, &error) ? RT_ESTATE : error;
 }
 
-int rt_adopt(rt_loop *loop, rt_session old, rt_session fresh,
-             uint64_t peer_has)
+int rt_adopt(rt_loop *loop, rt_session old, rt_session fresh, uint64_t peer_has)
 {
     int error = 0;
     (void)fresh;

@@ -11,7 +11,8 @@
 
 #include <stdio.h>
 
-/* ---- UTF-8 (RFC 3629) ------------------------------------------------------ */
+/* ---- UTF-8 (RFC 3629) ------------------------------------------------------
+ */
 
 static uint64_t load64(const uint8_t *p)
 {
@@ -78,11 +79,12 @@ int rt__utf8_valid(const void *p, size_t n)
     return rt__utf8_feed(&u, (const uint8_t *)p, n) && u.need == 0;
 }
 
-/* ---- frames (RFC 6455, 5.2) -------------------------------------------------- */
+/* ---- frames (RFC 6455, 5.2)
+ * -------------------------------------------------- */
 
 /* out = in ^ mask, out may be in; phase: where in the payload in begins. */
-void rt__mask(uint8_t *out, const uint8_t *in, size_t n,
-              const uint8_t mask[4], size_t phase)
+void rt__mask(uint8_t *out, const uint8_t *in, size_t n, const uint8_t mask[4],
+              size_t phase)
 {
     uint8_t turned[8];
     uint64_t wide, x;
@@ -144,8 +146,9 @@ size_t rt__frame_write(uint8_t *out, int op, size_t len, const uint8_t *mask)
 {
     size_t wide = len < 126 ? 0 : len < 65536 ? 2 : 8, i;
     out[0] = (uint8_t)(0x80 | op);
-    out[1] = (uint8_t)((mask ? 0x80u : 0) |
-                       (wide == 0 ? len : wide == 2 ? 126u : 127u));
+    out[1] = (uint8_t)((mask ? 0x80u : 0) | (wide == 0   ? len
+                                             : wide == 2 ? 126u
+                                                         : 127u));
     for (i = 0; i < wide; i++)
         out[2 + i] = (uint8_t)((uint64_t)len >> 8 * (wide - 1 - i));
     if (!mask)
@@ -164,7 +167,8 @@ int rt__close_code_valid(int code)
     return 1;
 }
 
-/* ---- SHA-1 (FIPS 180-4) and base64, for the handshake alone --------------------- */
+/* ---- SHA-1 (FIPS 180-4) and base64, for the handshake alone
+ * --------------------- */
 
 static uint32_t turn_left(uint32_t x, int by)
 {
@@ -251,7 +255,8 @@ void rt__accept_key(const char *key, char out[29])
     rt__base64(sum, sizeof sum, out);
 }
 
-/* ---- HTTP texts (RFC 9110, 9112) ------------------------------------------------- */
+/* ---- HTTP texts (RFC 9110, 9112)
+ * ------------------------------------------------- */
 
 static int is_tchar(int c)
 {
@@ -297,7 +302,7 @@ static int list_next(const char **p, const char **token)
     *token = *p = skip_blank(*p);
     if (!**p)
         return 0;
-    while (is_tchar((uint8_t)**p))
+    while (is_tchar((uint8_t) * *p))
         ++*p;
     end = *p;
     *p = skip_blank(*p);
@@ -327,8 +332,7 @@ static int list_has(const char *text, const char *word, int exact)
         while (*text && *text != ',' && *text != ' ' && *text != '\t')
             text++;
         if ((size_t)(text - begin) == n &&
-            (exact ? memcmp(begin, word, n) == 0
-                   : same_text(begin, n, word)) &&
+            (exact ? memcmp(begin, word, n) == 0 : same_text(begin, n, word)) &&
             (!*skip_blank(text) || *skip_blank(text) == ','))
             return 1;
         text += strcspn(text, ",");
@@ -337,12 +341,16 @@ static int list_has(const char *text, const char *word, int exact)
     return 0;
 }
 
-static const char *const reserved_headers[] = {
-    "connection",           "upgrade",
-    "host",                 "content-length",
-    "transfer-encoding",    "sec-websocket-accept",
-    "sec-websocket-key",    "sec-websocket-extensions",
-    "sec-websocket-version", "sec-websocket-protocol"};
+static const char reserved_headers[][28] = {"connection",
+                                            "upgrade",
+                                            "host",
+                                            "content-length",
+                                            "transfer-encoding",
+                                            "sec-websocket-accept",
+                                            "sec-websocket-key",
+                                            "sec-websocket-extensions",
+                                            "sec-websocket-version",
+                                            "sec-websocket-protocol"};
 
 static int header_reserved(const char *name, size_t n)
 {
@@ -381,7 +389,7 @@ static const char *status_text(int status)
 {
     static const struct {
         int status;
-        const char *text;
+        char text[36];
     } known[] = {{200, "OK"},
                  {201, "Created"},
                  {202, "Accepted"},
@@ -415,7 +423,8 @@ static const char *status_text(int status)
     return "Status";
 }
 
-/* ---- the head of a request or an answer --------------------------------------------- */
+/* ---- the head of a request or an answer
+ * --------------------------------------------- */
 
 enum shake_stage {
     READING_HEAD = 0,
@@ -435,7 +444,7 @@ struct rt__shake {
     char *buf; /* the request, its texts cut out with NULs */
     size_t len, cap, scanned, head_len, body_len;
     size_t method, path, query; /* where in buf, which may still move */
-    uint8_t close_after, head_only, upgrade, listed;
+    uint8_t close_after, head_only, http10, upgrade, listed;
     int headers;
     uint16_t name[RT__HEADERS], value[RT__HEADERS];
     char *answer; /* the 101 that rt_accept made */
@@ -467,7 +476,7 @@ static ptrdiff_t head_scan(rt__shake *k)
 static int header_read(rt__shake *k, char **p)
 {
     char *name = *p, *end = strchr(name, '\r'), *value;
-    while (is_tchar((uint8_t)**p))
+    while (is_tchar((uint8_t) * *p))
         ++*p;
     if (*p == name || **p != ':')
         return 400;
@@ -528,7 +537,8 @@ static const char *header_only(const rt__shake *k, const char *name)
     return header_nth(k, name, 1) ? NULL : header_nth(k, name, 0);
 }
 
-/* ---- the request: its grammar -------------------------------------------------------- */
+/* ---- the request: its grammar
+ * -------------------------------------------------------- */
 
 static char *word_cut(char **p, char stop)
 {
@@ -564,7 +574,7 @@ static int method_status(const char *m)
 }
 
 /* "GET /path?query HTTP/1.1"; cuts it up.  0, or the status that refuses. */
-static int request_line(rt__shake *k, char **p, int *http10)
+static int request_line(rt__shake *k, char **p)
 {
     char *line = word_cut(p, '\r'), *method, *target, *query;
     int status;
@@ -579,7 +589,7 @@ static int request_line(rt__shake *k, char **p, int *http10)
         return 400;
     if ((status = method_status(method)) != 0)
         return status;
-    *http10 = line[7] == '0';
+    k->http10 = line[7] == '0';
     query = strchr(target, '?');
     if (query)
         *query++ = 0;
@@ -610,7 +620,7 @@ static int length_read(const rt__shake *k, size_t *length)
     if (!*p)
         return 400;
     for (; *p; p++) {
-        if (*p < '0' || *p > '9' || n > UINT64_MAX / 100)
+        if (*p < '0' || *p > '9' || n > (UINT64_MAX - 9) / 10)
             return 400;
         n = n * 10 + (uint64_t)(*p - '0');
     }
@@ -641,13 +651,13 @@ static int offers_valid(const rt__shake *k)
 }
 
 /* The opening handshake of RFC 6455, 4.2.1. */
-static int upgrade_status(rt__shake *k, int http10)
+static int upgrade_status(rt__shake *k)
 {
     const char *version = header_only(k, "sec-websocket-version");
     if (!version || strcmp(version, "13") != 0)
         return header_nth(k, "sec-websocket-version", 1) ? 400 : 426;
-    if (http10 || strcmp(k->buf + k->method, "GET") != 0 || k->body_len > 0 ||
-        header_nth(k, "transfer-encoding", 0) ||
+    if (k->http10 || strcmp(k->buf + k->method, "GET") != 0 ||
+        k->body_len > 0 || header_nth(k, "transfer-encoding", 0) ||
         !header_has(k, "connection", "upgrade") ||
         !key_valid(header_only(k, "sec-websocket-key")) || !offers_valid(k))
         return 400;
@@ -655,14 +665,14 @@ static int upgrade_status(rt__shake *k, int http10)
 }
 
 /* What RFC 9112 says of any request; 0, or the status that refuses it. */
-static int framing_status(rt__shake *k, int http10)
+static int framing_status(rt__shake *k)
 {
     const char *host = header_only(k, "host");
     int coded = header_nth(k, "transfer-encoding", 0) != NULL;
     int status = length_read(k, &k->body_len);
     if (status)
         return status;
-    if (host ? !host_valid(host) : !http10 || header_nth(k, "host", 0))
+    if (host ? !host_valid(host) : !k->http10 || header_nth(k, "host", 0))
         return 400;
     if (!coded || k->upgrade)
         return 0; /* of an upgrade, upgrade_status speaks */
@@ -673,22 +683,25 @@ static int framing_status(rt__shake *k, int http10)
 static int request_read(rt__shake *k)
 {
     char *p = k->buf;
-    int http10 = 0, status;
+    int status;
     k->buf[k->head_len - 1] = 0;
     k->close_after = 1;
-    if ((status = request_line(k, &p, &http10)) != 0 ||
+    k->head_only = 0;
+    if ((status = request_line(k, &p)) != 0 ||
         (status = headers_read(k, p)) != 0)
         return status;
     k->head_only = strcmp(k->buf + k->method, "HEAD") == 0;
-    k->close_after = http10 || header_has(k, "connection", "close");
+    k->close_after = k->http10 || header_has(k, "connection", "close");
     k->upgrade = (uint8_t)header_has(k, "upgrade", "websocket");
     k->request.upgrade = k->upgrade;
-    if ((status = framing_status(k, http10)) != 0)
+    if ((status = framing_status(k)) != 0)
         return status;
-    return k->upgrade ? upgrade_status(k, http10) : 0;
+    return k->upgrade ? upgrade_status(k) : 0;
 }
 
-/* ---- origins ----------------------------------------------------------------------------- */
+/* ---- origins
+ * -----------------------------------------------------------------------------
+ */
 
 /* The length of an authority without the port that its scheme implies. */
 static size_t authority_len(const char *p, size_t n, int https)
@@ -757,7 +770,8 @@ static int origin_allowed(rt_loop *loop, const rt__shake *k,
     return 0;
 }
 
-/* ---- handshakes: their life ------------------------------------------------------------------ */
+/* ---- handshakes: their life
+ * ------------------------------------------------------------------ */
 
 static void shake_unlist(rt_loop *loop, rt__shake *k)
 {
@@ -885,7 +899,8 @@ static int texts_send(rt_loop *loop, rt__conn *c, const char *const *texts)
     return error;
 }
 
-/* ---- handshakes: answers ----------------------------------------------------------------------- */
+/* ---- handshakes: answers
+ * ----------------------------------------------------------------------- */
 
 static const char *extra_header(int status)
 {
@@ -897,8 +912,8 @@ static const char *extra_header(int status)
 }
 
 /* Queues an answer; a body only where one may stand. */
-static int answer_send(rt_loop *loop, rt__conn *c, int status,
-                       const char *type, const void *body, size_t len)
+static int answer_send(rt_loop *loop, rt__conn *c, int status, const char *type,
+                       const void *body, size_t len)
 {
     rt__shake *k = c->shake;
     const char *texts[8] = {0};
@@ -1037,8 +1052,10 @@ static int accept_check(rt_loop *loop, const rt__shake *k,
     return o->uid ? rt__uid_check(loop, o->uid) : 0;
 }
 
-static int shake_accept(rt_loop *loop, rt__shake *k, const rt_accept_opts *o)
+static int shake_accept(rt_loop *loop, rt__shake *k, const rt_accept_opts *opts)
 {
+    rt_accept_opts none = {NULL, NULL, NULL};
+    const rt_accept_opts *o = opts ? opts : &none;
     int error;
     if ((k->stage != ASKING && k->stage != DEFERRED) || !k->upgrade)
         return RT_ESTATE;
@@ -1070,10 +1087,9 @@ static rt__shake *shake_get(rt_loop *loop, rt_session s, int *error)
 
 int rt_accept(rt_loop *loop, rt_session s, const rt_accept_opts *opts)
 {
-    static const rt_accept_opts none;
     int error;
     rt__shake *k = shake_get(loop, s, &error);
-    return k ? shake_accept(loop, k, opts ? opts : &none) : error;
+    return k ? shake_accept(loop, k, opts) : error;
 }
 
 static int type_valid(const char *type)
@@ -1108,14 +1124,14 @@ int rt_reply(rt_loop *loop, rt_session s, int status, const char *type,
     return 0;
 }
 
-/* ---- handshakes: the server's side ------------------------------------------------------------------ */
+/* ---- handshakes: the server's side
+ * ------------------------------------------------------------------ */
 
 static void shake_defer(rt_loop *loop, rt__conn *c)
 {
     c->shake->stage = DEFERRED;
     c->hold |= RT__HOLD_HTTP;
-    rt__timer_set(loop, &c->timer,
-                  loop->now + (uint32_t)loop->opts.defer_ms);
+    rt__timer_set(loop, &c->timer, loop->now + (uint32_t)loop->opts.defer_ms);
     rt__conn_interest(loop, c);
 }
 
@@ -1123,11 +1139,10 @@ static void shake_defer(rt_loop *loop, rt__conn *c)
 static void shake_decide(rt_loop *loop, rt__conn *c, int said)
 {
     rt__shake *k = c->shake;
-    static const rt_accept_opts none;
     if (said == RT_DEFER)
         shake_defer(loop, c);
     else if (said == 0 && k->upgrade)
-        shake_accept(loop, k, &none);
+        shake_accept(loop, k, NULL);
     else if (said == 0)
         shake_refuse(loop, c, c->ep->on.request ? 404 : 426);
     else if (said >= 400 && said <= 599)
@@ -1184,7 +1199,8 @@ static void head_whole(rt_loop *loop, rt__conn *c)
 {
     rt__shake *k = c->shake;
     int status = request_read(k);
-    const char *expect = status ? NULL : header_nth(k, "expect", 0);
+    const char *expect =
+        status || k->http10 ? NULL : header_nth(k, "expect", 0);
     if (!status && k->body_len > c->ep->max_body)
         status = 413;
     if (expect && !same_text(expect, strlen(expect), "100-continue"))
@@ -1203,7 +1219,8 @@ static void head_whole(rt_loop *loop, rt__conn *c)
         request_whole(loop, c);
 }
 
-/* ---- handshakes: the client's side --------------------------------------------------------------------- */
+/* ---- handshakes: the client's side
+ * --------------------------------------------------------------------- */
 
 /* Asks for the upgrade.  The key is new for each attempt. */
 void rt__shake_ask(rt_loop *loop, rt__conn *c)
@@ -1262,8 +1279,8 @@ static const char *answer_fault(rt__shake *k, const rt__dial *d)
         return "wrong Sec-WebSocket-Accept";
     if (header_nth(k, "sec-websocket-extensions", 0))
         return "an extension that was not offered";
-    if (protocol && (header_nth(k, "sec-websocket-protocol", 1) ||
-                     !*protocol || !list_has(d->protocols, protocol, 1)))
+    if (protocol && (header_nth(k, "sec-websocket-protocol", 1) || !*protocol ||
+                     !list_has(d->protocols, protocol, 1)))
         return "a sub-protocol that was not offered";
     return NULL;
 }
@@ -1294,14 +1311,15 @@ static void answer_whole(rt_loop *loop, rt__conn *c)
         answer_open(loop, c);
 }
 
-/* ---- handshakes: input ------------------------------------------------------------------------------------ */
+/* ---- handshakes: input
+ * ------------------------------------------------------------------------------------
+ */
 
 /* The head cannot be read. */
 static void shake_reject(rt_loop *loop, rt__conn *c, int status)
 {
     if (c->wire == RT__WS_CLIENT)
-        rt__conn_lost(loop, c, 1006, RT_BY_PEER,
-                      "bad answer to the handshake");
+        rt__conn_lost(loop, c, 1006, RT_BY_PEER, "bad answer to the handshake");
     else
         shake_refuse(loop, c, status);
 }
@@ -1404,7 +1422,8 @@ void rt__shake_deadline(rt_loop *loop, rt__conn *c)
         rt__conn_kill(loop, c);
 }
 
-/* ---- requests: what the host reads of them ------------------------------------------------------------------- */
+/* ---- requests: what the host reads of them
+ * ------------------------------------------------------------------- */
 
 const rt_request *rt_request_of(rt_loop *loop, rt_session handle)
 {
@@ -1427,7 +1446,7 @@ static int hex(int c)
 /* One decoded character of a query at *p, which moves; < 0: badly encoded. */
 static int query_char(const char **p)
 {
-    int c = (uint8_t)*(*p)++, high, low;
+    int c = (uint8_t) * (*p)++, high, low;
     if (c == '+')
         return ' ';
     if (c != '%')
@@ -1453,8 +1472,7 @@ static int query_value(const char *p, char *out, size_t cap)
     return (int)n;
 }
 
-int rt_query(const rt_request *request, const char *name, char *out,
-             size_t cap)
+int rt_query(const rt_request *request, const char *name, char *out, size_t cap)
 {
     const char *p = request->query;
     size_t n = strlen(name);
@@ -1467,7 +1485,9 @@ int rt_query(const rt_request *request, const char *name, char *out,
     return RT_EINVAL;
 }
 
-/* ---- frames: out ------------------------------------------------------------------------------------------------ */
+/* ---- frames: out
+ * ------------------------------------------------------------------------------------------------
+ */
 
 /* Queues a control frame of at most 125 bytes. */
 int rt__ws_control(rt_loop *loop, rt__conn *c, int op, const void *data,
@@ -1493,6 +1513,7 @@ int rt__ws_close(rt_loop *loop, rt__conn *c, int code, const char *reason)
 {
     uint8_t body[2 + RT__REASON] = {0};
     size_t n = strlen(reason);
+    rt__out_tighten(loop, c);
     if (code == 1005 || code == 1006)
         return rt__ws_control(loop, c, 8, body, 0);
     body[0] = (uint8_t)(code >> 8);
@@ -1501,7 +1522,9 @@ int rt__ws_close(rt_loop *loop, rt__conn *c, int code, const char *reason)
     return rt__ws_control(loop, c, 8, body, 2 + n);
 }
 
-/* ---- frames: in -------------------------------------------------------------------------------------------------- */
+/* ---- frames: in
+ * --------------------------------------------------------------------------------------------------
+ */
 
 enum { NEED_MEMORY = -1011 }; /* faults are negative close codes */
 
@@ -1535,7 +1558,8 @@ static void pong_in(rt_loop *loop, rt__conn *c, const uint8_t *data, size_t n)
 }
 
 /* The peer's close: the code and reason it gave, or a fault. */
-static int close_read(const uint8_t *data, size_t n, char reason[RT__REASON + 1])
+static int close_read(const uint8_t *data, size_t n,
+                      char reason[RT__REASON + 1])
 {
     int code = 1005;
     reason[0] = 0;
@@ -1660,6 +1684,8 @@ static int frame_whole(rt_loop *loop, rt__conn *c)
     if (op & 8) {
         memcpy(control, in->control, n);
         in->control_len = 0;
+        if (!in->message)
+            in->since = 0;
         rt__in_settle(loop, c);
         return control_in(loop, c, op, control, n);
     }
@@ -1700,8 +1726,8 @@ static ptrdiff_t head_more(rt_loop *loop, rt__conn *c, const uint8_t *p,
     int size = 0, fault;
     while (size == 0 && used < n) {
         in->head[in->head_len++] = p[used++];
-        size = rt__frame_read(in->head, in->head_len,
-                              c->wire == RT__WS_SERVER, &f);
+        size = rt__frame_read(in->head, in->head_len, c->wire == RT__WS_SERVER,
+                              &f);
     }
     if (size < 0)
         return -1002;
@@ -1757,8 +1783,12 @@ static ptrdiff_t ws_step(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
     head = rt__frame_read(p, n, c->wire == RT__WS_SERVER, &f);
     if (head < 0)
         return -1002;
-    if (head == 0)
-        return rt__in_open(loop, c) ? head_more(loop, c, p, n) : NEED_MEMORY;
+    if (head == 0 && !rt__in_open(loop, c))
+        return NEED_MEMORY;
+    if (head == 0) {
+        rt__in_began(loop, c);
+        return head_more(loop, c, p, n);
+    }
     if ((fault = frame_allowed(c, &f)) < 0)
         return fault;
     if (n - (size_t)head >= f.len && (f.op & 8 || (f.op && f.fin))) {

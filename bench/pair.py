@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Compares two servers on the same work, in pairs: A B A B ...
 
-  bench/pair.py --a 'build/bench/echo_server --port {port}' \\
-                --b 'build/bench/limit echo --port {port}' --b-load=--raw \\
+  bench/pair.py            rtnet's servers against bench/limit, a short table
+  bench/pair.py --a 'build/echo_server --port {port}' \\
+                --b 'build/limit echo --port {port}' --b-load=--raw \\
                 -- --connections 100
 
 What follows -- are rtload's options; --a-load and --b-load add some for one
@@ -47,6 +48,11 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def pin(cpu):
+    if cpu in os.sched_getaffinity(0):
+        os.sched_setaffinity(0, {cpu})
+
+
 class Side:
     def __init__(self, command, load, options):
         self.port = free_port()
@@ -55,19 +61,20 @@ class Side:
         self.rates, self.cpu = [], []
         words = shlex.split(command.replace("{port}", str(self.port)))
         self.process = subprocess.Popen(
-            ["taskset", "-c", str(options.server_cpu)] + words,
-            stdout=subprocess.DEVNULL)
+            words, stdout=subprocess.DEVNULL,
+            preexec_fn=lambda: pin(options.server_cpu))
         wait_for(self.port, self.process)
 
     def run(self):
         o = self.options
-        command = ["taskset", "-c", str(o.load_cpu), o.rtload,
-                   f"ws://127.0.0.1:{self.port}/", "--json", "--quiet",
-                   "--duration", str(o.duration), "--warmup", str(o.warmup)]
+        command = [o.rtload, f"ws://127.0.0.1:{self.port}/", "--json",
+                   "--quiet", "--duration", str(o.duration),
+                   "--warmup", str(o.warmup)] + self.load
         before = cpu_seconds(self.process.pid)
-        done = subprocess.run(command + self.load, stdout=subprocess.PIPE)
+        done = subprocess.run(command, stdout=subprocess.PIPE,
+                              preexec_fn=lambda: pin(o.load_cpu))
         if done.returncode:
-            sys.exit(f"pair.py: {' '.join(command + self.load)} failed")
+            sys.exit(f"pair.py: {' '.join(command)} failed")
         result = json.loads(done.stdout)
         spent = cpu_seconds(self.process.pid) - before
         self.rates.append(result["per_s"])
@@ -83,18 +90,22 @@ def arguments():
     cut = words.index("--") if "--" in words else len(words)
     p = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    p.add_argument("--a", required=True, help="command of the server")
-    p.add_argument("--b", required=True, help="command of its reference")
+    p.add_argument("--a", help="command of the server")
+    p.add_argument("--b", help="command of its reference")
     p.add_argument("--a-load", default="", help="rtload options for A alone")
     p.add_argument("--b-load", default="", help="rtload options for B alone")
-    p.add_argument("--rounds", type=int, default=9)
+    p.add_argument("--rounds", type=int, default=9,
+                   help="pairs of runs")
     p.add_argument("--duration", type=float, default=2, help="seconds a run")
     p.add_argument("--warmup", type=float, default=0.5)
-    p.add_argument("--rtload", default="build/bench/rtload")
+    p.add_argument("--rtload", default="build/rtload")
     p.add_argument("--server-cpu", type=int, default=0)
     p.add_argument("--load-cpu", type=int, default=1)
     p.add_argument("--json", action="store_true")
-    return p.parse_args(words[:cut]), words[cut + 1:]
+    o = p.parse_args(words[:cut])
+    if (o.a is None) != (o.b is None):
+        p.error("--a and --b go together")
+    return o, words[cut + 1:]
 
 
 def report(o, a, b):
@@ -108,13 +119,12 @@ def report(o, a, b):
     if o.json:
         print(json.dumps(result))
         return
-    print("A/B {ratio:.3f} ({least:.3f} to {greatest:.3f}); "
+    print("  A/B {ratio:.3f} ({least:.3f} to {greatest:.3f}); "
           "A {a_per_s:.0f}/s, {a_cpu_us:.2f} us; "
-          "B {b_per_s:.0f}/s, {b_cpu_us:.2f} us".format(**result))
+          "B {b_per_s:.0f}/s, {b_cpu_us:.2f} us".format(**result), flush=True)
 
 
-def main():
-    o, load = arguments()
+def compare(o, load):
     sides = []
     try:
         for command, own in ((o.a, o.a_load), (o.b, o.b_load)):
@@ -126,6 +136,34 @@ def main():
     finally:
         for side in sides:
             side.stop()
+
+
+# What is compared when nothing is named: a server, its limit, the load.
+TABLE = (
+    ("echo_server", "echo", ""),
+    ("echo_server", "echo", "--connections 100"),
+    ("echo_server", "wsecho", "--connections 100 --depth 32"),
+    ("echo_server", "echo", "--connections 100 --depth 4 --size 16K"),
+    ("echo_server --max-message 1M", "echo", "--connections 8 --size 1M"),
+    ("fanout_server", "fanout", "--scenario fanout --connections 1000"),
+    ("fanout_server", "fanoutc",
+     "--scenario fanout --connections 1000 --depth 10"),
+)
+
+
+def main():
+    o, load = arguments()
+    if o.a:
+        compare(o, load)
+        return
+    for server, limit, options in TABLE:
+        o.a = f"build/{server} --port {{port}}"
+        o.b = f"build/limit {limit} --port {{port}}"
+        o.b_load = "--raw" if limit == "echo" else ""
+        if not o.json:
+            print(f"A: {server}, B: limit {limit}, {options or '1 connection'}",
+                  flush=True)
+        compare(o, shlex.split(options) + load)
 
 
 main()

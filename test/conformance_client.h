@@ -197,6 +197,8 @@ static const struct request_row request_rows[] = {
     {"sub-protocols", "/", "a, b", NULL, "Sec-WebSocket-Protocol: a, b"},
     {"more headers", "/", NULL, "X-A: 1\r\nOrigin: http://me\r\n",
      "X-A: 1|Origin: http://me"},
+    {"more headers without the last line end", "/", NULL, "X-A: 1\r\nX-B: 2",
+     "X-A: 1|X-B: 2"},
     {"the host and port", "/", NULL, NULL, "Host: $H"},
 };
 
@@ -207,11 +209,14 @@ static const struct request_row refused_rows[] = {
     {"[35] DEL in the path", "/a\177", NULL, NULL, NULL},
     {"[35] CR LF in the sub-protocols", "/", "a\r\nX: y", NULL, NULL},
     {"[35] an empty sub-protocol", "/", "a,,b", NULL, NULL},
-    {"[35] a header without its end", "/", NULL, "X: y", NULL},
     {"[35] a header with a bare LF", "/", NULL, "X: y\nZ: z\r\n", NULL},
     {"[35] a header with a bare CR", "/", NULL, "X: y\rZ: z\r\n", NULL},
     {"[35] a blank line in the headers", "/", NULL, "X: y\r\n\r\nZ: z\r\n",
      NULL},
     {"[35] a header without a colon", "/", NULL, "X\r\n", NULL},
     {"[35] a folded header", "/", NULL, "X: y\r\n z\r\n", NULL},
+    {"[35] a header without a name", "/", NULL, ": y\r\n", NULL},
+    {"[35] another Host", "/", NULL, "host: evil\r\n", NULL},
+    {"[35] an extension", "/", NULL, "Sec-WebSocket-Extensions: x\r\n", NULL},
+    {"[35] a body", "/", NULL, "Transfer-Encoding: chunked\r\n", NULL},
 };

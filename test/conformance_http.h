@@ -8,7 +8,8 @@
  * those with a ! in front ones that it must not; divided by |.
  *
  * PLAIN has no request handler.  HANDLER answers /ok, /echo and /next, accepts
- * an upgrade of /chat with the sub-protocol chat, refuses /no with 403 and
+ * an upgrade of /chat with the sub-protocol chat and one of /accept as the row
+ * at the end of this file says, refuses /no with 403 and
  * leaves the rest to the library.  TIGHT is HANDLER with max_body 8 and
  * max_header 512.  LIST allows https://game.example and
  * http://localhost:8080, ANY any origin.
@@ -84,6 +85,9 @@ static const struct http_row http_rows[] = {
     NO("[30] a path without its slash", WS_LINE("GET a HTTP/1.1"), "400"),
     NO("[30] a parenthesis in the method", WS_LINE("G(T / HTTP/1.1"), "400"),
     NO("[30] NUL in the method", WS_LINE("G\0T / HTTP/1.1"), "400"),
+    NO("[30] absolute form", WS_LINE("GET http://h/ HTTP/1.1"), "400"),
+    NO("[30] a fragment in the path", WS_LINE("GET /a#b HTTP/1.1"), "400"),
+    NO("[30] an empty line before it", "\r\n" WS(""), "400"),
     NO("[30] only a line end", "\r\r\n\r\n", "400"),
     NO("[30] garbage", "hello\r\n\r\n", "400"),
     NO("[30] a TLS hello", "\026\003\001\002\000\001\000\001\374\003\003\r\n",
@@ -242,6 +246,8 @@ static const struct http_row http_rows[] = {
        "400"),
     NO("[34] 24, but of 17 bytes", WS_KEY(" dGhlIHNhbXBsZSBub25jZQA=\r\n"),
        "400"),
+    NO("[34] bits behind the last byte",
+       WS_KEY(" dGhlIHNhbXBsZSBub25jZR==\r\n"), "400"),
     NO("[34] = inside", WS_KEY(" dGhlIHNh=XBsZSBub25jZQ==\r\n"), "400"),
     NO("[34] another alphabet", WS_KEY(" dGhl-HNh_XBsZSBub25jZQ==\r\n"), "400"),
     NO("[34] a space inside", WS_KEY(" dGhlIHNh XBsZSBub25jZQ==\r\n"), "400"),
@@ -267,7 +273,9 @@ static const struct http_row http_rows[] = {
        "GET / HTTP/1.1\r\n" HOST "Upgrade: WebSocket\r\n" CONN
        "Sec-WebSocket-Key1: 4 @1  46546xW%0l 1 5\r\n"
        "Sec-WebSocket-Key2: 12998 5 Y3 1  .P00\r\n\r\n^n:ds[4U",
-       "4??"),
+       "426"),
+
+    NO("[24] version 13 twice", WS(V13), "400"),
 
     /* Sub-protocols and extensions. */
     HX("a sub-protocol nobody chose", WS("Sec-WebSocket-Protocol: chat\r\n"),
@@ -388,6 +396,9 @@ static const struct http_row http_rows[] = {
       GET("/ok", "Connection: closed\r\n") NEXT, "200:ok 200:next",
       "GET /ok GET /next"),
     A("HTTP/1.0", "GET /ok HTTP/1.0\r\n" HOST "\r\n", "200:ok eof", "GET /ok"),
+    A("HTTP/1.0 with keep-alive",
+      "GET /ok HTTP/1.0\r\nConnection: keep-alive\r\n\r\n" NEXT, "200:ok eof",
+      "GET /ok"),
     A("HTTP/1.0 without Host", "GET /ok HTTP/1.0\r\n\r\n", "200:ok eof",
       "GET /ok"),
     A("Expect, body follows",
@@ -403,11 +414,15 @@ static const struct http_row http_rows[] = {
       "413 eof", ""),
     A("Expect of no body", GET("/ok", "Expect: 100-continue\r\n"), "200:ok",
       "GET /ok"),
+    A("Expect of something else",
+      POST("/echo", "Content-Length: 5\r\nExpect: 200-ok\r\n", "hello") NEXT,
+      "417 eof", ""),
     A("Expect in HTTP/1.0",
       "POST /echo HTTP/1.0\r\nContent-Length: 2\r\n"
       "Expect: 100-continue\r\n\r\nhi",
       "200:hi eof", "POST /echo(hi)"),
-    A("a path unknown to the handler", GET("/none", ""), "404 eof", "GET /none"),
+    A("a path unknown to the handler", GET("/none", ""), "404 eof",
+      "GET /none"),
     A("refused with 403, plain", GET("/no", ""), "403 eof", "GET /no"),
     HX("no handler, GET", GET("/", ""), "426 eof", "",
        .has = "Upgrade: websocket"),
@@ -426,6 +441,8 @@ static const struct http_row http_rows[] = {
     METHOD_ROW("get"),
     METHOD_ROW("GETX"),
     METHOD_ROW("BREW"),
+    NO("[34] POST as an upgrade", WS_LINE("POST / HTTP/1.1"), "400"),
+    NO("[34] HEAD as an upgrade", WS_LINE("HEAD / HTTP/1.1"), "400"),
     NO("PUT as an upgrade", WS_LINE("PUT / HTTP/1.1"), "405"),
 
     /* Smuggling: the body ends where it is said to, or nothing is done. */
@@ -457,8 +474,8 @@ static const struct http_row http_rows[] = {
     REFUSED("[29] length 2^63", "Content-Length: 9223372036854775808\r\n",
             "413"),
     REFUSED("[29] length 2^64+5", "Content-Length: 18446744073709551621\r\n",
-            "4??"),
-    REFUSED("[29] length of 200 digits", "Content-Length: {200*9}\r\n", "4??"),
+            "400"),
+    REFUSED("[29] length of 200 digits", "Content-Length: {200*9}\r\n", "400"),
     REFUSED("[29] length twice, equal",
             "Content-Length: 5\r\nContent-Length: 5\r\n", "400"),
     REFUSED("[29] length twice, 5 and 0",
@@ -516,14 +533,15 @@ static const struct http_row http_rows[] = {
     REFUSED("[29] length and an empty encoding",
             "Content-Length: 5\r\nTransfer-Encoding:\r\n", "400"),
     SMUGGLE("[29] no length: the rest is the next request",
-            "Content_Length: 5\r\n", "200 4?? eof", "POST /echo"),
+            "Content_Length: 5\r\n", "200 405 eof", "POST /echo"),
     A("[29] GET with a body", GET("/ok", "Content-Length: 5\r\n") "hello" NEXT,
       "200:ok 200:next", "GET /ok(hello) GET /next"),
     A("[29] HEAD with a body",
       "HEAD /ok HTTP/1.1\r\n" HOST "Content-Length: 5\r\n\r\nhello" NEXT,
       "200 200:next", "HEAD /ok(hello) GET /next"),
     A("[29] a body that looks like a request",
-      POST("/echo", "Content-Length: 31\r\n", NEXT) NEXT, "200:GET /next HTTP/1.1%0D%0AHost: h%0D%0A%0D%0A 200:next",
+      POST("/echo", "Content-Length: 31\r\n", NEXT) NEXT,
+      "200:GET /next HTTP/1.1%0D%0AHost: h%0D%0A%0D%0A 200:next",
       "POST /echo(GET /next HTTP/1.1%0D%0AHost: h%0D%0A%0D%0A) GET /next"),
     A("[29] GET chunked",
       GET("/ok", "Transfer-Encoding: chunked\r\n") "0\r\n\r\n" NEXT, "501 eof",
@@ -531,7 +549,7 @@ static const struct http_row http_rows[] = {
     A("[29] chunked in HTTP/1.0",
       "POST /echo HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"
       "0\r\n\r\n" NEXT,
-      "?0? eof", ""),
+      "501 eof", ""),
     A("[29] chunked in the second of two",
       GET("/ok", "")
           POST("/echo", "Transfer-Encoding: chunked\r\n", "0\r\n\r\n") NEXT,
@@ -592,6 +610,14 @@ static const struct origin_row origin_rows[] = {
     O(PLAIN, "good.com:8080", "http://good.com", "403", "a port less"),
     O(PLAIN, "good.com:8080", "http://good.com:8081", "403", "another port"),
     O(PLAIN, "good.com:80", "http://good.com:8080", "403", "port, prefix"),
+    O(PLAIN, "good.com", "http://good.com:80", "101", "the usual port"),
+    O(PLAIN, "good.com:443", "https://good.com", "101", "the usual port, TLS"),
+    O(PLAIN, "good.com:443", "http://good.com", "403", "port of the other"),
+    O(PLAIN, "good.com", "https://good.com:80", "403", "port of another"),
+    O(PLAIN, "good.com", "http://good.com\r\nOrigin: http://good.com", "403",
+      "twice"),
+    O(PLAIN, "good.com", "http://good.com\r\nOrigin: http://evil.com", "403",
+      "two"),
     O(PLAIN, "good.com", "http://good.com@evil.com", "403", "as a user"),
     O(PLAIN, "good.com", "http://evil.com@good.com", "403", "with a user"),
     O(PLAIN, "good.com", "http://evil.com/good.com", "403", "as a path"),
@@ -624,9 +650,42 @@ static const struct origin_row origin_rows[] = {
     O(LIST, "good.com", "https://evilgame.example", "403", "list: a suffix"),
     O(LIST, "good.com", "https://game.example http://localhost:8080", "403",
       "list: the whole list"),
+    O(LIST, "good.com", "http://good.com", "403", "list: same host"),
+    O(LIST, "good.com", "HTTPS://Game.Example", "101", "list: case"),
     O(LIST, "good.com", "null", "403", "list: null"),
     O(LIST, "good.com", "", "403", "list: empty"),
     O(ANY, "good.com", NULL, "101", "any: absent"),
     O(ANY, "good.com", "http://evil.com", "101", "any: another host"),
     O(ANY, "good.com", "null", "101", "any: null"),
+};
+
+/* What a handler gives to rt_accept, and what comes of it [35]. */
+struct accept_row {
+    const char *name, *protocol, *headers, *has;
+};
+
+static const struct accept_row accept_rows[] = {
+    {"no sub-protocol", NULL, NULL, "!Sec-WebSocket-Protocol:"},
+    {"the first sub-protocol", "a", NULL, "Sec-WebSocket-Protocol: a"},
+    {"the second sub-protocol", "b", NULL, "Sec-WebSocket-Protocol: b"},
+    {"headers", NULL, "X-A: 1\r\nX-B: 2\r\n", "X-A: 1|X-B: 2"},
+    {"headers without the last line end", "a", "X-A: 1\r\nX-B: 2",
+     "X-A: 1|X-B: 2|Sec-WebSocket-Protocol: a"},
+    {"a sub-protocol not offered", "c", NULL, NULL},
+    {"a sub-protocol in another case", "A", NULL, NULL},
+    {"two sub-protocols", "a, b", NULL, NULL},
+    {"[35] CR LF in the sub-protocol", "a\r\nX: y", NULL, NULL},
+    {"[35] a second line end", NULL, "X: y\r\n\r\nhello", NULL},
+    {"[35] a bare LF", NULL, "X: y\nZ: z\r\n", NULL},
+    {"[35] a bare CR", NULL, "X: y\rZ: z\r\n", NULL},
+    {"[35] only a line end", NULL, "\r\n", NULL},
+    {"[35] a folded line", NULL, "X: y\r\n z\r\n", NULL},
+    {"[35] no colon", NULL, "X\r\n", NULL},
+    {"[35] no name", NULL, ": y\r\n", NULL},
+    {"[35] a space before the colon", NULL, "X : y\r\n", NULL},
+    {"[35] DEL in a value", NULL, "X: \177\r\n", NULL},
+    {"[35] ESC in a value", NULL, "X: \033\r\n", NULL},
+    {"[35] another Accept", NULL, "Sec-WebSocket-Accept: x\r\n", NULL},
+    {"[35] an extension", NULL, "sec-websocket-extensions: x\r\n", NULL},
+    {"[35] a length", NULL, "Content-Length: 5\r\n", NULL},
 };

@@ -265,7 +265,7 @@ texts()
 
 # ---- all --------------------------------------------------------------------
 
-check 'there is a library' test "${#library[@]}" -ge 6
+check 'there is a library' test "${#library[@]}" -ge 5
 form
 for compiler in gcc clang; do
     have "$compiler" "$compiler" || continue

@@ -20,6 +20,7 @@
 
 enum { PORT = 9000, PLAYERS = 96, AT_ONCE = 12, GROUPS = 3, KEYS = 4 };
 enum { STEPS = 300, SOFT = 4000, HARD = 20000, BIGGEST = 6000 };
+enum { CONTROL = 4000 }; /* pongs of one turn stand above the mark */
 
 /* What this model takes for the most that the library may hold: for itself,
    for each connection (queue, one message each way, header, its structs), and
@@ -57,6 +58,7 @@ struct player {
     int code;      /* of on_close */
     uint64_t lost; /* as on_close said */
     int in_group[GROUPS];
+    int present[GROUPS];  /* as the presence events said */
     struct line up, down; /* said and not heard yet, both ways */
     uint32_t key_sent[KEYS], key_got[KEYS];
     int key_sure[KEYS]; /* the last one sent was taken */
@@ -73,6 +75,7 @@ static struct model {
     uint32_t serial; /* makes messages unique, and keys newer */
     int fds;         /* of the loop without any connection */
     int step, freeing;
+    int depth; /* of callbacks */
 } m;
 
 /* ---- hashes and queues -------------------------------------------------- */
@@ -114,6 +117,13 @@ static int came(struct line *q, int kind, const void *data, size_t len)
 static void upcall(struct player *p, int what, const void *data, size_t len)
 {
     p->digest = hash_of(data, len, p->digest * 31 + (uint64_t)what);
+}
+
+/* Callbacks come from the loop, never out of a call made in another one. */
+static void callback_begins(const char *name)
+{
+    if (m.depth++)
+        sim_fault("%s inside another callback", name);
 }
 
 /* ---- messages ----------------------------------------------------------- */
@@ -199,8 +209,7 @@ static void player_got(struct player *p, int kind, const void *data, size_t len)
 {
     struct message g;
 
-    sim_note("player %d gets %.20s, %zu bytes", p->id, (const char *)data,
-             len);
+    sim_note("player %d gets %.20s, %zu bytes", p->id, (const char *)data, len);
     if (!message_read(&g, data, len))
         sim_fault("player %d got no message of ours", p->id);
     else if (g.verb == 'K')
@@ -426,9 +435,11 @@ static void go_on(rt_loop *l, void *arg)
 {
     struct player *p = arg;
 
+    callback_begins("a timer");
     p->held = 0;
     if (rt_read(l, p->s, 1) != 0)
         sim_fault("player %d is not read again", p->id);
+    m.depth--;
 }
 
 /* The owner of the timer: it must not run for one who is over. */
@@ -500,7 +511,7 @@ static int valid(const struct player *p, rt_session s, const char *what)
 }
 
 /* The path is the number of the player. */
-static void on_open(rt_loop *l, rt_session s)
+static void opened(rt_loop *l, rt_session s)
 {
     const rt_request *r = rt_request_of(l, s);
     int id = r ? atoi(r->path + 1) : -1;
@@ -517,25 +528,57 @@ static void on_open(rt_loop *l, rt_session s)
     upcall(p, 'o', "", 0);
 }
 
-static void on_message(rt_loop *l, rt_session s, int kind, const void *data,
-                       size_t len)
+static void on_open(rt_loop *l, rt_session s)
 {
-    struct player *p = rt_user(l, s);
+    callback_begins("on_open");
+    opened(l, s);
+    m.depth--;
+}
+
+static void heard(struct player *p, int kind, const void *data, size_t len)
+{
     struct message g;
 
-    if (!valid(p, s, "on_message"))
-        return;
-    sim_note("player %d is heard: %.20s, %zu bytes", p->id,
-             (const char *)data, len);
+    sim_note("player %d is heard: %.20s, %zu bytes", p->id, (const char *)data,
+             len);
     upcall(p, kind, data, len);
     if (p->ended)
         sim_fault("on_message of player %d after its end", p->id);
     if (((const char *)data)[len] != 0)
         sim_fault("no 0 after a message");
+    if (p->rude < 0 && !p->up.len)
+        return; /* noise can be a message by chance */
     if (!came(&p->up, kind, data, len))
         sim_fault("player %d was not heard in order", p->id);
     else if (message_read(&g, data, len))
         obey(p, &g, kind, data, len);
+}
+
+static void on_message(rt_loop *l, rt_session s, int kind, const void *data,
+                       size_t len)
+{
+    struct player *p = rt_user(l, s);
+
+    callback_begins("on_message");
+    if (valid(p, s, "on_message"))
+        heard(p, kind, data, len);
+    m.depth--;
+}
+
+static void on_presence(rt_loop *l, rt_group g, rt_session s, int what)
+{
+    struct player *p = rt_user(l, s);
+    size_t i = 0;
+
+    callback_begins("a presence event");
+    while (i + 1 < GROUPS && m.group[i].id != g.id)
+        i++;
+    if (valid(p, s, "a presence event")) {
+        p->present[i] += what == RT_JOINED ? 1 : -1;
+        if (p->present[i] != (what == RT_JOINED))
+            sim_fault("player %d: event %d of group %zu", p->id, what, i);
+    }
+    m.depth--;
 }
 
 /* Is there a reason why this player's session may end so? */
@@ -552,12 +595,10 @@ static int justified(const struct player *p, const rt_end *why)
     return p->leaving;
 }
 
-static void on_close(rt_loop *l, rt_session s, const rt_end *why)
+static void over(struct player *p, const rt_end *why)
 {
-    struct player *p = rt_user(l, s);
+    int g;
 
-    if (!valid(p, s, "on_close"))
-        return;
     sim_note("player %d is over: code %d, cause %d, lost %d", p->id, why->code,
              why->cause, (int)why->lost);
     upcall(p, 'c', &why->code, sizeof why->code);
@@ -565,6 +606,10 @@ static void on_close(rt_loop *l, rt_session s, const rt_end *why)
     p->code = why->code;
     p->lost = why->lost;
     memset(p->in_group, 0, sizeof p->in_group);
+    for (g = 0; g < GROUPS; g++) {
+        if (p->present[g])
+            sim_fault("on_close of player %d before it left", p->id);
+    }
     if (!justified(p, why))
         sim_fault("player %d is closed without a reason: code %d, cause %d",
                   p->id, why->code, why->cause);
@@ -573,12 +618,24 @@ static void on_close(rt_loop *l, rt_session s, const rt_end *why)
                   p->up.len);
 }
 
+static void on_close(rt_loop *l, rt_session s, const rt_end *why)
+{
+    struct player *p = rt_user(l, s);
+
+    callback_begins("on_close");
+    if (valid(p, s, "on_close"))
+        over(p, why);
+    m.depth--;
+}
+
 static void on_writable(rt_loop *l, rt_session s)
 {
     struct player *p = rt_user(l, s);
 
+    callback_begins("on_writable");
     if (valid(p, s, "on_writable") && p->ended)
         sim_fault("on_writable of player %d after its end", p->id);
+    m.depth--;
 }
 
 /* ---- callbacks of dialled players --------------------------------------- */
@@ -912,17 +969,26 @@ static void check_state(struct player *p)
 /* Its connection did not linger, in which what was queued can still go. */
 static int gone_at_once(const struct player *p)
 {
-    return p->closed && (p->code == 1006 || p->code == RT_CLOSE_SLOW);
+    return p->closed && p->code == 1006;
 }
 
 static void check_player(struct player *p)
 {
+    int g;
+
     check_state(p);
+    if (lives(p) && rt_unsent(m.loop, p->s) > HARD + CONTROL)
+        sim_fault("player %d: %d bytes are queued", p->id,
+                  (int)rt_unsent(m.loop, p->s));
     if (p->ended && !p->closed)
         sim_fault("player %d was ended, but on_close did not come", p->id);
     if (p->lost > p->down.len && gone_at_once(p))
         sim_fault("player %d: %zu are missing, but %d lost, code %d", p->id,
                   p->down.len, (int)p->lost, p->code);
+    for (g = 0; g < GROUPS; g++) {
+        if (!p->closing && p->present[g] != p->in_group[g])
+            sim_fault("player %d: the events of group %d are behind", p->id, g);
+    }
     if (p->client_ended && !p->client_closed)
         sim_fault("bot %d was ended, but on_close did not come", p->id);
 }
@@ -988,6 +1054,7 @@ static int world_open(int backend)
     rt_loop_opts lo = {.backend = backend, .realloc = sim_realloc};
     rt_listen_opts o = {
         .on = server_handler, .soft_mark = SOFT, .hard_mark = HARD};
+    rt_group_opts go = {.event = on_presence};
     char name[8];
     size_t i;
 
@@ -997,7 +1064,7 @@ static int world_open(int backend)
     m.listener = rt_listen(m.loop, "ws://127.0.0.1:9000", &o);
     for (i = 0; i < GROUPS; i++) {
         snprintf(name, sizeof name, "g%zu", i);
-        m.group[i] = rt_group_open(m.loop, name, NULL);
+        m.group[i] = rt_group_open(m.loop, name, &go);
         if (!m.group[i].id)
             return 0;
     }
@@ -1016,17 +1083,34 @@ static void live(int until)
     }
 }
 
-/* All read again, and what is under way arrives. */
+static int under_way(void)
+{
+    int i, n = 0;
+
+    for (i = 0; i < m.count; i++) {
+        if (lives(&m.players[i]))
+            n += m.players[i].up.len + m.players[i].down.len > 0;
+    }
+    return n;
+}
+
+/* All read again, and what is under way arrives; then silence for a while. */
 static void settle(void)
 {
+    ws_peer *w;
     int i;
 
     for (i = 0; i < m.count; i++) {
-        if (m.players[i].ws)
-            unstall(&m.players[i]);
+        w = m.players[i].ws;
+        if (!w || !w->line)
+            continue;
+        w->reads = 1;
+        sim_peer_window(w->line, 65536);
     }
-    for (i = 0; i < 1000 && !sim_faults(); i++)
-        turn(i < 900 ? 10 : 100);
+    for (i = 0; !sim_faults() && (i < 200 || (i < 20000 && under_way())); i++)
+        turn(10);
+    for (i = 0; i < 100 && !sim_faults(); i++)
+        turn(100);
 }
 
 /* Nothing of what was accepted is missing with those who stayed. */

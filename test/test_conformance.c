@@ -197,6 +197,20 @@ static void on_close(rt_loop *loop, rt_session s, const rt_end *why)
     app_ended = 1;
 }
 
+static const struct accept_row *accepting; /* what /accept is to try */
+
+/* Refusals by the library are told to the peer as 500. */
+static int accept_request(rt_loop *loop, rt_session s)
+{
+    rt_accept_opts o = {.protocol = accepting->protocol,
+                        .headers = accepting->headers};
+
+    if (rt_accept(loop, s, &o) != RT_EINVAL)
+        return 0;
+    log_put(&app, " refused");
+    return 500;
+}
+
 static int answer_request(rt_loop *loop, rt_session s, const rt_request *r)
 {
     rt_accept_opts chat = {.protocol = "chat"};
@@ -209,6 +223,8 @@ static int answer_request(rt_loop *loop, rt_session s, const rt_request *r)
         return rt_reply(loop, s, 200, "text/plain", r->body, r->body_len);
     if (!strcmp(r->path, "/chat"))
         return rt_accept(loop, s, &chat);
+    if (!strcmp(r->path, "/accept"))
+        return accept_request(loop, s);
     return strcmp(r->path, "/no") ? 0 : 403;
 }
 
@@ -1016,6 +1032,8 @@ static int accepted(void)
 {
     if (peer.fd < 0)
         peer.fd = accept(peer.env->listener, NULL, NULL);
+    if (peer.fd >= 0 && fcntl(peer.fd, F_SETFL, O_NONBLOCK) < 0)
+        return 0;
     return peer.fd >= 0 || app_ended;
 }
 
@@ -1309,6 +1327,19 @@ static void run_origin(struct env *e, const struct origin_row *row)
     run_http(e, &http);
 }
 
+static void run_accept(struct env *e, const struct accept_row *row)
+{
+    static const char in[] =
+        GET("/accept", UPGRADE CONN KEY V13 "Sec-WebSocket-Protocol: a, b\r\n");
+    struct http_row http = {
+        .in = in, .len = sizeof in - 1, .has = row->has, .config = HANDLER};
+
+    accepting = row;
+    http.out = row->has ? "101" : "500 eof";
+    http.app = row->has ? "GET /accept+ open" : "GET /accept+ refused";
+    run_http(e, &http);
+}
+
 /* ---- answers --------------------------------------------------------- */
 
 static void finish_answer(const struct answer_row *row)
@@ -1356,7 +1387,6 @@ static void run_request(struct env *e, const struct request_row *row)
 {
     peer_begin(e, CLIENT);
     CHECK(peer_accept(PLAIN, row));
-    CHECK(fcntl(peer.fd, F_SETFL, O_NONBLOCK) == 0);
     CHECK(wait_for(is_upgraded));
     peer_close();
     check_head(row->has);
@@ -1367,7 +1397,11 @@ static void run_request(struct env *e, const struct request_row *row)
 static void run_refused(struct env *e, const struct request_row *row)
 {
     peer_begin(e, CLIENT);
-    CHECK(!peer_accept(PLAIN, row));
+    if (peer_accept(PLAIN, row)) {
+        test_check(0, __FILE__, __LINE__, "it is refused");
+        peer_close();
+        return;
+    }
     EQUAL(rt_error(e->loop, NULL), RT_EINVAL);
     turn();
     turn();
@@ -1419,6 +1453,7 @@ static void all_rows(struct env *e)
     all_frames(e, CLIENT);
     ALL(e, "request", http_rows, run_http)
     ALL(e, "origin", origin_rows, run_origin)
+    ALL(e, "accept", accept_rows, run_accept)
     ALL(e, "answer", answer_rows, run_answer)
     if (e->bytewise)
         return;

@@ -141,7 +141,8 @@ facts['a hundred sessions of one loop'] = async (flags) => {
         const dialer = await run('dialer', [server.url, '--sessions', 100,
                                             '--messages', 50, ...flags]);
         assert.equal(dialer.code, 0, dialer.out);
-        assert.equal(dialer.out.match(/^echoes right=50 wrong=0/gm).length, 100);
+        assert.equal(dialer.out.match(/^echoes right=50 wrong=0/gm).length,
+                     100);
     } finally {
         await server.stop();
     }
