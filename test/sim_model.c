@@ -711,8 +711,7 @@ static void say(struct player *p)
     char verb = verbs[sim_choose(sizeof verbs - 1)];
     int kind = sim_choose(3) ? RT_TEXT : RT_BINARY;
 
-    /* Holding and closing are for the few. */
-    if ((verb == 'C' || verb == 'H') && sim_choose(4))
+    if (verb == 'C' && sim_choose(4)) /* or few would be left */
         verb = 'E';
     message_make(&g, kind, verb, sim_choose(1000), sim_choose(3000),
                  tail_length());

@@ -719,6 +719,7 @@ static struct host {
     rt_end end;
     int answer;      /* of on_request */
     int close_it;    /* the server closes as soon as it is open */
+    int hold_it;     /* the server reads nothing more after a message */
     uint64_t ran_at; /* of a timer */
 } host;
 
@@ -742,6 +743,8 @@ static void on_message(rt_loop *l, rt_session s, int kind, const void *data,
                        size_t len)
 {
     host.messages++;
+    if (host.hold_it)
+        EQUAL(rt_read(l, s, 0), 0);
     CHECK(rt_send(l, s, kind, data, len) >= 0);
 }
 
@@ -1126,6 +1129,27 @@ static void a_peer_that_talks_on_after_a_close_ends_after_5_s(void)
     EQUAL(host.messages, 0);
 }
 
+/* What was read, but kept back for one who is held, must not be forgotten: the
+   answer to a close stands behind it. */
+static void who_is_closed_while_held_is_understood(void)
+{
+    ws_peer *w = peer_open();
+
+    host.hold_it = 1;
+    ws_send(w, WS_TEXT, "one", 3);
+    ws_send(w, WS_TEXT, "two", 3);
+    ws_raw(w, "\x81\x85mask", 6); /* the head of a third */
+    run(100);
+    EQUAL(host.messages, 1);
+    EQUAL(rt_close(host.loop, host.last, 4000, NULL), 0);
+    ws_raw(w, "three", 5);
+    between(until_lines(0, 60000), 0, 200);
+    pump_all();
+    EQUAL(w->close_code, 4000);
+    EQUAL(w->last, SIM_FIN);
+    EQUAL(host.messages, 1);
+}
+
 static void a_deferred_request_is_503_after_15_s(void)
 {
     ws_peer *w;
@@ -1338,6 +1362,7 @@ static const struct test_case deadline_cases[] = {
     CASE(an_unanswered_close_ends_after_5_s),
     CASE(a_close_that_cannot_be_written_ends_after_5_s),
     CASE(a_peer_that_talks_on_after_a_close_ends_after_5_s),
+    CASE(who_is_closed_while_held_is_understood),
     CASE(a_deferred_request_is_503_after_15_s),
     CASE(a_connect_without_an_answer_ends_after_5_s),
     CASE(a_refused_connect_ends_at_once),
