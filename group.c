@@ -42,8 +42,7 @@ static rt_group group_handle(const rt__group *g)
     return handle;
 }
 
-/* ---- making and finding -----------------------------------------------------
- */
+/* ---- making and finding ------------------------------------------------- */
 
 static rt__group *group_find(rt_loop *loop, const char *name, uint64_t hash)
 {
@@ -125,8 +124,7 @@ void *rt_group_user(rt_loop *loop, rt_group handle)
     return g ? g->opts.user : NULL;
 }
 
-/* ---- members
- * -------------------------------------------------------------------- */
+/* ---- members ------------------------------------------------------------ */
 
 static rt__seat *seat_of(rt__session *s, const rt__group *g)
 {
@@ -310,9 +308,7 @@ size_t rt_group_members(rt_loop *loop, rt_group handle, rt_session *out,
     return g ? g->count : 0;
 }
 
-/* ---- sending
- * ---------------------------------------------------------------------------
- */
+/* ---- sending ------------------------------------------------------------ */
 
 /* From the end: a member whose queue is full ends and leaves. */
 static int send_all(rt_loop *loop, rt__group *g, uint64_t but, int kind,

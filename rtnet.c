@@ -33,7 +33,7 @@
 #define MSG_NOSIGNAL 0 /* the BSDs say it once a socket: SO_NOSIGPIPE */
 #endif
 
-/* ---- errors ------------------------------------------------------------ */
+/* ---- errors ------------------------------------------------------------- */
 
 const char *rt_strerror(int error)
 {
@@ -84,7 +84,7 @@ int rt_error(rt_loop *loop, const char **text)
     return loop->error;
 }
 
-/* ---- memory ------------------------------------------------------------ */
+/* ---- memory ------------------------------------------------------------- */
 
 static void *libc_realloc(void *user, void *p, size_t old, size_t now)
 {
@@ -143,7 +143,7 @@ int rt__grow(rt_loop *loop, void **array, size_t *cap, size_t size)
     return 0;
 }
 
-/* ---- time and chance ----------------------------------------------------- */
+/* ---- time and chance ---------------------------------------------------- */
 
 /* Microseconds of the monotonic clock, never less than before. */
 uint64_t rt__micros(rt_loop *loop)
@@ -254,7 +254,7 @@ uint64_t rt__random(rt_loop *loop)
     return siphash(loop->secret + 2, &loop->drawn, sizeof loop->drawn);
 }
 
-/* ---- hash tables --------------------------------------------------------- */
+/* ---- hash tables -------------------------------------------------------- */
 
 /* The first node of that hash; the caller compares its key. */
 rt__node *rt__table_find(const rt__table *table, uint64_t hash)
@@ -326,7 +326,7 @@ void rt__table_free(rt_loop *loop, rt__table *table)
     memset(table, 0, sizeof *table);
 }
 
-/* ---- handles ------------------------------------------------------------- */
+/* ---- handles ------------------------------------------------------------ */
 
 /* A handle is generation << 24 | slot.  Generations have 40 bits and start at
    a random value, so that another loop's handles are stale in this one. */
@@ -438,8 +438,7 @@ void *rt__slot_next(rt_loop *loop, uint64_t *after, enum rt__slot_kind kind)
     return NULL;
 }
 
-/* ---- timers ----------------------------------------------------------------
- */
+/* ---- timers ------------------------------------------------------------- */
 
 /* One binary heap for all: deadlines of connections are set seldom (they are
    looked at when they come, not at each message), ticks are few. */
@@ -623,7 +622,7 @@ static void apptimer_fire(rt_loop *loop, rt__apptimer *t)
     rt__tell_timer(loop, fn, arg);
 }
 
-/* ---- backends ------------------------------------------------------------ */
+/* ---- backends ----------------------------------------------------------- */
 
 /* Four functions each; they know sources, nothing of what is behind them. */
 
@@ -760,8 +759,7 @@ static int backend_choose(rt__backend *b, int which)
     return 0;
 }
 
-/* ---- sources ---------------------------------------------------------------
- */
+/* ---- sources ------------------------------------------------------------ */
 
 static void source_remove(rt_loop *loop, rt__source *s);
 
@@ -829,8 +827,7 @@ static rt__source *source_of(rt_loop *loop, uint64_t key)
     return s && s->gen == key >> 32 ? s : NULL;
 }
 
-/* ---- watches ---------------------------------------------------------------
- */
+/* ---- watches ------------------------------------------------------------ */
 
 typedef struct {
     rt__source source; /* first: a watch source is cast to this */
@@ -921,8 +918,7 @@ static void watch_ready(rt_loop *loop, uint64_t id, int events)
     }
 }
 
-/* ---- posts
- * ------------------------------------------------------------------- */
+/* ---- posts -------------------------------------------------------------- */
 
 /* One write of at most PIPE_BUF bytes is whole, so a pipe is a queue that
    needs neither lock nor memory of ours. */
@@ -967,8 +963,7 @@ static void posts_run(rt_loop *loop)
             rt__tell_timer(loop, batch[i].fn, batch[i].arg);
 }
 
-/* ---- addresses -------------------------------------------------------------
- */
+/* ---- addresses ---------------------------------------------------------- */
 
 typedef struct {
     int stream; /* tcp: rather than ws: */
@@ -1136,8 +1131,7 @@ static int socket_accept(int listener, address *from)
 #endif
 }
 
-/* ---- endpoints
- * ---------------------------------------------------------------- */
+/* ---- endpoints ---------------------------------------------------------- */
 
 static uint32_t limit(int value, uint32_t standard)
 {
@@ -1202,8 +1196,7 @@ void rt__ep_release(rt_loop *loop, rt__ep *ep)
     rt__free(loop, ep, sizeof *ep);
 }
 
-/* ---- listeners
- * ---------------------------------------------------------------- */
+/* ---- listeners ---------------------------------------------------------- */
 
 struct rt__listener {
     rt__source source; /* first: a listening source is cast to this */
@@ -1398,8 +1391,7 @@ int rt_unlisten(rt_loop *loop, rt_listener handle)
 
 static void flush_all(rt_loop *loop);
 
-/* ---- buffers
- * ------------------------------------------------------------------- */
+/* ---- buffers ------------------------------------------------------------ */
 
 enum {
     POOL_CLASSES = 11,
@@ -1466,8 +1458,7 @@ static void pools_free(rt_loop *loop)
     }
 }
 
-/* ---- output
- * ---------------------------------------------------------------------- */
+/* ---- output ------------------------------------------------------------- */
 
 /* Frames of a turn stand one behind the other in the loop's arena, and a
    connection holds a piece of it: no buffer of its own, unless its socket is
@@ -2075,8 +2066,7 @@ void rt_flush(rt_loop *loop)
     flush_all(loop);
 }
 
-/* ---- unfinished input
- * -------------------------------------------------------------- */
+/* ---- unfinished input --------------------------------------------------- */
 
 rt__in *rt__in_open(rt_loop *loop, rt__conn *c)
 {
@@ -2199,8 +2189,7 @@ void rt__conn_due(rt_loop *loop, rt__conn *c, uint64_t due)
         rt__timer_set(loop, &c->timer, due);
 }
 
-/* ---- connections
- * --------------------------------------------------------------------- */
+/* ---- connections -------------------------------------------------------- */
 
 /* A connection of that endpoint; fd < 0: it has none yet. */
 static rt__conn *conn_new(rt_loop *loop, rt__ep *ep, int fd, int interest)
@@ -2370,8 +2359,7 @@ void rt__conn_opened(rt_loop *loop, rt__conn *c)
                          (uint32_t)(rt__random(loop) % c->ep->ping_ms));
 }
 
-/* ---- streams: 4 bytes of length, then the message
- * ------------------------------------- */
+/* ---- streams: 4 bytes of length, then the message ----------------------- */
 
 static int stream_head(const uint8_t *p, uint64_t *len)
 {
@@ -2458,9 +2446,7 @@ static void stream_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
         rt__conn_violation(loop, c, 1011, RT_BY_ERROR, "out of memory");
 }
 
-/* ---- sockets
- * ------------------------------------------------------------------------------
- */
+/* ---- sockets ------------------------------------------------------------ */
 
 void rt__conn_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
 {
@@ -2611,9 +2597,7 @@ static void wakes_run(rt_loop *loop)
             loop->wake_count * sizeof *loop->wakes);
 }
 
-/* ---- deadlines
- * ------------------------------------------------------------------------------
- */
+/* ---- deadlines ---------------------------------------------------------- */
 
 static void conn_ping(rt_loop *loop, rt__conn *c)
 {
@@ -2702,9 +2686,7 @@ static void conn_deadline(rt_loop *loop, rt__conn *c)
     }
 }
 
-/* ---- accepting
- * ----------------------------------------------------------------------------------
- */
+/* ---- accepting ---------------------------------------------------------- */
 
 static void stream_accepted(rt_loop *loop, rt__conn *c)
 {
@@ -2809,9 +2791,7 @@ static void listener_ready(rt_loop *loop, uint64_t id)
     }
 }
 
-/* ---- dialling
- * ---------------------------------------------------------------------------------------
- */
+/* ---- dialling ----------------------------------------------------------- */
 
 static int dial_connect(rt_loop *loop, rt__conn *c, const address *a)
 {
@@ -2984,9 +2964,7 @@ int rt_resolved(rt_loop *loop, rt_session handle, const char *text)
     return 0;
 }
 
-/* ---- the turn
- * ------------------------------------------------------------------------------------------
- */
+/* ---- the turn ----------------------------------------------------------- */
 
 static void timer_fire(rt_loop *loop, rt__timer *t)
 {
@@ -3127,9 +3105,7 @@ void *rt_loop_user(rt_loop *loop)
     return loop->opts.user;
 }
 
-/* ---- the loop's life
- * ---------------------------------------------------------------------------------
- */
+/* ---- the loop's life ---------------------------------------------------- */
 
 static int pipe_open(int fd[2])
 {
@@ -3296,9 +3272,7 @@ void rt_loop_free(rt_loop *loop)
     loop_release(loop);
 }
 
-/* ---- metrics
- * -------------------------------------------------------------------------------------------
- */
+/* ---- metrics ------------------------------------------------------------ */
 
 typedef struct {
     char *out;

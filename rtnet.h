@@ -557,7 +557,8 @@ int rt_state(rt_loop *loop, rt_session s);
 uint64_t rt_heard(rt_loop *loop, rt_session s);
 
 /* Round-trip time of the last ping and its jitter (RFC 3550, 6.4.1), in
-   microseconds; either may be NULL.  RT_ESTATE before the first pong. */
+   microseconds; either may be NULL.  RT_ESTATE before the first pong and in
+   on_close, when the connection is gone. */
 int rt_rtt(rt_loop *loop, rt_session s, uint32_t *rtt_us, uint32_t *jitter_us);
 
 /* Bytes queued for the peer and not yet given to the system. */

@@ -39,7 +39,7 @@ typedef struct rt__group rt__group;
 typedef struct rt__listener rt__listener;
 typedef struct rt__apptimer rt__apptimer;
 
-/* ---- handles ----------------------------------------------------------- */
+/* ---- handles ------------------------------------------------------------ */
 
 /* What a slot holds; the kind of a handle is checked with its generation. */
 enum rt__slot_kind {
@@ -61,7 +61,7 @@ void rt__slot_become(rt_loop *loop, uint64_t id, enum rt__slot_kind kind,
 void rt__slot_free(rt_loop *loop, uint64_t id);
 void *rt__slot_next(rt_loop *loop, uint64_t *after, enum rt__slot_kind kind);
 
-/* ---- memory, time, chance, tables, errors -------------------------------- */
+/* ---- memory, time, chance, tables, errors ------------------------------- */
 
 void *rt__realloc(rt_loop *loop, void *p, size_t old, size_t now);
 void *rt__alloc(rt_loop *loop, size_t size); /* zeroed */
@@ -93,7 +93,7 @@ int rt__table_add(rt_loop *loop, rt__table *table, rt__node *node);
 void rt__table_remove(rt__table *table, rt__node *node);
 void rt__table_free(rt_loop *loop, rt__table *table);
 
-/* ---- timers and sources -------------------------------------------------- */
+/* ---- timers and sources ------------------------------------------------- */
 
 /* One entry of the loop's heap; kind says what it is part of. */
 enum { RT__OF_APP = 1, RT__OF_CONN, RT__OF_LISTENER, RT__OF_GROUP };
@@ -151,8 +151,7 @@ typedef struct rt__dial {
 
 void rt__ep_release(rt_loop *loop, rt__ep *ep);
 
-/* ---- output ---------------------------------------------------------------
- */
+/* ---- output ------------------------------------------------------------- */
 
 /* Bytes that several may hold; they follow the struct. */
 typedef struct {
@@ -217,8 +216,7 @@ void rt__out_discard(rt_loop *loop, rt__conn *c);
 int rt__out_status(rt__conn *c);
 void rt__conn_flush(rt_loop *loop, rt__conn *c);
 
-/* ---- connections ------------------------------------------------------------
- */
+/* ---- connections -------------------------------------------------------- */
 
 enum rt__conn_state {
     RT__RESOLVING = 1, /* dialled: the host looks the name up */
@@ -309,8 +307,7 @@ uint8_t *rt__in_room(rt_loop *loop, rt__conn *c, size_t n, uint64_t expected);
 rt__buf *rt__in_take(rt_loop *loop, rt__conn *c);
 void rt__in_began(rt_loop *loop, rt__conn *c);
 
-/* ---- ws.c
- * --------------------------------------------------------------------- */
+/* ---- ws.c --------------------------------------------------------------- */
 
 int rt__utf8_feed(rt__utf8 *u, const uint8_t *p, size_t n);
 int rt__utf8_valid(const void *p, size_t n);
@@ -341,8 +338,7 @@ int rt__ws_control(rt_loop *loop, rt__conn *c, int op, const void *data,
                    size_t len);
 int rt__ws_close(rt_loop *loop, rt__conn *c, int code, const char *reason);
 
-/* ---- ratelimit.c
- * ----------------------------------------------------------------- */
+/* ---- ratelimit.c -------------------------------------------------------- */
 
 /* A ring of `limit` times stands behind it. */
 typedef struct {
@@ -354,8 +350,7 @@ uint64_t rt__window_wait(rt__window *w, uint32_t limit, uint64_t interval,
                          uint64_t now);
 void rt__window_take(rt__window *w, uint32_t limit, uint64_t now);
 
-/* ---- session.c: sessions, and the gate
- * --------------------------------------- */
+/* ---- session.c: sessions, and the gate ---------------------------------- */
 
 /* A session's place in one group: slot of the group, index in its members. */
 typedef struct {
@@ -440,16 +435,14 @@ void rt__tell_watch(rt_loop *loop,
                     void (*fn)(rt_loop *, rt_watch, int events, void *),
                     rt_watch handle, int events, void *arg);
 
-/* ---- group.c
- * --------------------------------------------------------------------- */
+/* ---- group.c ------------------------------------------------------------ */
 
 void rt__groups_leave(rt_loop *loop, rt__session *s);
 void rt__groups_events(rt_loop *loop);
 void rt__groups_free(rt_loop *loop);
 int rt__groups_busy(rt_loop *loop);
 
-/* ---- the loop
- * --------------------------------------------------------------------- */
+/* ---- the loop ----------------------------------------------------------- */
 
 typedef struct {
     uint64_t accepted, dialled, refused, shed, limited;

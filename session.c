@@ -12,8 +12,7 @@
  */
 #include "rtnet_internal.h"
 
-/* ---- the gate -------------------------------------------------------------
- */
+/* ---- the gate ----------------------------------------------------------- */
 
 int rt__tell_request(rt_loop *loop, rt__conn *c, rt_session handle,
                      const rt_request *request)
@@ -167,8 +166,7 @@ void rt__tell_presence(rt_loop *loop,
     fn(loop, group, who, what);
 }
 
-/* ---- lists
- * ------------------------------------------------------------------- */
+/* ---- lists -------------------------------------------------------------- */
 
 static void queue_push(rt__queue *q, rt__session *s)
 {
@@ -201,8 +199,7 @@ static rt__queue queue_detach(rt__queue *q)
     return all;
 }
 
-/* ---- beginning and end
- * ---------------------------------------------------------- */
+/* ---- beginning and end -------------------------------------------------- */
 
 /* A session under the handle id, which named its handshake; 0: a new one.
    NULL: no memory. */
@@ -342,8 +339,7 @@ void rt__sessions_reap(rt_loop *loop)
         session_free(loop, s);
 }
 
-/* ---- handles
- * --------------------------------------------------------------------- */
+/* ---- handles ------------------------------------------------------------ */
 
 /* Also one that is closing: its on_close still asks. */
 static rt__session *session_any(rt_loop *loop, rt_session handle)
@@ -450,8 +446,7 @@ int rt_read(rt_loop *loop, rt_session handle, int on)
     return 0;
 }
 
-/* ---- closing
- * ---------------------------------------------------------------------- */
+/* ---- closing ------------------------------------------------------------ */
 
 static int close_check(int code, const char *reason)
 {
@@ -484,8 +479,7 @@ int rt_drop(rt_loop *loop, rt_session handle, int code, const char *reason)
     return rt_close(loop, handle, code, reason);
 }
 
-/* ---- sending
- * ------------------------------------------------------------------------ */
+/* ---- sending ------------------------------------------------------------ */
 
 /* Frames for one wire: the head, in at most 14 bytes; its size. */
 static size_t wire_head(enum rt__wire wire, uint8_t out[14], int op, size_t len,
@@ -697,8 +691,7 @@ int rt_send_many(rt_loop *loop, const rt_session *to, size_t n, int kind,
     return count;
 }
 
-/* ---- user ids
- * ------------------------------------------------------------------------ */
+/* ---- user ids ----------------------------------------------------------- */
 
 static rt__user *user_find(rt_loop *loop, const char *uid, uint64_t *hash)
 {
@@ -859,8 +852,7 @@ int rt_kick(rt_loop *loop, const char *uid, int code, const char *reason)
     return count;
 }
 
-/* ---- hosts with their own protocol: what this version has not
- * ------------------------- */
+/* ---- hosts with their own protocol: what this version has not ----------- */
 
 int rt_keep(rt_loop *loop, rt_session s, int window_ms, char token[23])
 {

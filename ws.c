@@ -11,8 +11,7 @@
 
 #include <stdio.h>
 
-/* ---- UTF-8 (RFC 3629) ------------------------------------------------------
- */
+/* ---- UTF-8 (RFC 3629) --------------------------------------------------- */
 
 static uint64_t load64(const uint8_t *p)
 {
@@ -79,8 +78,7 @@ int rt__utf8_valid(const void *p, size_t n)
     return rt__utf8_feed(&u, (const uint8_t *)p, n) && u.need == 0;
 }
 
-/* ---- frames (RFC 6455, 5.2)
- * -------------------------------------------------- */
+/* ---- frames (RFC 6455, 5.2) --------------------------------------------- */
 
 /* out = in ^ mask, out may be in; phase: where in the payload in begins. */
 void rt__mask(uint8_t *out, const uint8_t *in, size_t n, const uint8_t mask[4],
@@ -167,8 +165,7 @@ int rt__close_code_valid(int code)
     return 1;
 }
 
-/* ---- SHA-1 (FIPS 180-4) and base64, for the handshake alone
- * --------------------- */
+/* ---- SHA-1 (FIPS 180-4) and base64, for the handshake alone ------------- */
 
 static uint32_t turn_left(uint32_t x, int by)
 {
@@ -191,7 +188,7 @@ static void sha1_block(uint32_t h[5], const uint8_t *p)
     uint32_t w[80], v[5], t;
     int i;
     for (i = 0; i < 16; i++)
-        w[i] = (uint32_t)frame_length(p + 4 * i, 4);
+        w[i] = (uint32_t)frame_length(p + 4 * (size_t)i, 4);
     for (; i < 80; i++)
         w[i] = turn_left(w[i - 3] ^ w[i - 8] ^ w[i - 14] ^ w[i - 16], 1);
     memcpy(v, h, sizeof v);
@@ -255,8 +252,7 @@ void rt__accept_key(const char *key, char out[29])
     rt__base64(sum, sizeof sum, out);
 }
 
-/* ---- HTTP texts (RFC 9110, 9112)
- * ------------------------------------------------- */
+/* ---- HTTP texts (RFC 9110, 9112) ---------------------------------------- */
 
 static int is_tchar(int c)
 {
@@ -423,8 +419,7 @@ static const char *status_text(int status)
     return "Status";
 }
 
-/* ---- the head of a request or an answer
- * --------------------------------------------- */
+/* ---- the head of a request or an answer --------------------------------- */
 
 enum shake_stage {
     READING_HEAD = 0,
@@ -537,8 +532,7 @@ static const char *header_only(const rt__shake *k, const char *name)
     return header_nth(k, name, 1) ? NULL : header_nth(k, name, 0);
 }
 
-/* ---- the request: its grammar
- * -------------------------------------------------------- */
+/* ---- the request: its grammar ------------------------------------------- */
 
 static char *word_cut(char **p, char stop)
 {
@@ -699,9 +693,7 @@ static int request_read(rt__shake *k)
     return k->upgrade ? upgrade_status(k) : 0;
 }
 
-/* ---- origins
- * -----------------------------------------------------------------------------
- */
+/* ---- origins ------------------------------------------------------------ */
 
 /* The length of an authority without the port that its scheme implies. */
 static size_t authority_len(const char *p, size_t n, int https)
@@ -770,8 +762,7 @@ static int origin_allowed(rt_loop *loop, const rt__shake *k,
     return 0;
 }
 
-/* ---- handshakes: their life
- * ------------------------------------------------------------------ */
+/* ---- handshakes: their life --------------------------------------------- */
 
 static void shake_unlist(rt_loop *loop, rt__shake *k)
 {
@@ -899,8 +890,7 @@ static int texts_send(rt_loop *loop, rt__conn *c, const char *const *texts)
     return error;
 }
 
-/* ---- handshakes: answers
- * ----------------------------------------------------------------------- */
+/* ---- handshakes: answers ------------------------------------------------ */
 
 static const char *extra_header(int status)
 {
@@ -1124,8 +1114,7 @@ int rt_reply(rt_loop *loop, rt_session s, int status, const char *type,
     return 0;
 }
 
-/* ---- handshakes: the server's side
- * ------------------------------------------------------------------ */
+/* ---- handshakes: the server's side -------------------------------------- */
 
 static void shake_defer(rt_loop *loop, rt__conn *c)
 {
@@ -1219,8 +1208,7 @@ static void head_whole(rt_loop *loop, rt__conn *c)
         request_whole(loop, c);
 }
 
-/* ---- handshakes: the client's side
- * --------------------------------------------------------------------- */
+/* ---- handshakes: the client's side -------------------------------------- */
 
 /* Asks for the upgrade.  The key is new for each attempt. */
 void rt__shake_ask(rt_loop *loop, rt__conn *c)
@@ -1311,9 +1299,7 @@ static void answer_whole(rt_loop *loop, rt__conn *c)
         answer_open(loop, c);
 }
 
-/* ---- handshakes: input
- * ------------------------------------------------------------------------------------
- */
+/* ---- handshakes: input -------------------------------------------------- */
 
 /* The head cannot be read. */
 static void shake_reject(rt_loop *loop, rt__conn *c, int status)
@@ -1422,8 +1408,7 @@ void rt__shake_deadline(rt_loop *loop, rt__conn *c)
         rt__conn_kill(loop, c);
 }
 
-/* ---- requests: what the host reads of them
- * ------------------------------------------------------------------- */
+/* ---- requests: what the host reads of them ------------------------------ */
 
 const rt_request *rt_request_of(rt_loop *loop, rt_session handle)
 {
@@ -1485,9 +1470,7 @@ int rt_query(const rt_request *request, const char *name, char *out, size_t cap)
     return RT_EINVAL;
 }
 
-/* ---- frames: out
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- frames: out -------------------------------------------------------- */
 
 /* Queues a control frame of at most 125 bytes. */
 int rt__ws_control(rt_loop *loop, rt__conn *c, int op, const void *data,
@@ -1522,9 +1505,7 @@ int rt__ws_close(rt_loop *loop, rt__conn *c, int code, const char *reason)
     return rt__ws_control(loop, c, 8, body, 2 + n);
 }
 
-/* ---- frames: in
- * --------------------------------------------------------------------------------------------------
- */
+/* ---- frames: in --------------------------------------------------------- */
 
 enum { NEED_MEMORY = -1011 }; /* faults are negative close codes */
 
@@ -1648,6 +1629,14 @@ static int message_whole(rt_loop *loop, rt__conn *c)
     return 0;
 }
 
+/* How much of the message may still come: what the last frame announces, or
+   as much again as there is, so that many fragments are copied seldom. */
+static uint64_t message_left(const rt__in *in)
+{
+    uint64_t have = in->data ? in->data->len : 0;
+    return in->frame.fin || in->left > have ? in->left : have;
+}
+
 /* Takes n payload bytes of the frame under way, which may be a control frame
    between the fragments of a message. */
 static int payload_in(rt_loop *loop, rt__conn *c, const uint8_t *p, size_t n)
@@ -1659,7 +1648,7 @@ static int payload_in(rt_loop *loop, rt__conn *c, const uint8_t *p, size_t n)
     if (in->frame.op & 8) {
         to = in->control + in->control_len;
         in->control_len = (uint8_t)(in->control_len + n);
-    } else if (!(to = rt__in_room(loop, c, n, in->left))) {
+    } else if (!(to = rt__in_room(loop, c, n, message_left(in)))) {
         return NEED_MEMORY;
     }
     if (in->frame.masked)

@@ -101,6 +101,8 @@ static inline int peer_connect(peer *p, rt_loop *loop,
                                const struct sockaddr *to, socklen_t len)
 {
     struct pollfd ready;
+    int error = 0;
+    socklen_t size = sizeof error;
     peer_init(p, loop, socket(to->sa_family, SOCK_STREAM, 0));
     if (p->fd < 0)
         return 0;
@@ -108,7 +110,9 @@ static inline int peer_connect(peer *p, rt_loop *loop,
         return 1;
     ready.fd = p->fd;
     ready.events = POLLOUT;
-    return errno == EINPROGRESS && poll(&ready, 1, PEER_WAIT) == 1;
+    return errno == EINPROGRESS && poll(&ready, 1, PEER_WAIT) == 1 &&
+           getsockopt(p->fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 &&
+           error == 0;
 }
 
 static inline int peer_tcp(peer *p, rt_loop *loop, int port)
@@ -311,6 +315,7 @@ static inline int peer_frame_raw(peer *p, peer_frame *f)
 {
     const uint8_t *b;
     size_t head = 2;
+    memset(f, 0, sizeof *f);
     if (!peer_fill(p, 2))
         return 0;
     b = p->in + p->at;

@@ -148,14 +148,6 @@ int __real_stat(const char *, struct stat *);
 int __real_unlink(const char *);
 ssize_t __real_write(int, const void *, size_t);
 
-uint64_t sim_real_ms(void)
-{
-    struct timespec t;
-
-    __real_clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / NS_PER_MS;
-}
-
 /* ---- faults and the trace ----------------------------------------------- */
 
 void sim_note(const char *format, ...)
@@ -287,22 +279,9 @@ uint64_t sim_calls(enum sim_call call)
     return sim.calls[call];
 }
 
-void sim_weather(int eintr, int again, int shorts, int shuffle)
-{
-    sim.opts.eintr = eintr;
-    sim.opts.again = again;
-    sim.opts.shorts = shorts;
-    sim.opts.shuffle = shuffle;
-}
-
 void sim_max_fds(int max)
 {
     sim.opts.max_fds = max < MOST_FDS ? max : MOST_FDS;
-}
-
-void sim_trace(int on)
-{
-    sim.opts.trace = on;
 }
 
 /* ---- the library's memory ----------------------------------------------- */
@@ -1079,7 +1058,7 @@ void sim_start(const sim_opts *opts)
     if (!sim.opts.window)
         sim.opts.window = 65536;
     if (!sim.opts.now_ms)
-        sim.opts.now_ms = 1000000;
+        sim.opts.now_ms = 100000000;
     sim.choices = sim.opts.seed;
     sim.entropy = ~sim.opts.seed;
     sim.next_port = 40000;
@@ -1217,11 +1196,6 @@ size_t sim_peer_recv(sim_peer *peer, void *out, size_t cap)
 size_t sim_peer_waiting(const sim_peer *peer)
 {
     return peer->in.len;
-}
-
-size_t sim_peer_room(const sim_peer *peer)
-{
-    return peer->dead || peer->shut ? 0 : room(peer);
 }
 
 void sim_peer_window(sim_peer *peer, size_t bytes)
@@ -1740,7 +1714,8 @@ static ssize_t send_begin(int fd, const char *call, object *o, size_t len,
     error = send_error(o);
     if (!error && sim_chance(sim.opts.again))
         error = EAGAIN;
-    sim_note("%s %d of %zu: %s", call, fd, len, error ? strerror(error) : "goes");
+    sim_note("%s %d of %zu: %s", call, fd, len,
+             error ? strerror(error) : "goes");
     if (error)
         return fails(error);
     return (ssize_t)shorten(len < room(o) ? len : room(o));

@@ -64,7 +64,7 @@ typedef struct {
     int max_fds;     /* descriptors are below it; 1,000 */
     int spin;        /* waits in a row without progress are a spin; 200 */
     size_t window;   /* bytes that lie unread in a library's socket; 65,536 */
-    uint64_t now_ms; /* of the monotonic clock at the start; 1,000,000 */
+    uint64_t now_ms; /* of the monotonic clock at the start; a day and some */
     int trace;       /* 1: each call is printed on stderr */
 } sim_opts;
 
@@ -96,14 +96,10 @@ void sim_fail(enum sim_call call, int nth, int error);
 /* How often a call was made. */
 uint64_t sim_calls(enum sim_call call);
 
-/* Changes the permilles of the options while it runs. */
-void sim_weather(int eintr, int again, int shorts, int shuffle);
-
 /* Changes the limit of descriptors. */
 void sim_max_fds(int max);
 
-/* Switches the trace on or off; prints a line of a script in it. */
-void sim_trace(int on);
+/* A line of a script in the trace. */
 void sim_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* ---- memory ------------------------------------------------------------- */
@@ -137,9 +133,6 @@ void sim_wall_jump(int64_t ms);
    the wait of the library that is then under way. */
 void sim_at(uint64_t ms, void (*fn)(void *), void *arg);
 
-/* The real monotonic clock in ms, for the patience of a test. */
-uint64_t sim_real_ms(void);
-
 /* ---- descriptors -------------------------------------------------------- */
 
 /* How many the library has open: in all, and streams (connections). */
@@ -172,9 +165,8 @@ ptrdiff_t sim_peer_send(sim_peer *peer, const void *data, size_t len);
 /* Takes up to cap bytes that have come; 0 without, ask sim_peer_state. */
 size_t sim_peer_recv(sim_peer *peer, void *out, size_t cap);
 
-/* How many bytes it could take, and how many it could send. */
+/* How many bytes it could take. */
 size_t sim_peer_waiting(const sim_peer *peer);
-size_t sim_peer_room(const sim_peer *peer);
 
 /* How many bytes it lets lie unread; 0: nothing more comes.  Default as
    sim_opts.window. */

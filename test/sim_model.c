@@ -19,13 +19,14 @@
 #include <string.h>
 
 enum { PORT = 9000, PLAYERS = 96, AT_ONCE = 12, GROUPS = 3, KEYS = 4 };
-enum { STEPS = 300, SOFT = 4000, HARD = 20000, BIGGEST = 6000 };
+enum { STEPS = 300, SOFT = 2000, HARD = 8000, BIGGEST = 6000 };
 enum { CONTROL = 4000 }; /* pongs of one turn stand above the mark */
 
-/* What this model takes for the most that the library may hold: for itself,
-   for each connection (queue, one message each way, header, its structs), and
-   for each session. */
-enum { HEAP_LOOP = 1 << 20, HEAP_CONN = HARD + BIGGEST + 3 * 65536 };
+/* What this model takes for the most that the library may hold: for itself
+   with its pools, and for each connection (a dialled one's queue, a message
+   each way, a header block). */
+enum { BOT_QUEUE = 32768, HEAP_LOOP = 512 * 1024 };
+enum { HEAP_CONN = BOT_QUEUE + 2 * BIGGEST + 8192 };
 
 /* A message under way, by its hash. */
 struct promise {
@@ -719,7 +720,7 @@ static void say(struct player *p)
     if (!p->bot) {
         say_in_pieces(p->ws, &g);
         expect(&p->up, kind, g.text, g.len);
-    } else if (rt_unsent(m.loop, p->client) < HARD - 2 * BIGGEST) {
+    } else if (rt_unsent(m.loop, p->client) < BOT_QUEUE) {
         if (rt_send(m.loop, p->client, kind, g.text, g.len) < 0)
             sim_fault("bot %d cannot send", p->id);
         expect(&p->up, kind, g.text, g.len);
@@ -829,10 +830,9 @@ static const rt_handler bot_handler = {
 
 static void come_as_bot(struct player *p)
 {
-    rt_dial_opts o = {.on = bot_handler, .user = p, .soft_mark = SOFT};
+    rt_dial_opts o = {.on = bot_handler, .user = p};
     char url[64];
 
-    o.hard_mark = HARD;
     snprintf(url, sizeof url, "ws://127.0.0.1:%d/%d", PORT, p->id);
     p->bot = 1;
     p->client = rt_dial(m.loop, url, &o);

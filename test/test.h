@@ -66,12 +66,12 @@ static inline void test_equal(long long got, long long want, const char *file,
     if (got == want)
         return;
     if (test_bad++ < 5)
-        printf("%s:%d: %s: %s is %lld, not %lld\n", file, line, test_name,
-               what, got, want);
+        printf("%s:%d: %s: %s is %lld, not %lld\n", file, line, test_name, what,
+               got, want);
 }
 
 #define CHECK(what) test_check(!!(what), __FILE__, __LINE__, #what)
-#define EQUAL(got, want)                                                      \
+#define EQUAL(got, want)                                                       \
     test_equal((long long)(got), (long long)(want), __FILE__, __LINE__, #got)
 #define SKIP(why) (test_skip = (why))
 #define RUN(name) (test_begin("%s", #name), name(), test_end())

@@ -255,6 +255,7 @@ struct env {
 static void listen_options(rt_listen_opts *o, int config)
 {
     memset(o, 0, sizeof *o);
+    o->ping_ms = RT_OFF; /* the first one would come at a random point */
     o->on.open = on_open;
     o->on.message = on_message;
     o->on.close = on_close;
@@ -279,6 +280,7 @@ static void listen_options(rt_listen_opts *o, int config)
 static void dial_options(rt_dial_opts *o, int config)
 {
     memset(o, 0, sizeof *o);
+    o->ping_ms = RT_OFF; /* the first one would come at a random point */
     o->on.open = on_open;
     o->on.message = on_message;
     o->on.close = on_close;
@@ -911,7 +913,7 @@ static int wait_for(int (*done)(void))
         if (i > 20)
             poll(NULL, 0, 1);
     }
-    if (patience > 60) /* much is broken: do not take all day to say so */
+    if (patience > 25) /* much is broken: do not take all day to say so */
         patience -= 20;
     return 0;
 }

@@ -44,11 +44,11 @@ static const char *const from_names[FROMS] = {
 typedef struct {
     rt_session s;
     int requests, opens, messages, writables, closes;
-    unsigned opened_in, closed_in; /* the turn of it */
+    unsigned opened_in, closed_in, event_in; /* the turn of it */
     int dialled;
     int code, cause;
     uint64_t lost;
-    void *user;      /* rt_user in on_close */
+    void *user; /* rt_user in on_close */
     char reason[128];
     char text[512]; /* the messages, each with a '|' behind */
     size_t len;
@@ -62,7 +62,7 @@ static struct {
     rt_listener listener;
     int port;
     rt_group members, watched;
-    rt_session a, b, self, last; /* last: whose on_open came last */
+    rt_session a, b, gone, self, last; /* last: whose on_open came last */
     peer pa, pb, pc;
     int pipe[2];
     rt_watch watch;
@@ -80,7 +80,8 @@ static struct {
 
 static int depth, upcalls;
 
-/* ---- the handler ---------------------------------------------------------- */
+/* ---- the handler ----------------------------------------------------------
+ */
 
 static seen *seen_of(rt_session s)
 {
@@ -241,7 +242,10 @@ static void on_event(rt_loop *loop, rt_group g, rt_session s, int what)
     CHECK(g.id == st.watched.id);
     CHECK(rt_group_user(loop, g) == &st);
     snprintf(st.events + n, sizeof st.events - n, "%c",
-             what == RT_JOINED ? '+' : what == RT_LEFT ? '-' : '?');
+             what == RT_JOINED ? '+'
+             : what == RT_LEFT ? '-'
+                               : '?');
+    seen_of(s)->event_in = peer_turns;
     leave(EVENT, s);
 }
 
@@ -254,7 +258,8 @@ static int on_resolve(rt_loop *loop, const char *host, rt_session s)
     return st.resolved;
 }
 
-/* ---- the stage --------------------------------------------------------------- */
+/* ---- the stage
+ * --------------------------------------------------------------- */
 
 /* A stage that is not built yet: its options may still be changed. */
 static void stage_reset(int backend)
@@ -295,6 +300,23 @@ static rt_session stage_join(peer *p)
     return st.last;
 }
 
+static rt_session stage_dial(const char *url, const rt_dial_opts *more)
+{
+    rt_dial_opts opts = {0};
+    rt_session s;
+    if (more)
+        opts = *more;
+    opts.on = handler;
+    opts.user = &st;
+    opts.ping_ms = RT_OFF;
+    s = rt_dial(st.loop, url, &opts);
+    if (s.id) {
+        seen_of(s)->dialled = 1;
+        st.sessions++;
+    }
+    return s;
+}
+
 /* Two sessions in a group, under one user id; a pipe that is watched. */
 static void stage_fill(void)
 {
@@ -307,6 +329,9 @@ static void stage_fill(void)
     EQUAL(rt_group_join(st.loop, st.members, st.b), 0);
     EQUAL(rt_bind(st.loop, st.a, "user"), 0);
     EQUAL(rt_bind(st.loop, st.b, "user"), 0);
+    st.gone = stage_dial("ws://elsewhere:9/", NULL);
+    EQUAL(rt_close(st.loop, st.gone, 0, NULL), 0);
+    peer_turn(st.loop, 0);
     EQUAL(pipe(st.pipe), 0);
     st.watch = rt_watch_start(st.loop, st.pipe[0], RT_READ, on_watch, &st);
     CHECK(st.watch.id != 0);
@@ -339,23 +364,6 @@ static void stage_close(void)
             close(st.pipe[i]);
 }
 
-static rt_session stage_dial(const char *url, const rt_dial_opts *more)
-{
-    rt_dial_opts opts = {0};
-    rt_session s;
-    if (more)
-        opts = *more;
-    opts.on = handler;
-    opts.user = &st;
-    opts.ping_ms = RT_OFF;
-    s = rt_dial(st.loop, url, &opts);
-    if (s.id) {
-        seen_of(s)->dialled = 1;
-        st.sessions++;
-    }
-    return s;
-}
-
 /* The url of a port of this machine. */
 static const char *stage_url(const char *scheme, int port)
 {
@@ -364,7 +372,8 @@ static const char *stage_url(const char *scheme, int port)
     return url;
 }
 
-/* ---- deeds in every callback ---------------------------------------------------- */
+/* ---- deeds in every callback
+ * ---------------------------------------------------- */
 
 /* Makes the callback happen. */
 static void provoke(int from)
@@ -450,14 +459,131 @@ static void check_alive(rt_session s, peer *p)
     CHECK(got_at_last(p, "alive"));
 }
 
+/* ---- stale handles
+ * ---------------------------------------------------------------- */
+
+/* What a session that is closing answers, too. */
+static void check_refused(rt_session s)
+{
+    EQUAL(rt_send(st.loop, s, RT_TEXT, "x", 1), RT_EGONE);
+    EQUAL(rt_send_many(st.loop, &s, 1, RT_TEXT, "x", 1), 0);
+    EQUAL(rt_read(st.loop, s, 0), RT_EGONE);
+    EQUAL(rt_read(st.loop, s, 1), RT_EGONE);
+    EQUAL(rt_close(st.loop, s, 4000, "x"), RT_EGONE);
+    EQUAL(rt_drop(st.loop, s, 4000, "x"), RT_EGONE);
+    EQUAL(rt_bind(st.loop, s, "stale"), RT_EGONE);
+    EQUAL(rt_find(st.loop, "stale").id, 0);
+    EQUAL(rt_resolved(st.loop, s, "127.0.0.1"), RT_EGONE);
+    EQUAL(rt_group_join(st.loop, st.watched, s), RT_EGONE);
+    EQUAL(rt_group_leave(st.loop, st.watched, s), RT_EGONE);
+    if (!s.id)
+        return; /* a timer without an owner */
+    EQUAL(rt_timer_start(st.loop, s, 0, on_timer, &st.a).id, 0);
+    EQUAL(rt_error(st.loop, NULL), RT_EGONE);
+}
+
+static void check_stale_session(rt_session s)
+{
+    uint32_t rtt, jitter;
+    check_refused(s);
+    rt_set_user(st.loop, s, &st);
+    CHECK(rt_user(st.loop, s) == NULL);
+    CHECK(rt_context(st.loop, s) == NULL);
+    CHECK(rt_request_of(st.loop, s) == NULL);
+    CHECK(rt_uid(st.loop, s) == NULL);
+    EQUAL(rt_state(st.loop, s), RT_EGONE);
+    EQUAL(rt_heard(st.loop, s), 0);
+    EQUAL(rt_rtt(st.loop, s, &rtt, &jitter), RT_EGONE);
+    EQUAL(rt_unsent(st.loop, s), 0);
+    EQUAL(rt_accept(st.loop, s, NULL), RT_EGONE);
+    EQUAL(rt_reply(st.loop, s, 200, "", NULL, 0), RT_EGONE);
+}
+
+static void check_stale_group(rt_group g)
+{
+    rt_session out[1];
+    CHECK(rt_group_name(st.loop, g) == NULL);
+    CHECK(rt_group_user(st.loop, g) == NULL);
+    EQUAL(rt_group_join(st.loop, g, st.b), RT_EGONE);
+    EQUAL(rt_group_leave(st.loop, g, st.b), RT_EGONE);
+    EQUAL(rt_group_send(st.loop, g, RT_TEXT, "x", 1), RT_EGONE);
+    EQUAL(rt_group_send_but(st.loop, g, st.b, RT_TEXT, "x", 1), RT_EGONE);
+    EQUAL(rt_group_count(st.loop, g), 0);
+    EQUAL(rt_group_members(st.loop, g, out, 1), 0);
+    EQUAL(rt_group_close(st.loop, g), RT_EGONE);
+}
+
+/* An id that names nothing of any of the five types. */
+static void check_stale(uint64_t id)
+{
+    rt_session s = {id};
+    rt_group g = {id};
+    rt_listener n = {id};
+    rt_timer t = {id};
+    rt_watch w = {id};
+    check_stale_session(s);
+    check_stale_group(g);
+    EQUAL(rt_listener_port(st.loop, n), RT_EGONE);
+    EQUAL(rt_unlisten(st.loop, n), RT_EGONE);
+    EQUAL(rt_timer_stop(st.loop, t), RT_EGONE);
+    EQUAL(rt_watch_set(st.loop, w, RT_READ), RT_EGONE);
+    EQUAL(rt_watch_stop(st.loop, w), RT_EGONE);
+}
+
+/* One of each type, made and ended. */
+static void make_stale(uint64_t ids[5])
+{
+    rt_group g = rt_group_open(st.loop, "gone", NULL);
+    rt_listener n = rt_listen(st.loop, "ws://127.0.0.1:0", &st.opts);
+    rt_timer t = rt_timer_start(st.loop, st.b, 0, on_timer, &st.b);
+    rt_watch w = rt_watch_start(st.loop, st.pipe[1], RT_READ, on_watch, NULL);
+    CHECK(g.id && n.id && t.id && w.id && st.gone.id);
+    EQUAL(rt_group_close(st.loop, g), 0);
+    EQUAL(rt_unlisten(st.loop, n), 0);
+    EQUAL(rt_timer_stop(st.loop, t), 0);
+    EQUAL(rt_watch_stop(st.loop, w), 0);
+    ids[0] = st.gone.id;
+    ids[1] = g.id;
+    ids[2] = n.id;
+    ids[3] = t.id;
+    ids[4] = w.id;
+}
+
+static void use_stale(rt_session self)
+{
+    uint64_t ids[5];
+    size_t i, heap;
+    (void)self;
+    make_stale(ids);
+    heap = peer_heap;
+    for (i = 0; i < COUNT(ids); i++)
+        check_stale(ids[i]);
+    EQUAL(peer_heap, heap);
+}
+
+static void used_stale(void)
+{
+    char events[sizeof st.events];
+    int timers = st.calls[TIMER];
+    memcpy(events, st.events, sizeof events);
+    peer_quiet(st.loop);
+    EQUAL(st.calls[TIMER], timers);
+    CHECK(strcmp(events, st.events) == 0);
+    EQUAL(rt_group_count(st.loop, st.members), st.from == CLOSE ? 1 : 2);
+    CHECK(peer_silent(&st.pb));
+    check_alive(st.b, &st.pb);
+}
+
+/* ---- deeds
+ * ------------------------------------------------------------------------- */
+
 static void close_self(rt_session self)
 {
     int gone = st.from == CLOSE;
     EQUAL(rt_close(st.loop, self, 4000, "done"), gone ? RT_EGONE : 0);
     EQUAL(rt_close(st.loop, self, 4001, "twice"), RT_EGONE);
-    EQUAL(rt_send(st.loop, self, RT_TEXT, "late", 4), RT_EGONE);
-    EQUAL(rt_state(st.loop, self),
-          st.from == REQUEST ? RT_EGONE : RT_CLOSING);
+    check_refused(self);
+    EQUAL(rt_state(st.loop, self), st.from == REQUEST ? RT_EGONE : RT_CLOSING);
 }
 
 static void closed_self(void)
@@ -674,8 +800,7 @@ static void send_everywhere(rt_session self)
     EQUAL(rt_send_many(st.loop, both, 2, RT_TEXT, "2", 1), n);
     EQUAL(rt_push(st.loop, "user", RT_TEXT, "3", 1), n);
     EQUAL(rt_group_send(st.loop, st.members, RT_TEXT, "4", 1), n);
-    EQUAL(rt_group_send_but(st.loop, st.members, st.b, RT_TEXT, "5", 1),
-          n - 1);
+    EQUAL(rt_group_send_but(st.loop, st.members, st.b, RT_TEXT, "5", 1), n - 1);
     EQUAL(rt_send(st.loop, st.b, RT_TEXT, "6", 1), 0);
 }
 
@@ -788,14 +913,14 @@ static const deed deeds[] = {
     {"kick all", kick_all, kicked_all},
     {"leave and join", shuffle_members, shuffled_members},
     {"close groups", close_groups, closed_groups},
-    {"stop the timer, watch and listener", stop_everything,
-     stopped_everything},
+    {"stop the timer, watch and listener", stop_everything, stopped_everything},
     {"turn the loop", turn_the_loop, turned_nothing},
     {"send", send_everywhere, sent_everywhere},
     {"flush", flush_now, flushed},
     {"start things", start_everything, started_everything},
     {"set users", set_users, had_users},
     {"stop reading", stop_reading, stopped_reading},
+    {"use stale handles", use_stale, used_stale},
 };
 
 static void deed_run(const deed *d, int from, size_t backend)
@@ -822,7 +947,8 @@ static void deeds_run(void)
                 deed_run(&deeds[i], from, backend);
 }
 
-/* ---- rule 1: on_close once and last ------------------------------------------------ */
+/* ---- rule 1: on_close once and last
+ * ------------------------------------------------ */
 
 /* Ways in which an open session ends. */
 static void end_by_rt_close(void)
@@ -847,7 +973,10 @@ static void end_by_rt_kick(void)
 
 static void end_by_peers_close(void)
 {
-    peer_frame_put(&st.pa, 0x88, "\x0f\xa0" "enough", 8);
+    peer_frame_put(&st.pa, 0x88,
+                   "\x0f\xa0"
+                   "enough",
+                   8);
 }
 
 static void end_by_peers_bare_close(void)
@@ -888,7 +1017,7 @@ static void end_by_slow_message(void)
 
 static void end_by_silence(void)
 {
-    peer_frame f;
+    peer_frame f = {0};
     CHECK(peer_frame_raw(&st.pa, &f));
     EQUAL(f.op, 9);
 }
@@ -919,8 +1048,7 @@ static const ending endings[] = {
     {"rt_drop", end_by_rt_drop, 4000, RT_BY_APP, "enough", 0},
     {"rt_kick", end_by_rt_kick, 4502, RT_BY_APP, NULL, 0},
     {"the peer's close", end_by_peers_close, 4000, RT_BY_PEER, "enough", 0},
-    {"a close without code", end_by_peers_bare_close, 1005, RT_BY_PEER, "",
-     0},
+    {"a close without code", end_by_peers_bare_close, 1005, RT_BY_PEER, "", 0},
     {"the line's end", end_by_fin, 1006, RT_BY_PEER, NULL, 0},
     {"a reset", end_by_reset, 1006, RT_BY_PEER, NULL, 0},
     {"an unmasked frame", end_by_unmasked_frame, 1002, RT_BY_ERROR, NULL, 0},
@@ -1000,7 +1128,8 @@ static void stream_endings(int backend)
     stage_close();
 }
 
-/* ---- rule 1: a dialled session that never opened ---------------------------------- */
+/* ---- rule 1: a dialled session that never opened
+ * ---------------------------------- */
 
 static int raw = -1; /* a listening socket of the test's own */
 
@@ -1111,7 +1240,7 @@ static rt_session dial_resolved_to_nothing(void)
 
 static rt_session dial_stream_refused(void)
 {
-    int port, fd = peer_listen(&port);
+    int port = 0, fd = peer_listen(&port);
     close(fd);
     return stage_dial(stage_url("tcp", port), NULL);
 }
@@ -1193,7 +1322,8 @@ static void failures_run(void)
             failure_run(&failures[i], backend);
 }
 
-/* ---- rule 2: rt_close ---------------------------------------------------------------- */
+/* ---- rule 2: rt_close
+ * ---------------------------------------------------------------- */
 
 static void close_quietly(rt_session self)
 {
@@ -1261,13 +1391,17 @@ static void no_message_after_close_in_on_open(int backend)
     stage_close();
 }
 
+static void hold_self(rt_session self)
+{
+    EQUAL(rt_read(st.loop, self, 0), 0);
+}
+
 /* Bytes that were received while reading was paused. */
 static void no_message_after_close_of_what_was_held(int backend)
 {
     stage_open(backend);
     st.from = MESSAGE;
-    st.act = stop_reading;
-    st.b = st.a;
+    st.act = hold_self;
     peer_put(&st.pa, three, sizeof three - 1);
     CHECK(peer_until(st.loop, &st.acted, 1));
     EQUAL(rt_read(st.loop, st.a, 1), 0);
@@ -1276,15 +1410,15 @@ static void no_message_after_close_of_what_was_held(int backend)
     EQUAL(seen_of(st.a)->closes, 1);
     peer_quiet(st.loop);
     CHECK(strcmp(seen_of(st.a)->text, "one|") == 0);
-    st.b = seen_of(st.a)->s;
     stage_close();
 }
 
 static rt_session stream_join(peer *p)
 {
     rt_listener n = rt_listen(st.loop, "tcp://127.0.0.1:0", &st.opts);
+    int opens = st.calls[OPEN];
     CHECK(peer_tcp(p, st.loop, rt_listener_port(st.loop, n)));
-    CHECK(peer_until(st.loop, &st.calls[OPEN], 1));
+    CHECK(peer_until(st.loop, &st.calls[OPEN], opens + 1));
     return st.last;
 }
 
@@ -1320,7 +1454,8 @@ static void on_close_comes_without_a_wait(int backend)
     stage_close();
 }
 
-/* ---- rule 2: the connection lingers ------------------------------------------------------ */
+/* ---- rule 2: the connection lingers
+ * ------------------------------------------------------ */
 
 enum { MUCH = 600 * 1024 }; /* more than a local socket takes at once */
 
@@ -1345,7 +1480,7 @@ static void stage_slow(int backend, int close_ms, char path[108])
 static void a_close_lingers_until_flushed_and_answered(int backend)
 {
     char path[108];
-    peer_frame f;
+    peer_frame f = {0};
     stage_slow(backend, 2000, path);
     EQUAL(rt_close(st.loop, st.a, 4000, "bye"), 0);
     peer_turn(st.loop, 0);
@@ -1370,8 +1505,7 @@ static void a_close_lingers_until_flushed_and_answered(int backend)
 static uint64_t time_to_no_connection(void)
 {
     uint64_t began = peer_clock(), end = began + PEER_WAIT;
-    while (peer_metric(st.loop, "rtnet_connections") > 0 &&
-           peer_clock() < end)
+    while (peer_metric(st.loop, "rtnet_connections") > 0 && peer_clock() < end)
         peer_turn(st.loop, 1);
     EQUAL(peer_metric(st.loop, "rtnet_connections"), 0);
     return peer_clock() - began;
@@ -1404,7 +1538,8 @@ static void a_close_that_is_not_answered_lingers_close_ms(int backend)
     stage_close();
 }
 
-/* ---- rule 3: no call runs a callback -------------------------------------------------------- */
+/* ---- rule 3: no call runs a callback
+ * -------------------------------------------------------- */
 
 /* The deeds again, outside of any callback; enter() would find depth 1. */
 static void no_call_runs_a_callback(int backend)
@@ -1425,6 +1560,690 @@ static void no_call_runs_a_callback(int backend)
     }
 }
 
+/* ---- rule 4: what goes on while a callback does all that
+ * ----------------------------- */
+
+/* Also a handle of another type, another loop's, one that never was. */
+static void handles_of_nothing_are_stale(int backend)
+{
+    uint64_t ids[4];
+    int bit;
+    stage_open(backend);
+    check_stale(0);
+    check_stale(UINT64_MAX);
+    ids[0] = st.a.id;
+    ids[1] = st.members.id;
+    ids[2] = st.listener.id;
+    ids[3] = st.watch.id;
+    for (bit = 0; bit < 64; bit++) {
+        check_stale(ids[0] ^ (uint64_t)1 << bit);
+        check_stale(ids[1] ^ (uint64_t)1 << bit);
+        check_stale(ids[2] ^ (uint64_t)1 << bit);
+        check_stale(ids[3] ^ (uint64_t)1 << bit);
+    }
+    check_alive(st.a, &st.pa);
+    stage_close();
+}
+
+static void a_handle_of_another_type_is_stale(int backend)
+{
+    rt_session s;
+    rt_group g;
+    rt_listener n;
+    rt_timer t;
+    rt_watch w;
+    stage_open(backend);
+    s.id = st.members.id;
+    check_stale_session(s);
+    s.id = st.watch.id;
+    check_stale_session(s);
+    g.id = st.a.id;
+    check_stale_group(g);
+    n.id = t.id = w.id = st.a.id;
+    EQUAL(rt_unlisten(st.loop, n), RT_EGONE);
+    EQUAL(rt_timer_stop(st.loop, t), RT_EGONE);
+    EQUAL(rt_watch_stop(st.loop, w), RT_EGONE);
+    t.id = st.watch.id;
+    w.id = st.listener.id;
+    n.id = st.members.id;
+    EQUAL(rt_unlisten(st.loop, n), RT_EGONE);
+    EQUAL(rt_timer_stop(st.loop, t), RT_EGONE);
+    EQUAL(rt_watch_stop(st.loop, w), RT_EGONE);
+    check_alive(st.a, &st.pa);
+    stage_close();
+}
+
+static void handles_of_another_loop_are_stale(int backend)
+{
+    rt_loop_opts opts = {.backend = backend, .resolve = on_resolve};
+    rt_session nobody = {0};
+    rt_loop *other = rt_loop_new(&opts);
+    rt_group g = rt_group_open(other, "there", NULL);
+    rt_listener n = rt_listen(other, "ws://127.0.0.1:0", NULL);
+    rt_timer t = rt_timer_start(other, nobody, 0, on_timer, NULL);
+    rt_session s = rt_dial(other, "ws://elsewhere:9/", NULL);
+    rt_watch w;
+    stage_open(backend);
+    w = rt_watch_start(other, st.pipe[1], RT_READ, on_watch, NULL);
+    CHECK(g.id && n.id && t.id && s.id && w.id);
+    check_stale(g.id);
+    check_stale(n.id);
+    check_stale(t.id);
+    check_stale(s.id);
+    check_stale(w.id);
+    EQUAL(rt_state(other, s), RT_OPENING);
+    CHECK(rt_group_name(other, g) != NULL);
+    EQUAL(rt_timer_stop(other, t), 0);
+    EQUAL(rt_watch_stop(other, w), 0);
+    EQUAL(rt_unlisten(other, n), 0);
+    rt_loop_free(other);
+    stage_close();
+}
+
+enum { AGAIN = 20 };
+
+/* Whatever takes the place of something in the loop, the old handle does not
+   come to name it. */
+static void old_handles_stay_stale_when_places_are_used_again(int backend)
+{
+    uint64_t old[AGAIN][5];
+    int i, j, k;
+    stage_open(backend);
+    for (i = 0; i < AGAIN; i++) {
+        make_stale(old[i]);
+        st.gone = stage_dial("ws://elsewhere:9/", NULL);
+        EQUAL(rt_close(st.loop, st.gone, 0, NULL), 0);
+        peer_turn(st.loop, 0);
+        for (j = 0; j < i; j++)
+            for (k = 0; k < 5; k++)
+                CHECK(old[j][k] != old[i][k]);
+    }
+    for (i = 0; i < 3; i++) { /* and now they are in use */
+        rt_group_open(st.loop, i ? i > 1 ? "2" : "1" : "0", NULL);
+        rt_timer_start(st.loop, st.b, rt_now(st.loop) + 60000, on_timer, &st.b);
+        stage_dial("ws://elsewhere:9/", NULL);
+    }
+    for (i = 0; i < AGAIN; i++)
+        for (k = 0; k < 5; k++)
+            check_stale(old[i][k]);
+    stage_close();
+}
+
+static void join_other(rt_session self)
+{
+    (void)self;
+    EQUAL(rt_group_join(st.loop, st.watched, st.b), 0);
+}
+
+static void an_event_made_by_an_event_waits_for_the_next_turn(int backend)
+{
+    stage_open(backend);
+    st.from = EVENT;
+    st.act = join_other;
+    provoke(EVENT);
+    CHECK(peer_until(st.loop, &st.acted, 1));
+    CHECK(strcmp(st.events, "+") == 0);
+    EQUAL(rt_loop_timeout(st.loop), 0);
+    peer_turn(st.loop, 10000);
+    CHECK(strcmp(st.events, "++") == 0);
+    EQUAL(seen_of(st.b)->event_in, st.act_turn + 1);
+    stage_close();
+}
+
+static void fill_self(rt_session self)
+{
+    EQUAL(rt_send(st.loop, self, RT_BINARY, much, 2000), 1);
+}
+
+static void a_writable_made_by_a_writable_waits_for_the_next_turn(int backend)
+{
+    stage_open(backend);
+    st.from = WRITABLE;
+    st.act = fill_self;
+    provoke(WRITABLE);
+    CHECK(peer_until(st.loop, &st.acted, 1));
+    EQUAL(seen_of(st.a)->writables, 1);
+    EQUAL(rt_loop_timeout(st.loop), 0);
+    peer_turn(st.loop, 10000);
+    EQUAL(seen_of(st.a)->writables, 2);
+    stage_close();
+}
+
+static void a_post_made_by_a_post_waits_for_the_next_turn(int backend)
+{
+    stage_open(backend);
+    st.from = POST;
+    st.act = start_everything;
+    provoke(POST);
+    CHECK(peer_until(st.loop, &st.acted, 1));
+    EQUAL(st.calls[POST], 1);
+    peer_turn(st.loop, 10000);
+    EQUAL(st.calls[POST], 2);
+    stage_close();
+}
+
+/* Whatever ends a session, the group hears of it before on_close. */
+static void a_session_has_left_its_groups_in_on_close(int backend)
+{
+    stage_open(backend);
+    EQUAL(rt_group_join(st.loop, st.watched, st.a), 0);
+    EQUAL(rt_group_join(st.loop, st.watched, st.b), 0);
+    peer_end(&st.pa);
+    CHECK(peer_until(st.loop, &seen_of(st.a)->closes, 1));
+    CHECK(strcmp(st.events, "++-") == 0);
+    EQUAL(seen_of(st.a)->event_in, seen_of(st.a)->closed_in);
+    EQUAL(rt_group_count(st.loop, st.watched), 1);
+    EQUAL(rt_close(st.loop, st.b, 0, NULL), 0);
+    EQUAL(rt_group_count(st.loop, st.watched), 0);
+    peer_turn(st.loop, 0);
+    CHECK(strcmp(st.events, "++--") == 0);
+    EQUAL(seen_of(st.b)->closes, 1);
+    stage_close();
+}
+
+/* Timers stop before the on_close of their owner. */
+static void a_timer_ends_with_its_owner(int backend)
+{
+    rt_timer t;
+    stage_open(backend);
+    t = rt_timer_start(st.loop, st.a, 0, on_timer, &st.a);
+    EQUAL(rt_close(st.loop, st.a, 0, NULL), 0);
+    EQUAL(rt_timer_stop(st.loop, t), RT_EGONE);
+    peer_quiet(st.loop);
+    EQUAL(st.calls[TIMER], 0);
+    stage_close();
+}
+
+/* ---- rule 5: data
+ * ------------------------------------------------------------------------ */
+
+/* Sizes at which the head of a frame changes, and none. */
+static const size_t sizes[] = {0, 1, 5, 125, 126, 127, 300, 65535, 65536};
+
+/* All in one packet, each followed by the next: the 0 behind a message must
+   not damage it.  piece: how the bytes are cut; 0: not at all. */
+static void send_sizes(peer *p, int stream, size_t piece)
+{
+    uint8_t *all = malloc(300000);
+    size_t i, n = 0, at;
+    for (i = 0; i < COUNT(sizes); i++) {
+        memset(much, (int)('a' + i), sizes[i]);
+        if (stream) {
+            uint32_t len = htonl((uint32_t)sizes[i]);
+            memcpy(all + n, &len, 4);
+            memcpy(all + n + 4, much, sizes[i]);
+            n += 4 + sizes[i];
+        } else {
+            n += peer_frame_build(all + n, 0x82, much, sizes[i]);
+        }
+    }
+    for (at = 0; at < n; at += piece) {
+        if (!piece || piece > n - at)
+            piece = n - at;
+        peer_put(p, all + at, piece);
+        if (piece < n)
+            peer_turn(st.loop, 0);
+    }
+    free(all);
+}
+
+static void check_sizes(rt_session s)
+{
+    char want[512];
+    size_t i, n = 0;
+    CHECK(peer_until(st.loop, &seen_of(s)->messages, COUNT(sizes)));
+    for (i = 0; i < COUNT(sizes); i++) {
+        memset(much, (int)('a' + i), sizes[i]);
+        n += (size_t)snprintf(want + n, sizeof want - n,
+                              sizes[i] < 64 ? "%.*s|" : "%d|", (int)sizes[i],
+                              much);
+    }
+    CHECK(strcmp(seen_of(s)->text, want) == 0);
+}
+
+static void a_zero_stands_behind_each_message(int backend)
+{
+    static const size_t pieces[] = {0, 1000, 77, 4096};
+    size_t i;
+    for (i = 0; i < COUNT(pieces); i++) {
+        stage_open(backend);
+        send_sizes(&st.pa, 0, pieces[i]);
+        check_sizes(st.a);
+        stage_close();
+    }
+}
+
+static void a_zero_stands_behind_each_message_of_a_stream(int backend)
+{
+    static const size_t pieces[] = {0, 1000, 77, 4096};
+    size_t i;
+    for (i = 0; i < COUNT(pieces); i++) {
+        stage_reset(backend);
+        st.opts.max_message = 65536;
+        stage_start();
+        st.a = stream_join(&st.pa);
+        send_sizes(&st.pa, 1, pieces[i]);
+        check_sizes(st.a);
+        stage_close();
+    }
+}
+
+/* What was received stays what it is while reading is paused. */
+static void a_zero_stands_behind_what_was_held(int backend)
+{
+    stage_open(backend);
+    st.from = MESSAGE;
+    st.act = hold_self;
+    send_sizes(&st.pa, 0, 0);
+    CHECK(peer_until(st.loop, &st.acted, 1));
+    EQUAL(seen_of(st.a)->messages, 1);
+    EQUAL(rt_read(st.loop, st.a, 1), 0);
+    check_sizes(st.a);
+    stage_close();
+}
+
+static void a_user_pointer_answers_up_to_on_close(int backend)
+{
+    stage_open(backend);
+    CHECK(rt_user(st.loop, st.a) == NULL);
+    rt_set_user(st.loop, st.a, &st.pa);
+    rt_set_user(st.loop, st.b, &st.pb);
+    CHECK(rt_user(st.loop, st.a) == &st.pa);
+    peer_end(&st.pa);
+    CHECK(peer_until(st.loop, &seen_of(st.a)->closes, 1));
+    CHECK(seen_of(st.a)->user == &st.pa);
+    CHECK(rt_user(st.loop, st.a) == NULL);
+    rt_loop_free(st.loop);
+    st.loop = NULL;
+    CHECK(seen_of(st.b)->user == &st.pb);
+    stage_close();
+}
+
+/* ---- the end of a loop
+ * ----------------------------------------------------------------------- */
+
+static void try_everything(rt_session self)
+{
+    rt_session nobody = {0};
+    (void)self;
+    EQUAL(rt_poll(st.loop, 0), RT_ESTATE);
+    EQUAL(rt_run(st.loop), RT_ESTATE);
+    rt_loop_free(st.loop);
+    EQUAL(rt_listen(st.loop, "ws://127.0.0.1:0", &st.opts).id, 0);
+    EQUAL(rt_dial(st.loop, stage_url("ws", st.port), NULL).id, 0);
+    rt_timer_start(st.loop, nobody, 0, on_timer, &st.a);
+    rt_post(st.loop, on_post, NULL);
+    rt_group_send(st.loop, st.members, RT_TEXT, "x", 1);
+    rt_watch_stop(st.loop, st.watch);
+    rt_flush(st.loop);
+}
+
+/* Open, closing, dialled, lingering and not yet a session. */
+static void rt_loop_free_ends_every_session(int backend)
+{
+    rt_session d, closing;
+    peer stream;
+    stage_open(backend);
+    d = stage_dial("ws://elsewhere:9/", NULL);
+    closing = stream_join(&stream);
+    EQUAL(rt_close(st.loop, closing, 4000, ""), 0);
+    st.answer = RT_DEFER;
+    CHECK(peer_tcp(&st.pc, st.loop, st.port));
+    peer_ask(&st.pc, "/", "");
+    CHECK(peer_until(st.loop, &st.calls[REQUEST], 3));
+    st.from = CLOSE;
+    st.act = try_everything;
+    rt_timer_start(st.loop, st.a, 0, on_timer, &st.a);
+    rt_post(st.loop, on_post, NULL);
+    st.acted = st.calls[CLOSE] = 0;
+    peer_end(&stream);
+    stage_close();
+    EQUAL(st.acted, 1);
+    EQUAL(seen_of(st.a)->cause, RT_BY_LOOP);
+    EQUAL(seen_of(st.b)->cause, RT_BY_LOOP);
+    EQUAL(seen_of(d)->cause, RT_BY_LOOP);
+    EQUAL(seen_of(closing)->cause, RT_BY_APP);
+    EQUAL(st.calls[TIMER], 0);
+}
+
+static void rt_loop_free_closes_every_socket(int backend)
+{
+    stage_open(backend);
+    rt_loop_free(st.loop);
+    st.loop = NULL;
+    EQUAL(seen_of(st.a)->closes, 1);
+    EQUAL(seen_of(st.b)->closes, 1);
+    while (peer_take(&st.pa))
+        ;
+    CHECK(st.pa.gone);
+    CHECK(!peer_tcp(&st.pc, NULL, st.port));
+    stage_close();
+}
+
+/* ---- sends of one turn leave in one write
+ * ------------------------------------------------------ */
+
+#if defined(__linux__)
+
+/* How many packets with data came to a peer. */
+static unsigned packets(const peer *p)
+{
+    struct tcp_info info;
+    socklen_t len = sizeof info;
+    memset(&info, 0, sizeof info);
+    EQUAL(getsockopt(p->fd, IPPROTO_TCP, TCP_INFO, &info, &len), 0);
+    return info.tcpi_data_segs_in;
+}
+
+static void send_much(rt_session self)
+{
+    int i;
+    for (i = 0; i < 20; i++) {
+        EQUAL(rt_send(st.loop, self, RT_TEXT, "one", 3), 0);
+        EQUAL(rt_group_send(st.loop, st.members, RT_TEXT, "all", 3), 2);
+        EQUAL(rt_send(st.loop, self, RT_TEXT | RT_DROPPABLE, "any", 3), 0);
+    }
+    EQUAL(rt_send(st.loop, st.b, RT_TEXT, "other", 5), 0);
+}
+
+static void sends_of_one_turn_leave_in_one_write(int backend)
+{
+    unsigned a, b;
+    int i;
+    stage_reset(backend);
+    st.opts.soft_mark = 65536;
+    stage_start();
+    stage_fill();
+    a = packets(&st.pa);
+    b = packets(&st.pb);
+    st.from = MESSAGE;
+    st.act = send_much;
+    provoke(MESSAGE);
+    for (i = 0; i < 20; i++)
+        CHECK(got_at_last(&st.pa, "all"));
+    CHECK(got_at_last(&st.pa, "any"));
+    CHECK(got_at_last(&st.pb, "other"));
+    peer_quiet(st.loop);
+    EQUAL(packets(&st.pa) - a, 1);
+    EQUAL(packets(&st.pb) - b, 1);
+    stage_close();
+}
+
+static void say_hello(rt_session self)
+{
+    EQUAL(rt_send(st.loop, self, RT_TEXT, "hello", 5), 0);
+}
+
+/* The answer to the handshake and what on_open sends. */
+static void an_opening_is_one_write(int backend)
+{
+    stage_reset(backend);
+    stage_start();
+    st.from = OPEN;
+    st.act = say_hello;
+    CHECK(peer_ws(&st.pa, st.loop, st.port, "/"));
+    CHECK(peer_got(&st.pa, RT_TEXT, "hello"));
+    EQUAL(packets(&st.pa), 1);
+    stage_close();
+}
+
+#endif
+
+/* ---- handshakes
+ * ----------------------------------------------------------------------------------
+ */
+
+/* Only these calls work on one: rt_accept, rt_reply, rt_close, rt_context,
+   rt_request_of. */
+static void check_handshake(rt_session s)
+{
+    CHECK(rt_context(st.loop, s) == &st);
+    CHECK(rt_request_of(st.loop, s) != NULL);
+    EQUAL(rt_send(st.loop, s, RT_TEXT, "x", 1), RT_ESTATE);
+    EQUAL(rt_send_many(st.loop, &s, 1, RT_TEXT, "x", 1), 0);
+    EQUAL(rt_read(st.loop, s, 0), RT_ESTATE);
+    EQUAL(rt_bind(st.loop, s, "early"), RT_ESTATE);
+    EQUAL(rt_group_join(st.loop, st.members, s), RT_ESTATE);
+    EQUAL(rt_group_leave(st.loop, st.members, s), RT_ESTATE);
+    EQUAL(rt_timer_start(st.loop, s, 0, on_timer, &st.a).id, 0);
+    EQUAL(rt_error(st.loop, NULL), RT_ESTATE);
+    rt_set_user(st.loop, s, &st);
+    CHECK(rt_user(st.loop, s) == NULL);
+    CHECK(rt_uid(st.loop, s) == NULL);
+    EQUAL(rt_unsent(st.loop, s), 0);
+}
+
+static void use_handshake(rt_session self)
+{
+    check_handshake(self);
+    EQUAL(rt_accept(st.loop, self, NULL), 0);
+    EQUAL(rt_accept(st.loop, self, NULL), RT_ESTATE);
+    EQUAL(rt_reply(st.loop, self, 200, "", NULL, 0), RT_ESTATE);
+}
+
+static void a_handshake_is_no_session_yet(int backend)
+{
+    stage_open(backend);
+    st.from = REQUEST;
+    st.act = use_handshake;
+    CHECK(peer_ws(&st.pc, st.loop, st.port, "/"));
+    CHECK(rt_same(st.last, st.self)); /* the same handle now */
+    EQUAL(rt_accept(st.loop, st.last, NULL), RT_ESTATE);
+    EQUAL(rt_reply(st.loop, st.last, 200, "", NULL, 0), RT_ESTATE);
+    CHECK(rt_request_of(st.loop, st.last) == NULL);
+    CHECK(rt_user(st.loop, st.last) == NULL);
+    check_alive(st.last, &st.pc);
+    stage_close();
+}
+
+static void a_dial_is_no_open_session_yet(int backend)
+{
+    rt_session s;
+    stage_open(backend);
+    s = stage_dial("ws://elsewhere:9/", NULL);
+    EQUAL(rt_state(st.loop, s), RT_OPENING);
+    EQUAL(rt_send(st.loop, s, RT_TEXT, "x", 1), RT_ESTATE);
+    EQUAL(rt_bind(st.loop, s, "early"), RT_ESTATE);
+    EQUAL(rt_group_join(st.loop, st.members, s), RT_ESTATE);
+    EQUAL(rt_accept(st.loop, s, NULL), RT_ESTATE);
+    CHECK(rt_context(st.loop, s) == &st);
+    rt_set_user(st.loop, s, &st.pa);
+    CHECK(rt_user(st.loop, s) == &st.pa);
+    stage_close();
+    CHECK(seen_of(s)->user == &st.pa);
+}
+
+/* ---- deferral
+ * --------------------------------------------------------------------------------------
+ */
+
+/* A request that waits for its answer; behind: bytes that follow it. */
+static rt_session stage_defer(int backend, const char *behind, size_t n)
+{
+    stage_reset(backend);
+    st.loop_opts.defer_ms = 1000;
+    st.answer = RT_DEFER;
+    stage_start();
+    CHECK(peer_tcp(&st.pc, st.loop, st.port));
+    peer_ask(&st.pc, "/", "");
+    if (n)
+        peer_put(&st.pc, behind, n);
+    CHECK(peer_until(st.loop, &st.calls[REQUEST], 1));
+    CHECK(peer_silent(&st.pc));
+    EQUAL(st.calls[OPEN], 0);
+    st.self = st.seen[0].s;
+    return st.self;
+}
+
+static void accept_later(rt_loop *loop, void *arg)
+{
+    rt_accept_opts o = {.uid = "later", .headers = "X-Later: yes\r\n"};
+    (void)arg;
+    EQUAL(rt_accept(loop, st.self, &o), 0);
+    EQUAL(rt_accept(loop, st.self, &o), RT_ESTATE);
+    EQUAL(rt_send(loop, st.self, RT_TEXT, "x", 1), RT_ESTATE);
+}
+
+/* What followed the request is told when the session is open, not before. */
+static void rt_accept_may_come_later(int backend)
+{
+    rt_session s = stage_defer(backend, three, 18);
+    peer_text(&st.pc, "3");
+    peer_quiet(st.loop);
+    EQUAL(seen_of(s)->messages, 0);
+    EQUAL(rt_post(st.loop, accept_later, NULL), 0);
+    CHECK(peer_until(st.loop, &seen_of(s)->messages, 3));
+    EQUAL(peer_status(&st.pc), 101);
+    CHECK(strstr(st.pc.head, "\r\nX-Later: yes\r\n") != NULL);
+    CHECK(strcmp(seen_of(s)->text, "one|two|3|") == 0);
+    CHECK(rt_same(rt_find(st.loop, "later"), s));
+    stage_close();
+}
+
+/* A turn has its events, among them this on_open, behind posts and timers. */
+static void on_open_comes_in_the_turn_of_a_late_rt_accept(int backend)
+{
+    rt_session s = stage_defer(backend, NULL, 0), nobody = {0};
+    EQUAL(rt_post(st.loop, accept_later, NULL), 0);
+    peer_turn(st.loop, 1000);
+    EQUAL(seen_of(s)->opens, 1);
+    stage_close();
+    s = stage_defer(backend, NULL, 0);
+    rt_timer_start(st.loop, nobody, 0, accept_later, NULL);
+    peer_turn(st.loop, 1000);
+    EQUAL(seen_of(s)->opens, 1);
+    stage_close();
+}
+
+/* Answered, the handle is good for nothing, and stale once the peer left. */
+static void check_answered(rt_session s)
+{
+    EQUAL(rt_accept(st.loop, s, NULL), RT_ESTATE);
+    EQUAL(rt_reply(st.loop, s, 200, "", NULL, 0), RT_ESTATE);
+    peer_end(&st.pc);
+    peer_quiet(st.loop);
+    EQUAL(rt_accept(st.loop, s, NULL), RT_EGONE);
+    EQUAL(rt_reply(st.loop, s, 200, "", NULL, 0), RT_EGONE);
+    CHECK(rt_request_of(st.loop, s) == NULL);
+    EQUAL(st.calls[OPEN], 0);
+}
+
+static void rt_reply_may_come_later(int backend)
+{
+    rt_session s = stage_defer(backend, NULL, 0);
+    CHECK(rt_request_of(st.loop, s) != NULL);
+    EQUAL(rt_reply(st.loop, s, 402, "text/plain", "pay", 3), 0);
+    EQUAL(rt_reply(st.loop, s, 402, "text/plain", "pay", 3), RT_ESTATE);
+    EQUAL(peer_status(&st.pc), 402);
+    CHECK(peer_body(&st.pc, "pay"));
+    CHECK(peer_ended(&st.pc));
+    check_answered(s);
+    stage_close();
+}
+
+/* The other calls that give an error number. */
+static void a_handshake_has_no_round_trip_time(int backend)
+{
+    rt_session s = stage_defer(backend, NULL, 0);
+    uint32_t rtt, jitter;
+    EQUAL(rt_rtt(st.loop, s, &rtt, &jitter), RT_ESTATE);
+    stage_close();
+}
+
+static void a_handshake_is_not_resolved(int backend)
+{
+    rt_session s = stage_defer(backend, NULL, 0);
+    EQUAL(rt_resolved(st.loop, s, "127.0.0.1"), RT_ESTATE);
+    stage_close();
+}
+
+static void a_handshake_is_not_dropped(int backend)
+{
+    rt_session s = stage_defer(backend, NULL, 0);
+    EQUAL(rt_drop(st.loop, s, 0, NULL), RT_ESTATE);
+    EQUAL(rt_accept(st.loop, s, NULL), 0);
+    CHECK(peer_until(st.loop, &st.calls[OPEN], 1));
+    stage_close();
+}
+
+static void a_deferred_handle_is_still_a_handshake(int backend)
+{
+    rt_session s = stage_defer(backend, NULL, 0);
+    st.members = rt_group_open(st.loop, "members", NULL);
+    check_handshake(s);
+    stage_close();
+}
+
+static void a_deferral_ends_with_503(int backend)
+{
+    rt_session s;
+    stage_reset(backend);
+    st.loop_opts.defer_ms = 10;
+    st.answer = RT_DEFER;
+    stage_start();
+    CHECK(peer_tcp(&st.pc, st.loop, st.port));
+    peer_ask(&st.pc, "/", "");
+    EQUAL(peer_status(&st.pc), 503);
+    s = st.seen[0].s;
+    CHECK(peer_ended(&st.pc));
+    check_answered(s);
+    stage_close();
+}
+
+static void rt_close_ends_a_deferral(int backend)
+{
+    rt_session s = stage_defer(backend, NULL, 0);
+    EQUAL(rt_close(st.loop, s, 0, NULL), 0);
+    EQUAL(rt_close(st.loop, s, 0, NULL), RT_EGONE);
+    EQUAL(rt_accept(st.loop, s, NULL), RT_EGONE);
+    CHECK(peer_ended(&st.pc));
+    EQUAL(st.calls[OPEN], 0);
+    stage_close();
+}
+
+static void a_deferral_whose_peer_is_gone_is_stale(int backend)
+{
+    rt_session s = stage_defer(backend, NULL, 0);
+    peer_reset(&st.pc);
+    peer_quiet(st.loop);
+    EQUAL(rt_accept(st.loop, s, NULL), RT_EGONE);
+    peer_quiet(st.loop);
+    EQUAL(st.calls[OPEN], 0);
+    stage_close();
+}
+
+/* Whether or not the loop has learnt of it, no session is left hanging. */
+static void an_accept_of_a_peer_that_left_hangs_nowhere(int backend)
+{
+    rt_session s = stage_defer(backend, NULL, 0);
+    peer_end(&st.pc);
+    if (rt_accept(st.loop, s, NULL) == 0)
+        CHECK(peer_until(st.loop, &seen_of(s)->closes, 1));
+    peer_quiet(st.loop);
+    EQUAL(rt_state(st.loop, s), RT_EGONE);
+    EQUAL(peer_metric(st.loop, "rtnet_connections"), 0);
+    stage_close();
+}
+
+static void the_oldest_deferral_gives_way(int backend)
+{
+    rt_session s;
+    peer late;
+    stage_reset(backend);
+    st.opts.max_handshakes = 1;
+    st.answer = RT_DEFER;
+    stage_start();
+    CHECK(peer_tcp(&st.pc, st.loop, st.port));
+    peer_ask(&st.pc, "/", "");
+    CHECK(peer_until(st.loop, &st.calls[REQUEST], 1));
+    s = st.seen[0].s;
+    CHECK(peer_tcp(&late, st.loop, st.port));
+    CHECK(peer_ended(&st.pc));
+    EQUAL(rt_accept(st.loop, s, NULL), RT_EGONE);
+    peer_end(&late);
+    stage_close();
+}
+
 int main(void)
 {
     deeds_run();
@@ -1441,5 +2260,38 @@ int main(void)
     RUN_EACH(a_close_that_is_not_read_lingers_close_ms);
     RUN_EACH(a_close_that_is_not_answered_lingers_close_ms);
     RUN_EACH(no_call_runs_a_callback);
+    RUN_EACH(handles_of_nothing_are_stale);
+    RUN_EACH(a_handle_of_another_type_is_stale);
+    RUN_EACH(handles_of_another_loop_are_stale);
+    RUN_EACH(old_handles_stay_stale_when_places_are_used_again);
+    RUN_EACH(an_event_made_by_an_event_waits_for_the_next_turn);
+    RUN_EACH(a_writable_made_by_a_writable_waits_for_the_next_turn);
+    RUN_EACH(a_post_made_by_a_post_waits_for_the_next_turn);
+    RUN_EACH(a_session_has_left_its_groups_in_on_close);
+    RUN_EACH(a_timer_ends_with_its_owner);
+    RUN_EACH(a_zero_stands_behind_each_message);
+    RUN_EACH(a_zero_stands_behind_each_message_of_a_stream);
+    RUN_EACH(a_zero_stands_behind_what_was_held);
+    RUN_EACH(a_user_pointer_answers_up_to_on_close);
+    RUN_EACH(rt_loop_free_ends_every_session);
+    RUN_EACH(rt_loop_free_closes_every_socket);
+#if defined(__linux__)
+    RUN_EACH(sends_of_one_turn_leave_in_one_write);
+    RUN_EACH(an_opening_is_one_write);
+#endif
+    RUN_EACH(a_handshake_is_no_session_yet);
+    RUN_EACH(a_handshake_has_no_round_trip_time);
+    RUN_EACH(a_handshake_is_not_resolved);
+    RUN_EACH(a_handshake_is_not_dropped);
+    RUN_EACH(a_dial_is_no_open_session_yet);
+    RUN_EACH(rt_accept_may_come_later);
+    RUN_EACH(on_open_comes_in_the_turn_of_a_late_rt_accept);
+    RUN_EACH(rt_reply_may_come_later);
+    RUN_EACH(a_deferred_handle_is_still_a_handshake);
+    RUN_EACH(a_deferral_ends_with_503);
+    RUN_EACH(rt_close_ends_a_deferral);
+    RUN_EACH(a_deferral_whose_peer_is_gone_is_stale);
+    RUN_EACH(an_accept_of_a_peer_that_left_hangs_nowhere);
+    RUN_EACH(the_oldest_deferral_gives_way);
     return test_done();
 }
