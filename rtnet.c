@@ -74,6 +74,8 @@ uint64_t rt__fail(rt_loop *loop, int error, const char *what,
 
 static uint64_t fail_errno(rt_loop *loop, const char *what)
 {
+    if (errno == ENOMEM)
+        return rt__fail(loop, RT_ENOMEM, what, NULL);
     return rt__fail(loop, RT_ESYS, what, strerror(errno));
 }
 
@@ -813,7 +815,8 @@ static int source_add(rt_loop *loop, rt__source *s, int fd, int kind,
 
 static void source_remove(rt_loop *loop, rt__source *s)
 {
-    if (s->fd < 0 || loop->by_fd[s->fd] != s)
+    if (s->fd < 0 || (size_t)s->fd >= loop->by_fd_cap ||
+        loop->by_fd[s->fd] != s)
         return;
     source_set(loop, s, 0);
     s->interest = 0;
@@ -1319,6 +1322,26 @@ static rt__listener *listener_new(rt_loop *loop, const url *u,
     return NULL;
 }
 
+/* 0, or -1 with errno.  Only what was bound is removed again. */
+static int listener_start(rt_loop *loop, rt__listener *l, const url *u,
+                          const rt_listen_opts *o)
+{
+    char *path = u->local ? rt__strdup(loop, u->path) : NULL;
+    int fd = -1, saved;
+    errno = ENOMEM;
+    if (!u->local || path)
+        fd = listen_open(u, o);
+    if (fd < 0) {
+        saved = errno;
+        rt__strfree(loop, path);
+        errno = saved;
+        return -1;
+    }
+    l->path = path;
+    l->port = port_of(fd);
+    return source_add(loop, &l->source, fd, RT__LISTEN_SOURCE, RT_READ);
+}
+
 /* What cannot be served is refused, rather than ignored. */
 static const char *listen_unfit(const rt_listen_opts *o, const url *u)
 {
@@ -1342,7 +1365,6 @@ rt_listener rt_listen(rt_loop *loop, const char *where,
     char what[120];
     rt__listener *l;
     url u;
-    int fd;
     memset(&o, 0, sizeof o);
     if (opts)
         o = *opts;
@@ -1355,19 +1377,11 @@ rt_listener rt_listen(rt_loop *loop, const char *where,
         return rt__fail(loop, RT_EINVAL, what, unfit), handle;
     if (!(l = listener_new(loop, &u, &o)))
         return rt__fail(loop, RT_ENOMEM, what, NULL), handle;
-    fd = listen_open(&u, &o);
-    if (fd < 0) {
+    if (listener_start(loop, l, &u, &o) < 0) {
         fail_errno(loop, what);
         listener_free(loop, l);
         return handle;
     }
-    if (source_add(loop, &l->source, fd, RT__LISTEN_SOURCE, RT_READ) < 0 ||
-        (u.local && !(l->path = rt__strdup(loop, u.path)))) {
-        fail_errno(loop, what);
-        listener_free(loop, l);
-        return handle;
-    }
-    l->port = port_of(fd);
     handle.id = l->id;
     return handle;
 }
@@ -2219,7 +2233,7 @@ static rt__conn *conn_new(rt_loop *loop, rt__ep *ep, int fd, int interest)
 /* What the connection waits for, from its state. */
 void rt__conn_interest(rt_loop *loop, rt__conn *c)
 {
-    int want = c->hold ? 0 : RT_READ;
+    int want = c->hold & ~RT__HOLD_HOST ? 0 : RT_READ;
     if (c->state == RT__DEAD || c->source.fd < 0)
         return;
     if (c->state == RT__CONNECTING)
@@ -2325,6 +2339,8 @@ void rt__conn_bye(rt_loop *loop, rt__conn *c, int code, const char *reason)
     }
     c->state = RT__FAREWELL;
     c->hold = 0;
+    if (c->in && c->in->kept)
+        rt__conn_wake(loop, c); /* its answer may be among it */
     conn_deadline_in(loop, c, c->ep->close_ms);
     rt__conn_interest(loop, c);
 }
@@ -2478,13 +2494,57 @@ static void conn_eof(rt_loop *loop, rt__conn *c)
         rt__session_end(loop, s, clean ? 1005 : 1006, RT_BY_PEER, "");
 }
 
+/* Goes on with bytes that were kept while nothing was to be read. */
+static void conn_replay(rt_loop *loop, rt__conn *c)
+{
+    rt__in *in = c->in;
+    size_t n;
+    if (!in || !in->kept || c->hold)
+        return;
+    n = in->kept_len;
+    in->kept_len = 0;
+    rt__conn_input(loop, c, in->kept + in->kept_off, n);
+    if (c->in != in || in->kept_len)
+        return;
+    rt__free(loop, in->kept, in->kept_cap);
+    in->kept = NULL;
+    in->kept_off = in->kept_cap = 0;
+    rt__in_settle(loop, c);
+}
+
+static int would_block(void)
+{
+    return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
+}
+
+/* While the host thinks about a request nothing is read, but one who hangs up
+   is not thought about any longer. */
+static void conn_peek(rt_loop *loop, rt__conn *c)
+{
+    char byte;
+    ssize_t n = recv(c->source.fd, &byte, 1, MSG_PEEK);
+    if (n < 0 && would_block())
+        return;
+    if (n <= 0) {
+        rt__conn_kill(loop, c);
+        return;
+    }
+    c->hold |= RT__HOLD_HTTP; /* it has more to say: that can wait */
+    rt__conn_interest(loop, c);
+}
+
 static void conn_readable(rt_loop *loop, rt__conn *c)
 {
     ssize_t n;
-    if (c->hold)
+    if (c->hold == RT__HOLD_HOST) {
+        conn_peek(loop, c);
+        return;
+    }
+    conn_replay(loop, c); /* what was read before comes first */
+    if (c->hold || c->state == RT__DEAD)
         return;
     n = recv(c->source.fd, loop->receive, RT__RECEIVE, 0);
-    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
+    if (n < 0 && would_block())
         return;
     if (n < 0 || n > RT__RECEIVE) {
         rt__conn_lost(loop, c, 1006,
@@ -2553,24 +2613,6 @@ void rt__conn_wake(rt_loop *loop, rt__conn *c)
         loop->wakes = (uint64_t *)wakes;
     }
     loop->wakes[loop->wake_count++] = source_key(&c->source);
-}
-
-/* Goes on with bytes that were kept while nothing was to be read. */
-static void conn_replay(rt_loop *loop, rt__conn *c)
-{
-    rt__in *in = c->in;
-    size_t n;
-    if (!in || !in->kept || c->hold)
-        return;
-    n = in->kept_len;
-    in->kept_len = 0;
-    rt__conn_input(loop, c, in->kept + in->kept_off, n);
-    if (c->in != in || in->kept_len)
-        return;
-    rt__free(loop, in->kept, in->kept_cap);
-    in->kept = NULL;
-    in->kept_off = in->kept_cap = 0;
-    rt__in_settle(loop, c);
 }
 
 static void conn_woken(rt_loop *loop, rt__conn *c)
@@ -2949,6 +2991,8 @@ int rt_resolved(rt_loop *loop, rt_session handle, const char *text)
 {
     rt__session *s = (rt__session *)rt__slot_get(loop, handle.id, RT__SESSION);
     address a;
+    if (!s && rt__slot_kind(loop, handle.id) == RT__SHAKE)
+        return RT_ESTATE;
     if (!s || s->state == RT_CLOSING)
         return RT_EGONE;
     if (!s->conn || s->conn->state != RT__RESOLVING)
@@ -3064,10 +3108,10 @@ static int turn(rt_loop *loop, int timeout_ms)
     loop->in_turn = 1;
     if (n >= 0) {
         posts_ready(loop, n);
-        wakes_run(loop);
         for (i = 0; i < n; i++)
             source_ready(loop, &loop->ready[i]);
         n += timers_run(loop);
+        wakes_run(loop);
         rt__sessions_events(loop);
         rt__groups_events(loop);
     }

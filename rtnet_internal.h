@@ -232,9 +232,10 @@ enum rt__conn_state {
 /* Why nothing is read from a connection. */
 enum rt__hold {
     RT__HOLD_APP = 1,  /* rt_read said so */
-    RT__HOLD_HTTP = 2, /* the host thinks, or the answers are not taken */
+    RT__HOLD_HTTP = 2, /* the answers are not taken */
     RT__HOLD_RATE = 4, /* until the rate limit allows one more */
-    RT__HOLD_END = 8   /* the peer's half is shut */
+    RT__HOLD_END = 8,  /* the peer's half is shut */
+    RT__HOLD_HOST = 16 /* the host thinks about a request */
 };
 
 /* An incremental check of UTF-8: how many bytes must follow, the first of

@@ -359,6 +359,14 @@ rt__session *rt__session_get(rt_loop *loop, uint64_t id, int *error)
     return NULL;
 }
 
+/* What a call says that wants a session and got no handle of one. */
+static int handshake_or_gone(rt_loop *loop, rt_session handle)
+{
+    if (rt__slot_kind(loop, handle.id) == RT__SHAKE)
+        return RT_ESTATE;
+    return RT_EGONE;
+}
+
 void *rt_context(rt_loop *loop, rt_session handle)
 {
     rt__session *s = session_any(loop, handle);
@@ -402,7 +410,7 @@ int rt_rtt(rt_loop *loop, rt_session handle, uint32_t *rtt_us,
 {
     rt__session *s = session_any(loop, handle);
     if (!s)
-        return RT_EGONE;
+        return handshake_or_gone(loop, handle);
     if (!s->conn || !s->conn->rtt_us)
         return RT_ESTATE;
     if (rtt_us)
@@ -476,6 +484,8 @@ int rt_close(rt_loop *loop, rt_session handle, int code, const char *reason)
 /* Without resume a session ends with its connection. */
 int rt_drop(rt_loop *loop, rt_session handle, int code, const char *reason)
 {
+    if (!session_any(loop, handle))
+        return handshake_or_gone(loop, handle);
     return rt_close(loop, handle, code, reason);
 }
 

@@ -1119,7 +1119,7 @@ int rt_reply(rt_loop *loop, rt_session s, int status, const char *type,
 static void shake_defer(rt_loop *loop, rt__conn *c)
 {
     c->shake->stage = DEFERRED;
-    c->hold |= RT__HOLD_HTTP;
+    c->hold |= RT__HOLD_HOST;
     rt__timer_set(loop, &c->timer, loop->now + (uint32_t)loop->opts.defer_ms);
     rt__conn_interest(loop, c);
 }

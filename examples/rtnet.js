@@ -5,13 +5,10 @@
  *
  *     import { connect } from './rtnet.js';
  *     const c = connect('wss://game.example/ws', {
- *         open: () => c.send('hello'),
- *         message: (data) => show(data),
- *         back: (lost) => lost && c.send('tell me everything'),
- *     });
+ *         open: () => c.send('hello'), message: (data) => show(data) });
  *
  * Each session ends with one close.  Where that is not final (the server was
- * restarted, or the session was away for too long) a new one follows, with its
+ * restarted, or the session was away for too long) a new one follows with its
  * open.  A page that is loaded again is a new session.
  *
  * A server that does not choose rtnet.1 gives plain sessions, which end with
@@ -22,25 +19,24 @@
  *
  * MIT licence, see LICENSE.
  *
- * @typedef {object} End how a session ended
- * @property {number} code 1006: just lost; 4503: the server forgot it
- * @property {string} reason
- * @property {number} lost sent and not known to have arrived (plain: 0)
- * @property {boolean} final no other session follows
+ * @typedef {object} End lost: not known to have arrived (0 if plain); final:
+ *     no session follows; code 1006: lost, 4503: the server forgot the session
+ * @property {number} code @property {string} reason
+ * @property {number} lost @property {boolean} final
  *
- * @typedef {object} Options all optional
+ * @typedef {object} Options handlers, never run inside a call, and settings
  * @property {() => void} [open]
  * @property {(data: string | ArrayBuffer) => void} [message]
  * @property {(code: number, reason: string) => void} [away] the line is lost
- * @property {(lost: number) => void} [back] it is back, without so many
+ * @property {(lost: number) => void} [back] it is back, but for so many
  * @property {(end: End) => void} [close]
  * @property {() => void} [writable] send was refused; now half is free
  * @property {(ms: number) => void} [retry] an attempt is made after ms
  * @property {any} [WebSocket] the constructor, where there is no global one
  * @property {string[]} [protocols] more sub-protocols to offer
- * @property {number} [minDelay] before an attempt is a random wait up to this,
- *     500 ms; what retry=<ms> in a close reason says is added
- * @property {number} [maxDelay] it doubles with each failure up to 20,000 ms
+ * @property {number} [minDelay] the wait before an attempt is random, up to
+ *     500 ms, and what retry=<ms> in a close reason says
+ * @property {number} [maxDelay] each failure doubles that, up to 20,000 ms
  */
 const MESSAGES = 128, BYTES = 65536; // kept until they are acknowledged
 const encoder = new TextEncoder(), now = () => performance.now();
@@ -55,8 +51,8 @@ const comesBack = (code) => [1001, 1005, 1006].includes(code) ||
     (code >= 1011 && code <= 1015) || (code >= 3000 && code <= 3499) ||
     (code >= 4000 && code <= 4499);
 
-// n: the last of our messages; acked, taken by this socket, top: the last ever
-// taken; kept: acked + 1 ... n; received: how many of theirs.
+// n: our messages; acked of them, taken by this socket, top: ever taken; kept:
+// acked + 1 ... n; received: how many of theirs.
 const newSession = () => ({ token: '', try: 0, n: 0, acked: 0, taken: 0,
     top: 0, kept: [], bytes: 0, full: false, received: 0 });
 
@@ -66,9 +62,8 @@ function framed(type, data) {
         return type + data;
     const frame = new Uint8Array(data.byteLength + 1);
     frame[0] = type.charCodeAt(0);
-    frame.set(ArrayBuffer.isView(data) ? new Uint8Array(
-        data.buffer, data.byteOffset, data.byteLength) : new Uint8Array(data),
-              1);
+    frame.set(new Uint8Array(data.buffer ?? data, data.byteOffset,
+                             data.byteLength), 1);
     return frame;
 }
 
@@ -80,18 +75,14 @@ export function connect(url, options = {}) {
     const { WebSocket = globalThis.WebSocket, protocols = [],
             minDelay = 500, maxDelay = 20000 } = options;
     let state = 'connecting', id = '', rtt = null, retryAt = 0;
-    let ws, phase = ''; // dialing, greeting, live or plain
+    let ws, phase; // dialing, greeting, live or plain
     let offers = true, chosen = false; // rtnet.1: in this attempt, ever
     let timer, ackTimer, owed = 0, owedBytes = 0; // acknowledgements
     let ping, since, heard, wrote, fails = 0, s = newSession();
 
-    // What a handler throws must not stop the protocol half-way.
     function emit(name, ...values) {
-        try {
-            options[name]?.(...values);
-        } catch (error) {
-            queueMicrotask(() => { throw error; });
-        }
+        queueMicrotask(() => (state !== 'closed' || name === 'close') &&
+            options[name]?.(...values));
     }
 
     function after(ms, run) {
@@ -123,12 +114,11 @@ export function connect(url, options = {}) {
     }
 
     function connected() {
-        const plain = ws.protocol !== 'rtnet.1';
-        clearTimeout(timer);
+        phase = ws.protocol === 'rtnet.1' ? 'greeting' : 'plain';
         rtt = null;
         since = now();
-        phase = plain ? 'plain' : 'greeting';
-        if (plain)
+        clearTimeout(timer);
+        if (phase === 'plain')
             return begin('', '');
         chosen = true;
         after(5000, () => lose(1006, 'no welcome'));
@@ -149,43 +139,40 @@ export function connect(url, options = {}) {
         else if (live && text && type === 'a')
             acknowledged(number(data.slice(1)));
         else if (!live && text && type === 'w')
-            welcomed(data.slice(1).split(' '));
+            welcomed(...data.slice(1).split(' '));
         else
             end(1002, 'unexpected message');
     }
 
-    function welcomed([token, name, got, base, status, beat, more]) {
-        const fresh = status === 'new', old = s.received;
-        [got, base, beat] = [got, base, beat].map(number);
-        if (!/^([\w-]{21}[AQgw]|-)$/.test(token) || more !== undefined ||
+    function welcomed(token, name, ...rest) {
+        const [got, base, , beat] = rest.map(number), status = rest[2];
+        const lost = base - s.received, known = s.token && token !== '-' &&
+            name === id && got >= s.acked && got <= s.top;
+        if (!/^([\w-]{21}[AQgw]|-)$/.test(token) || rest.length !== 4 ||
             !/^[\w-]{1,22}$/.test(name) || !(beat >= 0) ||
-            !(fresh ? got === 0 && base === 0 :
-              s.token && token !== '-' && name === id &&
-              got >= s.acked && got <= s.top && (status === 'resumed' ?
-                  base === old : status === 'gap' && base > old)))
+            !(status === 'new' && got === 0 && base === 0 || known &&
+              (status === 'resumed' && lost === 0 ||
+               status === 'gap' && lost > 0)))
             return end(1002, 'bad welcome');
         phase = 'live';
+        rtt = heard - since;
         ping = beat;
         s.received = base;
         acknowledge(); // before all else; the old token is void now
         watch();
-        rtt = heard - since;
-        if (fresh)
+        if (status === 'new')
             return begin(token === '-' ? '' : token, name);
-        free(got);
         Object.assign(s, { token, try: 0, taken: got });
         state = 'open';
-        emit('back', base - old);
+        emit('back', lost);
+        free(got);
         pump();
-        makeRoom();
     }
 
     // A new session; one that was away is gone.
     function begin(token, name) {
         if (state === 'away')
             over(4503, 'the server forgot the session', false);
-        if (state === 'closed')
-            return;
         s.token = token;
         id = name;
         state = 'open';
@@ -212,24 +199,20 @@ export function connect(url, options = {}) {
         if (!(n >= s.acked && n <= s.taken))
             return end(1002, 'bad acknowledgement');
         const gone = free(n);
-        if (gone.length) // up to 500 ms late for the first, never early
+        if (gone.length) // up to 500 ms late for the first, early for none
             rtt = Math.min(Math.max(rtt, heard - gone[0].at - 500),
                            heard - gone.at(-1).at);
-        makeRoom();
     }
 
     function free(n) {
         const gone = s.kept.splice(0, n - s.acked);
-        gone.forEach(({ size }) => (s.bytes -= size));
         s.acked = n;
+        gone.forEach(({ size }) => (s.bytes -= size));
+        if (s.full && s.kept.length <= MESSAGES / 2 && s.bytes <= BYTES / 2) {
+            s.full = false;
+            emit('writable');
+        }
         return gone;
-    }
-
-    function makeRoom() {
-        if (!s.full || s.kept.length > MESSAGES / 2 || s.bytes > BYTES / 2)
-            return;
-        s.full = false;
-        emit('writable');
     }
 
     function pump() {
@@ -245,34 +228,111 @@ export function connect(url, options = {}) {
     function watch() {
         const time = now(), end = heard + 2 * ping + 5000;
         clearTimeout(timer);
-        if (ping && time > end)
+        if (!ping)
+            return;
+        if (time > end)
             return lose(1006, 'silence');
-        if (ping && time >= wrote + ping)
+        if (time >= wrote + ping)
             acknowledge();
-        if (ping)
-            after(Math.min(end, wrote + ping) - time + 1, watch);
+        after(Math.min(end, wrote + ping) - time + 1, watch);
     }
 
     // The connection is lost or given up; 1000 would end the session.
     function lose(code, reason) {
-        const first = phase === 'dialing' && !chosen;
+        const longest = () => Math.min(maxDelay, minDelay * 2 ** fails);
+        const told = +(/\bretry=(\d{1,9})(?!\d)/.exec(reason)?.[1] ?? 0);
+        offers = !offers || phase !== 'dialing' || chosen;
         if (!comesBack(code))
             return end(code, reason);
-        if (state === 'open' && now() - since > ceiling())
-            fails = 0;
         drop(4000, '');
-        offers = !(first && offers);
         if (!offers)
             return dial();
-        s.try *= code === 4003 ? 2 : 1;
+        if (state === 'open' && now() - since > longest())
+            fails = 0;
+        if (code === 4003)
+            s.try *= 2;
         if (code === 1012 || !s.token)
             over(code, reason, false);
-        else if (state === 'open') {
-            state = 'away';
-            emit('away', code, reason);
-        }
-        if (state !== 'closed')
-            wait(+(/\bretry=(\d{1,9})(?!\d)/.exec(reason)?.[1] ?? 0));
+        else if (state === 'open')
+            emit('away', code, reason, state = 'away');
+        const ms = told + Math.random() * longest();
+        fails += told ? 0 : 1;
+        retryAt = now() + ms;
+        after(ms, dial);
+        emit('retry', ms);
     }
-    return { send, close, retry, get state() {} };
+
+    // Nothing more is read, so that nothing more is counted.
+    function drop(code, reason) {
+        ws?.close(code, reason);
+        for (const name of ws ? ['open', 'message', 'close'] : [])
+            ws[`on${name}`] = null;
+        if (ws)
+            ws.onerror = () => {}; // Node's ws insists
+        clearTimeout(timer);
+        clearTimeout(ackTimer);
+        ws = phase = ackTimer = undefined;
+        retryAt = owed = owedBytes = 0;
+    }
+
+    function over(code, reason, final) {
+        const lost = s.kept.length;
+        if (state !== 'connecting' || final)
+            emit('close', { code, reason, lost, final });
+        state = final ? 'closed' : 'connecting';
+        s = newSession();
+    }
+
+    function end(code, reason, wire = 1000) {
+        if (state === 'closed')
+            return;
+        drop(wire, reason);
+        over(code, reason, true);
+    }
+
+    function send(data, { droppable = false } = {}) {
+        const size = sizeOf(data), plain = phase === 'plain';
+        if (state !== 'open' && (droppable || state !== 'away') ||
+            droppable && ws.bufferedAmount > BYTES)
+            return false;
+        if (plain || droppable)
+            return write(plain ? data : framed('u', data));
+        if (size > BYTES)
+            throw new RangeError('larger than 64 KiB');
+        s.full ||= s.kept.length === MESSAGES || s.bytes + size > BYTES;
+        if (s.full)
+            return false;
+        s.kept.push({ frame: framed('m', data), size, at: 0 });
+        s.bytes += size;
+        s.n++;
+        pump();
+        if (s.n === Number.MAX_SAFE_INTEGER)
+            end(1000, 'count');
+        return true;
+    }
+
+    dial();
+    return {
+        /**
+         * Sends a message; a copy is kept until it has arrived.  False, and
+         * not sent: there is no session, or 128 messages or 64 KiB are on
+         * their way; writable follows.  A droppable one: now or never.
+         * @type {(data: string | ArrayBuffer | ArrayBufferView,
+         *     options?: {droppable?: boolean}) => boolean}
+         */
+        send,
+        /** Ends the session.  The server keeps it for another code. */
+        close: (code = 1000, reason = '') => end(code, reason, code),
+        /** Makes the next attempt now, if one is waited for. */
+        retry: () => retryAt && dial(),
+        /** 'connecting', 'open', 'away' or 'closed'. */
+        get state() { return state; },
+        /** The public name of the session; '' if plain. */
+        get id() { return id; },
+        /** performance.now() of the next attempt, 0 if none is waited for. */
+        get retryAt() { return retryAt; },
+        /** The round trip in ms, null if plain: exact when the line comes up,
+         * then within what acknowledgements, up to 500 ms late, allow. */
+        get rtt() { return rtt; },
+    };
 }

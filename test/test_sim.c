@@ -1319,6 +1319,130 @@ static void a_timer_runs_when_it_is_due(void)
     between(host.ran_at - start, 1234, 1236);
 }
 
+/* ---- the library on both sides ------------------------------------------ */
+
+enum { LETTERS = 300, LETTER = 3000 };
+
+static struct {
+    rt_session to;
+    int opens, closes, sent, got, wrong;
+} caller;
+
+static size_t letter(int i, uint8_t *out)
+{
+    size_t k, len = (size_t)i * 7919 % LETTER;
+
+    for (k = 0; k < len; k++)
+        out[k] = (uint8_t)((size_t)i + k);
+    return len;
+}
+
+static void caller_open(rt_loop *l, rt_session s)
+{
+    (void)l;
+    caller.to = s;
+    caller.opens++;
+}
+
+static void caller_message(rt_loop *l, rt_session s, int kind, const void *data,
+                           size_t len)
+{
+    uint8_t want[LETTER];
+    size_t n = letter(caller.got++, want);
+
+    (void)l;
+    (void)s;
+    if (kind != RT_BINARY || n != len || memcmp(want, data, n) != 0)
+        caller.wrong++;
+}
+
+static void caller_close(rt_loop *l, rt_session s, const rt_end *end)
+{
+    (void)l;
+    (void)s;
+    (void)end;
+    caller.closes++;
+}
+
+static void caller_send(void)
+{
+    uint8_t bytes[LETTER];
+    size_t n;
+
+    if (!caller.opens || rt_unsent(host.loop, caller.to) > 20000)
+        return;
+    n = letter(caller.sent++, bytes);
+    CHECK(rt_send(host.loop, caller.to, RT_BINARY, bytes, n) >= 0);
+}
+
+/* Letters to the echo of host and back, then both ends close. */
+static void letters_come_back(const char *listen, const char *dial)
+{
+    rt_dial_opts o = {.on = {.open = caller_open,
+                             .message = caller_message,
+                             .close = caller_close}};
+    rt_listen_opts lo = {.on = handler};
+    int i;
+
+    memset(&caller, 0, sizeof caller);
+    CHECK(rt_listen(host.loop, listen, &lo).id != 0);
+    CHECK(rt_dial(host.loop, dial, &o).id != 0);
+    for (i = 0; i < 200000 && caller.got < LETTERS && well(); i++) {
+        if (caller.sent < LETTERS)
+            caller_send();
+        rt_poll(host.loop, 5);
+    }
+    EQUAL(caller.got, LETTERS);
+    EQUAL(caller.wrong, 0);
+    EQUAL(rt_close(host.loop, caller.to, 0, NULL), 0);
+    run(20000);
+    EQUAL(caller.opens, 1);
+    EQUAL(caller.closes, 1);
+    EQUAL(host.closes, 1);
+    EQUAL(sim_streams(), 0);
+}
+
+static void bad_weather_begins(uint64_t seed)
+{
+    sim_opts o = bad_weather;
+
+    rt_loop_free(host.loop);
+    EQUAL(sim_end(), 0);
+    o.seed = seed;
+    o.window = 700;
+    host_open(&o);
+}
+
+static void letters_over_websocket(void)
+{
+    bad_weather_begins(1);
+    letters_come_back("ws://127.0.0.1:9001", "ws://127.0.0.1:9001/x");
+}
+
+static void letters_over_ipv6(void)
+{
+    bad_weather_begins(2);
+    letters_come_back("ws://[::1]:9001", "ws://[::1]:9001/x");
+}
+
+static void letters_over_tcp(void)
+{
+    bad_weather_begins(3);
+    letters_come_back("tcp://127.0.0.1:9001", "tcp://127.0.0.1:9001");
+}
+
+static void letters_over_a_local_socket(void)
+{
+    bad_weather_begins(4);
+    letters_come_back("unix:/tmp/letters", "unix:/tmp/letters");
+}
+
+static void letters_over_local_tcp(void)
+{
+    bad_weather_begins(5);
+    letters_come_back("tcp+unix:/tmp/letters", "tcp+unix:/tmp/letters");
+}
+
 /* ---- bounds ------------------------------------------------------------- */
 
 /* How much more memory the loop holds than when its peer had come. */
@@ -1514,6 +1638,11 @@ static const struct test_case loop_cases[] = {
     CASE(the_wall_clock_does_not_matter),
     CASE(who_is_not_read_is_not_silent),
     CASE(a_timer_runs_when_it_is_due),
+    CASE(letters_over_websocket),
+    CASE(letters_over_ipv6),
+    CASE(letters_over_tcp),
+    CASE(letters_over_a_local_socket),
+    CASE(letters_over_local_tcp),
     CASE(pings_unread_cost_nothing),
     CASE(a_length_alone_costs_little),
     CASE(an_impossible_length_is_1009),
