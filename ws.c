@@ -1042,6 +1042,14 @@ static int accept_check(rt_loop *loop, const rt__shake *k,
     return o->uid ? rt__uid_check(loop, o->uid) : 0;
 }
 
+/* The host has answered: from here on its answer stands, even to one who hung
+   up meanwhile. */
+static void shake_wake(rt_loop *loop, rt__conn *c)
+{
+    c->hold |= RT__HOLD_HTTP;
+    rt__conn_wake(loop, c);
+}
+
 static int shake_accept(rt_loop *loop, rt__shake *k, const rt_accept_opts *opts)
 {
     rt_accept_opts none = {NULL, NULL, NULL};
@@ -1060,7 +1068,7 @@ static int shake_accept(rt_loop *loop, rt__shake *k, const rt_accept_opts *opts)
         return RT_ENOMEM;
     }
     if (k->stage == DEFERRED)
-        rt__conn_wake(loop, k->conn);
+        shake_wake(loop, k->conn);
     k->stage = ACCEPTED;
     return 0;
 }
@@ -1109,7 +1117,7 @@ int rt_reply(rt_loop *loop, rt_session s, int status, const char *type,
         return RT_ENOMEM;
     }
     if (k->stage == DEFERRED)
-        rt__conn_wake(loop, k->conn);
+        shake_wake(loop, k->conn);
     k->stage = REPLIED;
     return 0;
 }
