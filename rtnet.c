@@ -2145,7 +2145,7 @@ int rt__in_keep(rt_loop *loop, rt__conn *c, const uint8_t *p, size_t n)
 static int data_room(rt_loop *loop, rt__in *in, size_t n, uint64_t expected)
 {
     uint64_t have = in->data ? in->data->len : 0;
-    uint64_t cap = have * 2 > 16384 ? have * 2 : 16384;
+    uint64_t cap = have * 2 > 16383 ? have * 2 : 16383;
     rt__buf *b;
     if (in->data && in->data->cap > have + n)
         return 0;

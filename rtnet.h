@@ -200,8 +200,9 @@ typedef struct {
 /*
  * Why a session ended.  code: the close code, 1006 when the line just went,
  * 1005 when the peer gave none.  reason: never NULL; valid until the callback
- * returns.  lost: how many reliable messages were not handed to the system (a
- * lower bound of those that did not arrive).
+ * returns.  lost: how many reliable messages had not been handed to the system
+ * by then.  (After 1006 these did not arrive, and perhaps more; a connection
+ * that lingers may still deliver them.)
  */
 typedef struct {
     int code;
@@ -500,8 +501,9 @@ void rt_set_user(rt_loop *loop, rt_session s, void *user);
  * Returns 0; 1 when the queue is now above its soft mark (on_writable follows)
  * or a droppable one was skipped for that; RT_EUTF8; RT_EINVAL; RT_ENOMEM;
  * RT_ESTATE before on_open; RT_EGONE.  RT_EFULL: a reliable message would pass
- * the hard mark, so the session ends with RT_CLOSE_SLOW; or there are too many
- * keys.  (An empty queue takes one message of up to 64 MiB.)
+ * the hard mark, so the session ends with RT_CLOSE_SLOW; a keyed one would, or
+ * has too many keys beside it: it is not queued, that is all.  (An empty queue
+ * takes one message of up to 64 MiB.)
  */
 int rt_send(rt_loop *loop, rt_session to, int kind, const void *data,
             size_t len);
