@@ -5,46 +5,41 @@
  *     const c = connect('wss://game.example/ws', {
  *         open: () => c.send('hello'), message: (data) => show(data) });
  *
- * Each session ends with one close.  If that is not final (the server was
- * restarted, or the session was away for too long) a new one follows, by open.
- * A server that does not choose rtnet.1 gives plain sessions, which end with
- * their sockets.  Most browsers fail the connection then and do not say why; so
- * an attempt that fails before rtnet.1 was ever chosen is repeated at once
- * without offering it.  MIT licence, see LICENSE.
- *
+ * Each session ends with one close.  If that is not final (4503: it was away
+ * for too long; 1012: the server restarts) a new one follows, by open.  Where
+ * rtnet.1 is not chosen, sessions end with their sockets.  Browsers may fail
+ * such a connection and not say why, so a first attempt that fails is repeated
+ * at once without offering rtnet.1.  MIT licence, see LICENSE.
+ * @typedef {{code: number, reason: string, lost: number, final: boolean}} End
  * @typedef {object} Options handlers, none runs inside a call, and settings
  * @property {() => void} [open]
  * @property {(data: string | ArrayBuffer) => void} [message]
  * @property {(code: number, reason: string) => void} [away] the line is lost
  * @property {(lost: number) => void} [back] it is back, without so many
- * @property {(end: {code: number, reason: string, lost: number, final:
- *     boolean}) => void} [close] code 4503: the server forgot the session;
- *     lost: of ours, not known to have arrived (plain: 0)
+ * @property {(end: End) => void} [close] lost: not known to have arrived
  * @property {() => void} [writable] send was refused; now half is free
- * @property {(ms: number) => void} [retry] an attempt is made after ms: a
- *     random part of a delay that doubles, and retry=<ms> of a close reason
- * @property {number} [minDelay] 500 ms
- * @property {number} [maxDelay] 20,000 ms
+ * @property {(ms: number) => void} [retry] the next attempt is after ms
+ * @property {number} [minDelay] 500 ms: that is a random part of a delay which
+ * @property {number} [maxDelay] doubles to 20,000 ms, and the server's retry=
  * @property {any} [WebSocket] the constructor, where there is no global one
  */
-const MESSAGES = 128, BYTES = 65536; // kept until they are acknowledged
+const MESSAGES = 128, BYTES = 65536, M = 109, U = 117; // most kept; m and u
 const NUMBER = '(0|[1-9]\\d{0,15})', ACK = RegExp(`^a${NUMBER}$`);
 const WELCOME = RegExp('^w([\\w-]{21}[AQgw]|-) ([\\w-]{1,22}) ' +
                        `${NUMBER} ${NUMBER} (new|resumed|gap) ${NUMBER}$`);
 const COMES_BACK = /^(100[156]|101[1-5]|3[0-4]\d\d|4[0-4]\d\d)$/;
 const encoder = new TextEncoder(), now = () => performance.now();
-const sizeOf = (data) => typeof data === 'string' ?
-    encoder.encode(data).length : data.byteLength;
+const sizeOf = (data) => data.byteLength ?? encoder.encode(data).length;
 
 // A copy with the type byte in front.
-const framed = (type, data) => typeof data === 'string' ? type + data :
-    Uint8Array.from([type.charCodeAt(0), ...new Uint8Array(
+const framed = (type, data) => typeof data === 'string' ?
+    String.fromCharCode(type) + data : Uint8Array.from([type, ...new Uint8Array(
         data.buffer ?? data, data.byteOffset, data.byteLength)]);
 
-// n: our last message; acked: of them; taken: by this socket; top: ever taken;
-// kept: acked + 1 ... n; received: of theirs.
-const newSession = () => ({ token: '', try: 0, n: 0, acked: 0, taken: 0,
-    top: 0, kept: [], bytes: 0, full: false, received: 0 });
+// acked, taken: how many of our messages the server has, the socket was given;
+// kept: those after acked, of so many bytes; received: how many of theirs.
+const newSession = () => ({ token: '', attempt: 0, acked: 0, taken: 0,
+                            kept: [], bytes: 0, full: false, received: 0 });
 
 /** @param {string | (() => string)} url a function is asked each time
  * @param {Options} options */
@@ -54,7 +49,7 @@ export function connect(url, options = {}) {
     let state = 'connecting', id = '', rtt = null, s = newSession();
     let ws, phase, timer, delay = minDelay; // dialing, greeting, live, plain
     let offers = true, chosen = false; // rtnet.1: in this attempt, ever
-    let ping, since, heard, wrote, owed, owedBytes, due; // due: our next a
+    let ping, since, heard, due, owed, owedBytes; // due: our next a
 
     const emit = (name, ...values) => queueMicrotask(() =>
         (state !== 'closed' || name === 'close') && options[name]?.(...values));
@@ -62,11 +57,6 @@ export function connect(url, options = {}) {
     function after(ms, run) {
         clearTimeout(timer);
         timer = setTimeout(run, Math.min(ms, 2 ** 31 - 1));
-    }
-
-    function write(data) {
-        wrote = now();
-        ws.send(data);
     }
 
     function dial() {
@@ -84,31 +74,32 @@ export function connect(url, options = {}) {
 
     function connected() {
         phase = ws.protocol === 'rtnet.1' ? 'greeting' : 'plain';
-        clearTimeout(timer);
         rtt = null;
         since = now();
+        after(5000, () => phase === 'greeting' && lose(1006, 'no welcome'));
         if (phase === 'plain')
             return begin('', '');
         chosen = true;
-        after(5000, () => lose(1006, 'no welcome'));
-        write(s.token ? `h${s.token} ${s.received} ${++s.try}` : 'h');
+        ws.send(s.token ? `h${s.token} ${s.received} ${++s.attempt}` : 'h');
     }
 
     function read(data) {
+        const text = typeof data === 'string', live = phase === 'live';
+        const type = text ? data.charCodeAt(0) : new Uint8Array(data)[0];
         heard = now();
         if (phase === 'plain')
             return emit('message', data);
-        const text = typeof data === 'string', live = phase === 'live';
-        const type = text ? data[0] :
-            String.fromCharCode(new Uint8Array(data)[0]);
-        if (live && type === 'm')
-            count(sizeOf(data) - 1);
-        if (live && (type === 'm' || type === 'u'))
+        if (live && type === M) { // lateness is allowed, but they keep it
+            s.received++;
+            owedBytes += sizeOf(data) - 1;
+            due = ++owed === 16 || owedBytes >= 16384 ? 0 :
+                Math.min(due, heard + 500);
+            watch();
+        }
+        if (live && (type === M || type === U))
             return emit('message', data.slice(1));
         const fields = text && (live ? ACK : WELCOME).exec(data);
-        if (!fields)
-            return end(1002, 'not rtnet.1');
-        (live ? acknowledged : welcomed)(...fields);
+        (live ? acknowledged : welcomed)(...fields || []);
     }
 
     function welcomed(all, token, name, ...rest) {
@@ -116,22 +107,24 @@ export function connect(url, options = {}) {
         const lost = base - s.received, fits = status === 'new' ?
             got === 0 && base === 0 :
             s.token && token !== '-' && name === id && got >= s.acked &&
-            got <= s.top && (status === 'gap' ? lost > 0 : lost === 0);
+            got <= s.taken && (status === 'gap' ? lost > 0 : lost === 0);
         if (!fits || ![got, base, beat].every(Number.isSafeInteger))
             return end(1002, 'bad welcome');
         phase = 'live';
-        rtt = heard - since;
         ping = beat || Infinity;
         s.received = base;
-        acknowledge(); // before all else; the old token is void now
+        due = 0; // an a goes before all else; it voids the old token
         watch();
-        if (status === 'new')
-            return begin(token === '-' ? '' : token, name);
-        Object.assign(s, { token, try: 0, taken: got });
-        state = 'open';
-        emit('back', lost);
-        free(got);
-        pump();
+        if (status === 'new') {
+            begin(token === '-' ? '' : token, name);
+        } else {
+            Object.assign(s, { token, attempt: 0, taken: got });
+            state = 'open';
+            emit('back', lost);
+            acknowledged('', got);
+            pump();
+        }
+        rtt = heard - since;
     }
 
     // A new session; one that was away is gone.
@@ -144,58 +137,63 @@ export function connect(url, options = {}) {
         emit('open');
     }
 
-    // Lateness is allowed, but until then they keep what we have.
-    function count(size) {
-        s.received++;
-        owedBytes += size;
-        due = ++owed === 16 || owedBytes >= 16384 ? 0 :
-            Math.min(due, heard + 500);
-        watch();
-    }
-
-    function acknowledge() {
-        owed = owedBytes = 0;
-        due = Infinity;
-        write(`a${s.received}`);
-    }
-
-    function acknowledged(all, n) {
-        if (n < s.acked || n > s.taken)
-            return end(1002, 'bad acknowledgement');
-        const gone = free(+n);
-        if (gone.length) // up to 500 ms late for the first, early for none
-            rtt = Math.min(Math.max(rtt, heard - gone[0].at - 500),
-                           heard - gone.at(-1).at);
-    }
-
-    function free(n) {
-        const gone = s.kept.splice(0, n - s.acked);
-        gone.forEach(({ size }) => (s.bytes -= size));
-        s.acked = n;
-        if (s.full && s.kept.length <= MESSAGES / 2 && s.bytes <= BYTES / 2) {
-            s.full = false;
-            emit('writable');
-        }
-        return gone;
-    }
-
-    function pump() {
-        for (; phase === 'live' && s.taken < s.n; s.taken++) {
-            const message = s.kept[s.taken - s.acked];
-            message.at = now();
-            write(message.frame);
-        }
-        s.top = Math.max(s.top, s.taken);
-    }
-
-    // Breaks our silence, gives up after theirs.
+    // Acknowledges, or breaks our silence; gives up after theirs.
     function watch() {
         const silent = heard + 2 * ping + 5000;
         if (now() > silent)
             return lose(1006, 'silence');
-        if (now() >= Math.min(due, wrote + ping))
-            acknowledge();
-        after(Math.min(due, wrote + ping, silent) - now() + 1, watch);
+        if (now() >= due) {
+            ws.send(`a${s.received}`);
+            due = now() + ping;
+            owed = owedBytes = 0;
+        }
+        after(Math.min(due, silent) - now() + 1, watch);
+    }
+
+    function acknowledged(all, n) {
+        if (!(n >= s.acked && n <= s.taken))
+            return end(1002, 'neither m, u nor a good a');
+        for (const { size, at } of s.kept.splice(0, n - s.acked)) {
+            s.bytes -= size;
+            rtt = Math.min(Math.max(rtt, heard - at - 500), heard - at);
+        }
+        s.acked = +n;
+        if (s.full && s.kept.length <= MESSAGES / 2 && s.bytes <= BYTES / 2) {
+            s.full = false;
+            emit('writable');
+        }
+    }
+
+    function pump() {
+        while (phase === 'live' && s.taken < s.acked + s.kept.length) {
+            const message = s.kept[s.taken++ - s.acked];
+            message.at = now();
+            ws.send(message.frame);
+        }
+    }
+
+    /** A copy is kept until it has arrived.  False: not sent, as there is no
+     * session, or 128 messages or 64 KiB are on their way (writable follows),
+     * or a droppable one cannot go now.
+     * @param {string | ArrayBuffer | ArrayBufferView} data */
+    function send(data, { droppable = false } = {}) {
+        const size = sizeOf(data), plain = phase === 'plain';
+        if (state !== 'open' && (droppable || state !== 'away') ||
+            droppable && ws.bufferedAmount > BYTES)
+            return false;
+        if (droppable || plain) {
+            ws.send(plain ? data : framed(U, data));
+            return true;
+        }
+        if (size > BYTES)
+            throw new RangeError('larger than 64 KiB');
+        s.full ||= s.kept.length === MESSAGES || s.bytes + size > BYTES;
+        if (s.full)
+            return false;
+        s.bytes += size;
+        s.kept.push({ frame: framed(M, data), size, at: 0 });
+        pump();
+        return true;
     }
 
     // The connection is lost or given up; 1000 would end the session.
@@ -211,10 +209,9 @@ export function connect(url, options = {}) {
             delay = minDelay;
         if (code === 1012 || !s.token)
             end(code, reason, false);
-        if (state === 'open') {
-            state = 'away';
+        else if (state === 'open')
             emit('away', code, reason);
-        }
+        state = s.token ? 'away' : 'connecting';
         const ms = Number(told) + Math.random() * delay;
         delay = Math.min(maxDelay, 2 * delay);
         after(ms, dial);
@@ -223,16 +220,14 @@ export function connect(url, options = {}) {
 
     // Nothing more is read, so that nothing more is counted.
     function drop(code, reason) {
+        ws?.close(code, reason); // throws if the host's code is a wrong one
         clearTimeout(timer);
-        ws?.close(code, reason);
         Object.assign(ws ?? {}, { onopen: null, onmessage: null,
                                   onclose: null, onerror() {} });
         ws = phase = undefined;
     }
 
     function end(code, reason, final = true, wire = 1000) {
-        if (state === 'closed')
-            return;
         if (final)
             drop(wire, reason);
         if (final || state !== 'connecting')
@@ -241,43 +236,15 @@ export function connect(url, options = {}) {
         s = newSession();
     }
 
-    function send(data, { droppable = false } = {}) {
-        const size = sizeOf(data), plain = phase === 'plain';
-        if (droppable ? state !== 'open' || ws.bufferedAmount > BYTES :
-            state !== 'open' && state !== 'away')
-            return false;
-        if (droppable || plain)
-            return write(plain ? data : framed('u', data)) ?? true;
-        if (size > BYTES)
-            throw new RangeError('larger than 64 KiB');
-        s.full ||= s.kept.length === MESSAGES || s.bytes + size > BYTES;
-        if (s.full)
-            return false;
-        s.kept.push({ frame: framed('m', data), size, at: 0 });
-        s.bytes += size;
-        s.n++;
-        pump();
-        return true;
-    }
-
     dial();
     return {
-        /** A copy is kept until it has arrived.  False, and not sent: there is
-         * no session, or 128 messages or 64 KiB are on their way; writable
-         * follows.  A droppable one goes now or never.
-         * @type {(data: string | ArrayBuffer | ArrayBufferView,
-         *     options?: {droppable?: boolean}) => boolean} */
         send,
-        /** Ends the session; after another code the server keeps it. */
-        close: (code = 1000, reason = '') => end(code, reason, true, code),
-        /** Makes the next attempt now, if one is waited for. */
-        retry: () => void (ws || state === 'closed' || dial()),
-        /** 'connecting', 'open', 'away' or 'closed'. */
-        get state() { return state; },
-        /** The public name of the session, '' if plain. */
-        get id() { return id; },
-        /** Round trip in ms, null if plain: exact when the line comes up, then
-         * what acknowledgements, which may wait for 500 ms, allow. */
-        get rtt() { return rtt; },
+        close: (code = 1000, reason = '') => // the server keeps it if not 1000
+            void (state === 'closed' || end(code, reason, true, code)),
+        retry: () => void (ws || state === 'closed' || dial()), // now
+        get state() { return state; }, // connecting, open, away or closed
+        get id() { return id; }, // the session's public name, '' if plain
+        // Round trip in ms, null if plain: exact when the line comes up; then
+        get rtt() { return rtt; }, // within what a's, 0..500 ms late, allow
     };
 }

@@ -22,6 +22,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#ifndef TCP_NODELAY /* a test may have a richer header than this */
+#include <netinet/tcp.h>
+#endif
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -33,7 +36,7 @@
 #define MSG_NOSIGNAL 0
 #endif
 
-enum { PEER_WAIT = 500, PEER_CHUNK = 65536 };
+enum { PEER_WAIT = 1000, PEER_CHUNK = 65536 };
 enum { PEER_HERE = 0, PEER_EOF, PEER_RESET };
 
 typedef struct {
@@ -54,7 +57,7 @@ typedef struct {
 
 static unsigned peer_turns; /* how many turns were made, in all */
 
-/* ---- time and turns ------------------------------------------------------ */
+/* ---- time and turns ----------------------------------------------------- */
 
 static inline uint64_t peer_clock(void)
 {
@@ -66,6 +69,8 @@ static inline uint64_t peer_clock(void)
 static inline int peer_turn(rt_loop *loop, int ms)
 {
     peer_turns++;
+    if (!loop) /* somebody else turns it, or it is gone */
+        return poll(NULL, 0, ms);
     return rt_poll(loop, ms);
 }
 
@@ -86,7 +91,7 @@ static inline void peer_quiet(rt_loop *loop)
         idle = peer_turn(loop, 0) == 0 ? idle + 1 : 0;
 }
 
-/* ---- sockets ------------------------------------------------------------- */
+/* ---- sockets ------------------------------------------------------------ */
 
 static inline void peer_init(peer *p, rt_loop *loop, int fd)
 {
@@ -103,9 +108,12 @@ static inline int peer_connect(peer *p, rt_loop *loop,
     struct pollfd ready;
     int error = 0;
     socklen_t size = sizeof error;
+    int now = 1;
     peer_init(p, loop, socket(to->sa_family, SOCK_STREAM, 0));
     if (p->fd < 0)
         return 0;
+    if (to->sa_family != AF_UNIX) /* each write is a packet */
+        setsockopt(p->fd, IPPROTO_TCP, TCP_NODELAY, &now, sizeof now);
     if (connect(p->fd, to, len) == 0)
         return 1;
     ready.fd = p->fd;
@@ -190,7 +198,7 @@ static inline void peer_reset(peer *p)
     peer_end(p);
 }
 
-/* ---- bytes --------------------------------------------------------------- */
+/* ---- bytes -------------------------------------------------------------- */
 
 /* Reads once; how many bytes came. */
 static inline size_t peer_take(peer *p)
@@ -259,7 +267,7 @@ static inline void peer_say(peer *p, const char *text)
     peer_put(p, text, strlen(text));
 }
 
-/* ---- frames -------------------------------------------------------------- */
+/* ---- frames ------------------------------------------------------------- */
 
 /* Builds a masked frame in out, which has room; first: FIN, RSV and opcode as
    they stand in the first byte.  Returns its size. */
@@ -384,7 +392,7 @@ static inline int peer_silent(peer *p)
     return p->len == p->at && !p->gone;
 }
 
-/* ---- streams: 4 bytes of length, then the message ------------------------ */
+/* ---- streams: 4 bytes of length, then the message ----------------------- */
 
 static inline void peer_stream_put(peer *p, const void *data, size_t len)
 {
@@ -411,7 +419,7 @@ static inline int peer_stream_got(peer *p, const char *text)
     return memcmp(p->in + p->at - len, text, len) == 0;
 }
 
-/* ---- HTTP ---------------------------------------------------------------- */
+/* ---- HTTP --------------------------------------------------------------- */
 
 /* Asks for an upgrade; more: further lines, each with its CR and LF. */
 static inline void peer_ask(peer *p, const char *path, const char *more)
@@ -470,7 +478,7 @@ static inline int peer_ws_local(peer *p, rt_loop *loop, const char *path)
     return peer_local(p, loop, path) && peer_upgrade(p, "/");
 }
 
-/* ---- what a test needs besides ------------------------------------------- */
+/* ---- what a test needs besides ------------------------------------------ */
 
 /* A path for a local socket that nobody else uses. */
 static inline void peer_path(char out[108])
@@ -521,7 +529,7 @@ static inline void peer_run(const char *name, void (*test)(int backend))
 
 #define RUN_EACH(name) peer_run(#name, name)
 
-/* ---- the counting allocator ---------------------------------------------- */
+/* ---- the counting allocator --------------------------------------------- */
 
 /* Bytes in use, and blocks of which the old size was not told rightly. */
 static size_t peer_heap;

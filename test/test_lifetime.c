@@ -14,11 +14,10 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
-#include "peer.h"
-
 #if defined(__linux__)
-#include <linux/tcp.h>
+#include <linux/tcp.h> /* counts packets, which the libc's does not know */
 #endif
+#include "peer.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -34,11 +33,12 @@ enum {
     WATCH,
     EVENT,
     RESOLVE,
+    LIMIT,
     FROMS
 };
 static const char *const from_names[FROMS] = {
-    "request", "open", "message", "writable",    "close",
-    "timer",   "post", "watch",   "group event", "resolve"};
+    "request", "open",  "message",     "writable", "close", "timer",
+    "post",    "watch", "group event", "resolve",  "limit"};
 
 /* What the callbacks of one session were told. */
 typedef struct {
@@ -49,6 +49,7 @@ typedef struct {
     int code, cause;
     uint64_t lost;
     void *user; /* rt_user in on_close */
+    int bound;  /* rt_uid answered there */
     char reason[128];
     char text[512]; /* the messages, each with a '|' behind */
     size_t len;
@@ -80,8 +81,7 @@ static struct {
 
 static int depth, upcalls;
 
-/* ---- the handler ----------------------------------------------------------
- */
+/* ---- the handler -------------------------------------------------------- */
 
 static seen *seen_of(rt_session s)
 {
@@ -188,6 +188,7 @@ static void on_close(rt_loop *loop, rt_session s, const rt_end *why)
     CHECK(rt_context(loop, s) == &st);
     CHECK(why->reason != NULL);
     who->user = rt_user(loop, s);
+    who->bound = rt_uid(loop, s) != NULL;
     who->code = why->code;
     who->cause = why->cause;
     who->lost = why->lost;
@@ -197,11 +198,20 @@ static void on_close(rt_loop *loop, rt_session s, const rt_end *why)
     who->closes++;
 }
 
+static void on_limit(rt_loop *loop, rt_session s, int what)
+{
+    enter(s);
+    EQUAL(rt_state(loop, s), RT_OPEN);
+    EQUAL(what, RT_LIMIT_RATE);
+    leave(LIMIT, s);
+}
+
 static const rt_handler handler = {.request = on_request,
                                    .open = on_open,
                                    .message = on_message,
                                    .writable = on_writable,
-                                   .close = on_close};
+                                   .close = on_close,
+                                   .limit = on_limit};
 
 /* arg: its owner. */
 static void on_timer(rt_loop *loop, void *arg)
@@ -258,8 +268,7 @@ static int on_resolve(rt_loop *loop, const char *host, rt_session s)
     return st.resolved;
 }
 
-/* ---- the stage
- * --------------------------------------------------------------- */
+/* ---- the stage ---------------------------------------------------------- */
 
 /* A stage that is not built yet: its options may still be changed. */
 static void stage_reset(int backend)
@@ -372,13 +381,17 @@ static const char *stage_url(const char *scheme, int port)
     return url;
 }
 
-/* ---- deeds in every callback
- * ---------------------------------------------------- */
+/* ---- deeds in every callback -------------------------------------------- */
+
+enum { RATE = 4, RATE_MS = 5 };
 
 /* Makes the callback happen. */
 static void provoke(int from)
 {
     static const char big[2000];
+    static const char many[] = "\x81\x80\0\0\0\0\x81\x80\0\0\0\0"
+                               "\x81\x80\0\0\0\0\x81\x80\0\0\0\0"
+                               "\x81\x80\0\0\0\0";
     switch (from) {
     case REQUEST:
     case OPEN:
@@ -408,6 +421,9 @@ static void provoke(int from)
         break;
     case RESOLVE:
         CHECK(stage_dial("ws://elsewhere:9/", NULL).id != 0);
+        break;
+    case LIMIT:
+        peer_put(&st.pa, many, sizeof many - 1);
         break;
     }
 }
@@ -453,14 +469,15 @@ static void check_alive(rt_session s, peer *p)
 {
     int before = seen_of(s)->messages;
     EQUAL(rt_state(st.loop, s), RT_OPEN);
+    if (st.from == LIMIT)
+        poll(NULL, 0, RATE_MS + 1);
     peer_text(p, "alive?");
     CHECK(peer_until(st.loop, &seen_of(s)->messages, before + 1));
     EQUAL(rt_send(st.loop, s, RT_TEXT, "alive", 5), 0);
     CHECK(got_at_last(p, "alive"));
 }
 
-/* ---- stale handles
- * ---------------------------------------------------------------- */
+/* ---- stale handles ------------------------------------------------------ */
 
 /* What a session that is closing answers, too. */
 static void check_refused(rt_session s)
@@ -574,8 +591,7 @@ static void used_stale(void)
     check_alive(st.b, &st.pb);
 }
 
-/* ---- deeds
- * ------------------------------------------------------------------------- */
+/* ---- deeds -------------------------------------------------------------- */
 
 static void close_self(rt_session self)
 {
@@ -927,7 +943,11 @@ static void deed_run(const deed *d, int from, size_t backend)
 {
     test_begin("%s in %s, %s", d->name, from_names[from],
                peer_backends[backend].name);
-    stage_open(peer_backends[backend].which);
+    stage_reset(peer_backends[backend].which);
+    st.opts.rate_limit = from == LIMIT ? RATE : 0;
+    st.opts.rate_ms = RATE_MS;
+    stage_start();
+    stage_fill();
     st.from = from;
     st.act = d->act;
     provoke(from);
@@ -947,8 +967,7 @@ static void deeds_run(void)
                 deed_run(&deeds[i], from, backend);
 }
 
-/* ---- rule 1: on_close once and last
- * ------------------------------------------------ */
+/* ---- rule 1: on_close once and last ------------------------------------- */
 
 /* Ways in which an open session ends. */
 static void end_by_rt_close(void)
@@ -1027,6 +1046,7 @@ static void end_by_full_queue(void)
     static const char much[1500];
     EQUAL(rt_send(st.loop, st.a, RT_BINARY, much, sizeof much), 1);
     EQUAL(rt_send(st.loop, st.a, RT_BINARY, much, sizeof much), RT_EFULL);
+    EQUAL(seen_of(st.a)->closes, 0);
 }
 
 static void end_by_newer_login(void)
@@ -1128,8 +1148,7 @@ static void stream_endings(int backend)
     stage_close();
 }
 
-/* ---- rule 1: a dialled session that never opened
- * ---------------------------------- */
+/* ---- rule 1: a dialled session that never opened ------------------------ */
 
 static int raw = -1; /* a listening socket of the test's own */
 
@@ -1322,8 +1341,7 @@ static void failures_run(void)
             failure_run(&failures[i], backend);
 }
 
-/* ---- rule 2: rt_close
- * ---------------------------------------------------------------- */
+/* ---- rule 2: rt_close --------------------------------------------------- */
 
 static void close_quietly(rt_session self)
 {
@@ -1439,6 +1457,21 @@ static void no_message_after_close_on_a_stream(int backend)
     stage_close();
 }
 
+/* It was owed, then the session ended. */
+static void no_writable_comes_after_close(int backend)
+{
+    stage_open(backend);
+    provoke(WRITABLE);
+    peer_turn(st.loop, 0); /* its flush makes the event of the next */
+    EQUAL(rt_unsent(st.loop, st.a), 0);
+    EQUAL(rt_loop_timeout(st.loop), 0);
+    EQUAL(rt_close(st.loop, st.a, 4000, ""), 0);
+    peer_turn(st.loop, 1000);
+    EQUAL(seen_of(st.a)->closes, 1);
+    EQUAL(seen_of(st.a)->writables, 0);
+    stage_close();
+}
+
 /* From outside of a turn: the next one does not wait. */
 static void on_close_comes_without_a_wait(int backend)
 {
@@ -1454,8 +1487,7 @@ static void on_close_comes_without_a_wait(int backend)
     stage_close();
 }
 
-/* ---- rule 2: the connection lingers
- * ------------------------------------------------------ */
+/* ---- rule 2: the connection lingers ------------------------------------- */
 
 enum { MUCH = 600 * 1024 }; /* more than a local socket takes at once */
 
@@ -1538,8 +1570,7 @@ static void a_close_that_is_not_answered_lingers_close_ms(int backend)
     stage_close();
 }
 
-/* ---- rule 3: no call runs a callback
- * -------------------------------------------------------- */
+/* ---- rule 3: no call runs a callback ------------------------------------ */
 
 /* The deeds again, outside of any callback; enter() would find depth 1. */
 static void no_call_runs_a_callback(int backend)
@@ -1560,8 +1591,7 @@ static void no_call_runs_a_callback(int backend)
     }
 }
 
-/* ---- rule 4: what goes on while a callback does all that
- * ----------------------------- */
+/* ---- rule 4: what goes on while a callback does all that ---------------- */
 
 /* Also a handle of another type, another loop's, one that never was. */
 static void handles_of_nothing_are_stale(int backend)
@@ -1754,8 +1784,7 @@ static void a_timer_ends_with_its_owner(int backend)
     stage_close();
 }
 
-/* ---- rule 5: data
- * ------------------------------------------------------------------------ */
+/* ---- rule 5: data ------------------------------------------------------- */
 
 /* Sizes at which the head of a frame changes, and none. */
 static const size_t sizes[] = {0, 1, 5, 125, 126, 127, 300, 65535, 65536};
@@ -1853,14 +1882,15 @@ static void a_user_pointer_answers_up_to_on_close(int backend)
     CHECK(peer_until(st.loop, &seen_of(st.a)->closes, 1));
     CHECK(seen_of(st.a)->user == &st.pa);
     CHECK(rt_user(st.loop, st.a) == NULL);
+    EQUAL(seen_of(st.a)->bound, 1); /* the user id does, too */
+    CHECK(rt_uid(st.loop, st.a) == NULL);
     rt_loop_free(st.loop);
     st.loop = NULL;
     CHECK(seen_of(st.b)->user == &st.pb);
     stage_close();
 }
 
-/* ---- the end of a loop
- * ----------------------------------------------------------------------- */
+/* ---- the end of a loop -------------------------------------------------- */
 
 static void try_everything(rt_session self)
 {
@@ -1920,8 +1950,7 @@ static void rt_loop_free_closes_every_socket(int backend)
     stage_close();
 }
 
-/* ---- sends of one turn leave in one write
- * ------------------------------------------------------ */
+/* ---- sends of one turn leave in one write ------------------------------- */
 
 #if defined(__linux__)
 
@@ -1989,9 +2018,27 @@ static void an_opening_is_one_write(int backend)
 
 #endif
 
-/* ---- handshakes
- * ----------------------------------------------------------------------------------
- */
+/* Not even when it finds that the line is broken. */
+static void rt_flush_runs_no_callback(int backend)
+{
+    int before, i;
+    stage_open(backend);
+    peer_reset(&st.pa);
+    before = upcalls;
+    for (i = 0; i < 3; i++) {
+        rt_send(st.loop, st.a, RT_TEXT, "x", 1);
+        rt_flush(st.loop);
+    }
+    EQUAL(upcalls, before);
+    EQUAL(rt_state(st.loop, st.a), RT_CLOSING);
+    EQUAL(rt_loop_timeout(st.loop), 0);
+    peer_turn(st.loop, 10000);
+    EQUAL(seen_of(st.a)->closes, 1);
+    EQUAL(seen_of(st.a)->cause, RT_BY_PEER);
+    stage_close();
+}
+
+/* ---- handshakes --------------------------------------------------------- */
 
 /* Only these calls work on one: rt_accept, rt_reply, rt_close, rt_context,
    rt_request_of. */
@@ -2053,9 +2100,7 @@ static void a_dial_is_no_open_session_yet(int backend)
     CHECK(seen_of(s)->user == &st.pa);
 }
 
-/* ---- deferral
- * --------------------------------------------------------------------------------------
- */
+/* ---- deferral ----------------------------------------------------------- */
 
 /* A request that waits for its answer; behind: bytes that follow it. */
 static rt_session stage_defer(int backend, const char *behind, size_t n)
@@ -2244,9 +2289,8 @@ static void the_oldest_deferral_gives_way(int backend)
     stage_close();
 }
 
-int main(void)
+static void rules_1_to_3(void)
 {
-    deeds_run();
     endings_run();
     RUN_EACH(stream_endings);
     failures_run();
@@ -2255,11 +2299,17 @@ int main(void)
     RUN_EACH(no_message_after_close_in_on_open);
     RUN_EACH(no_message_after_close_of_what_was_held);
     RUN_EACH(no_message_after_close_on_a_stream);
+    RUN_EACH(no_writable_comes_after_close);
     RUN_EACH(on_close_comes_without_a_wait);
     RUN_EACH(a_close_lingers_until_flushed_and_answered);
     RUN_EACH(a_close_that_is_not_read_lingers_close_ms);
     RUN_EACH(a_close_that_is_not_answered_lingers_close_ms);
     RUN_EACH(no_call_runs_a_callback);
+    RUN_EACH(rt_flush_runs_no_callback);
+}
+
+static void handles_and_turns(void)
+{
     RUN_EACH(handles_of_nothing_are_stale);
     RUN_EACH(a_handle_of_another_type_is_stale);
     RUN_EACH(handles_of_another_loop_are_stale);
@@ -2269,16 +2319,24 @@ int main(void)
     RUN_EACH(a_post_made_by_a_post_waits_for_the_next_turn);
     RUN_EACH(a_session_has_left_its_groups_in_on_close);
     RUN_EACH(a_timer_ends_with_its_owner);
+#if defined(__linux__)
+    RUN_EACH(sends_of_one_turn_leave_in_one_write);
+    RUN_EACH(an_opening_is_one_write);
+#endif
+}
+
+static void data_and_the_end(void)
+{
     RUN_EACH(a_zero_stands_behind_each_message);
     RUN_EACH(a_zero_stands_behind_each_message_of_a_stream);
     RUN_EACH(a_zero_stands_behind_what_was_held);
     RUN_EACH(a_user_pointer_answers_up_to_on_close);
     RUN_EACH(rt_loop_free_ends_every_session);
     RUN_EACH(rt_loop_free_closes_every_socket);
-#if defined(__linux__)
-    RUN_EACH(sends_of_one_turn_leave_in_one_write);
-    RUN_EACH(an_opening_is_one_write);
-#endif
+}
+
+static void handshakes(void)
+{
     RUN_EACH(a_handshake_is_no_session_yet);
     RUN_EACH(a_handshake_has_no_round_trip_time);
     RUN_EACH(a_handshake_is_not_resolved);
@@ -2293,5 +2351,14 @@ int main(void)
     RUN_EACH(a_deferral_whose_peer_is_gone_is_stale);
     RUN_EACH(an_accept_of_a_peer_that_left_hangs_nowhere);
     RUN_EACH(the_oldest_deferral_gives_way);
+}
+
+int main(void)
+{
+    deeds_run();
+    rules_1_to_3();
+    handles_and_turns();
+    data_and_the_end();
+    handshakes();
     return test_done();
 }
