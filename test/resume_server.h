@@ -1,0 +1,720 @@
+/*
+ * The server's side of rtnet.1: the table session x event, from which the test
+ * of each cell is made, and the grammar.
+ */
+#ifndef RESUME_SERVER_H
+#define RESUME_SERVER_H
+
+#include "resume_stage.h"
+
+/* ---- session x event ----------------------------------------------------- */
+
+/*
+ * The states of the table, by the script that leads there.  GREETED is open
+ * before the peer's first a; in ENDING rt_close was called, and the turn in
+ * which on_close comes is still ahead; in CLOSING it is over.
+ */
+enum { OPENING, GREETED, OPEN, AWAY, ENDING, CLOSING, STATES };
+static const char *const state_names[STATES] = {"opening", "greeted", "open",
+                                                "away",    "ending",  "closing"};
+
+/* What a row needs before its event. */
+enum {
+    SENT = 1,    /* the server sent "s", the peer has it */
+    BOUND = 2,   /* the session is bound to "u" */
+    JOINED = 4,  /* and in a group */
+    OTHER = 8,   /* a second connection, before its h */
+    NARROW = 16, /* a send queue of 1,000 bytes */
+    PINGS = 32   /* a peer that answers no pings */
+};
+
+/*
+ * What is expected.  rc: of the call; hears: by the line that carries the
+ * session, NULL: not looked at; told: by the callbacks; state: afterwards;
+ * again: what a connection hears that comes with the newest token, "": there
+ * is no token to come with.
+ */
+typedef struct {
+    int rc;
+    const char *hears, *told;
+    int state;
+    const char *again;
+} outcome;
+
+/* A cell that cannot be. */
+#define NEVER                                                                  \
+    {                                                                          \
+        0, NULL, NULL, 0, NULL                                                 \
+    }
+
+#define BACK "w:0:0:resumed"
+#define NEW "w:0:0:new"
+#define ENDED(code) RT_EGONE, NEW
+#define VIOLATION(code) {0, "c" #code, "close:" #code ":0", RT_EGONE, NEW}
+#define REFUSED(code) {0, "c" #code, "", RT_EGONE, ""}
+/* What follows rt_close is of no effect. */
+#define IGNORED_ENDING {0, "c3999", "close:3999:0", RT_EGONE, NEW}
+#define IGNORED {0, "", "", RT_EGONE, NEW}
+
+typedef struct {
+    const char *event;
+    int needs;
+    void (*peer)(void); /* the peer does something, */
+    int (*call)(void);  /* or the application, or time passes */
+    outcome cells[STATES];
+} row;
+
+static int group_of_first(void)
+{
+    rt_group g = rt_group_open(st.loop, "g", NULL);
+    rt_session s = st.count ? st.s[1] : st.asked;
+    return rt_group_join(st.loop, g, s);
+}
+
+static rt_session first(void)
+{
+    return st.count ? st.s[1] : st.asked;
+}
+
+/* ---- the events of a peer ------------------------------------------------ */
+
+static void says_h(void)
+{
+    say(&st.a, "h");
+}
+
+static void says_h_unknown(void)
+{
+    say(&st.a, "hAAAAAAAAAAAAAAAAAAAAAA 0 1");
+}
+
+static void other_resumes(void)
+{
+    say(&st.b, "h%s 0 50", st.a.w.token);
+}
+
+static void says_m(void)
+{
+    say(&st.a, "mx");
+}
+
+static void says_m_empty(void)
+{
+    say(&st.a, "M");
+}
+
+static void says_u(void)
+{
+    say(&st.a, "ux");
+}
+
+static void says_a0(void)
+{
+    say(&st.a, "a0");
+}
+
+static void says_a1(void)
+{
+    say(&st.a, "a1");
+}
+
+static void says_a1_a0(void)
+{
+    say(&st.a, "a1");
+    say(&st.a, "a0");
+}
+
+static void says_a0_m(void)
+{
+    say(&st.a, "a0");
+    say(&st.a, "mx");
+}
+
+static void says_w(void)
+{
+    say(&st.a, "wAAAAAAAAAAAAAAAAAAAAAA p 0 0 new 15000");
+}
+
+static void says_unknown(void)
+{
+    say(&st.a, "zx");
+}
+
+static void says_nothing(void)
+{
+    line_frame(&st.a, 1, "", 0);
+}
+
+static void resets(void)
+{
+    line_cut(&st.a);
+}
+
+static void hangs_up(void)
+{
+    peer_end(&st.a.p);
+}
+
+static void shuts_its_half(void)
+{
+    shutdown(st.a.p.fd, SHUT_WR);
+}
+
+static void closes_1000(void)
+{
+    say(&st.a, "c1000");
+}
+
+static void closes_1001(void)
+{
+    say(&st.a, "c1001 bye");
+}
+
+static void closes_1002(void)
+{
+    say(&st.a, "c1002");
+}
+
+static void closes_4000(void)
+{
+    say(&st.a, "c4000");
+}
+
+/* ---- the events of the application and of time --------------------------- */
+
+static int sends(void)
+{
+    return rt_send(st.loop, first(), RT_TEXT, "x", 1);
+}
+
+static int sends_droppable(void)
+{
+    return rt_send(st.loop, first(), RT_TEXT | RT_DROPPABLE, "x", 1);
+}
+
+static int sends_keyed(void)
+{
+    int error = rt_send(st.loop, first(), RT_TEXT | rt_latest(7), "y", 1);
+    return error ? error
+                 : rt_send(st.loop, first(), RT_TEXT | rt_latest(7), "x", 1);
+}
+
+static int overfills(void)
+{
+    char text[600];
+    int error;
+    memset(text, 'x', sizeof text);
+    error = rt_send(st.loop, first(), RT_TEXT, text, sizeof text);
+    return error ? error
+                 : rt_send(st.loop, first(), RT_TEXT, text, sizeof text);
+}
+
+static int closes(void)
+{
+    return rt_close(st.loop, first(), 0, NULL);
+}
+
+static int drops(void)
+{
+    return rt_drop(st.loop, first(), 4000, NULL);
+}
+
+static int kicks(void)
+{
+    return rt_kick(st.loop, "u", 0, NULL);
+}
+
+/* A second session binds the same user id; its line is st.b. */
+static int is_replaced(void)
+{
+    say(&st.b, "h");
+    HEARS(&st.b, "w:0:0:new");
+    say(&st.b, "a0");
+    peer_quiet(st.loop);
+    script_clear(&st.told); /* its open */
+    return rt_bind(st.loop, st.s[2], "u");
+}
+
+static int drains(void)
+{
+    return rt_shutdown(st.loop, 0);
+}
+
+static int window_passes(void)
+{
+    skip(2001);
+    return 0;
+}
+
+static int handshake_passes(void)
+{
+    skip(5001);
+    return 0;
+}
+
+static int pings_pass(void)
+{
+    int i;
+    for (i = 0; i < 6 && st.told.len == 0; i++)
+        skip(15001);
+    return 0;
+}
+
+static int binds(void)
+{
+    return rt_bind(st.loop, first(), "u");
+}
+
+static int pushes(void)
+{
+    return rt_push(st.loop, "u", RT_TEXT, "x", 1);
+}
+
+static int sends_many(void)
+{
+    rt_session s = first();
+    return rt_send_many(st.loop, &s, 1, RT_TEXT, "x", 1);
+}
+
+static int group_sends(void)
+{
+    return rt_group_send(st.loop, rt_group_find(st.loop, "g"), RT_TEXT, "x", 1);
+}
+
+/* ---- the table ----------------------------------------------------------- */
+
+static const row server_rows[] = {
+    {"h", 0, says_h, NULL,
+     {{0, NEW, "open", RT_OPEN, BACK},
+      VIOLATION(1002),
+      VIOLATION(1002),
+      NEVER,
+      IGNORED_ENDING,
+      IGNORED}},
+    {"h with an unknown token", 0, says_h_unknown, NULL,
+     {{0, NEW, "open", RT_OPEN, BACK},
+      VIOLATION(1002),
+      VIOLATION(1002),
+      NEVER,
+      IGNORED_ENDING,
+      IGNORED}},
+    {"h of another connection", OTHER, other_resumes, NULL,
+     {NEVER,
+      {0, "c4504", "away back:0", RT_OPEN, BACK},
+      {0, "c4504", "away back:0", RT_OPEN, BACK},
+      {0, NULL, "back:0", RT_OPEN, BACK},
+      {0, "c3999", "2.open close:3999:0", RT_EGONE, BACK},
+      {0, "", "2.open", RT_EGONE, BACK}}},
+    {"m", 0, says_m, NULL,
+     {REFUSED(1002),
+      VIOLATION(1002),
+      {0, "", "mx", RT_OPEN, "w:1:0:resumed"},
+      NEVER,
+      IGNORED_ENDING,
+      IGNORED}},
+    {"m without payload, binary", 0, says_m_empty, NULL,
+     {REFUSED(1002),
+      VIOLATION(1002),
+      {0, "", "M", RT_OPEN, "w:1:0:resumed"},
+      NEVER,
+      IGNORED_ENDING,
+      IGNORED}},
+    {"u", 0, says_u, NULL,
+     {REFUSED(1002),
+      VIOLATION(1002),
+      {0, "", "mx", RT_OPEN, BACK},
+      NEVER,
+      IGNORED_ENDING,
+      IGNORED}},
+    {"a0", 0, says_a0, NULL,
+     {REFUSED(1002),
+      {0, "", "", RT_OPEN, BACK},
+      {0, "", "", RT_OPEN, BACK},
+      NEVER,
+      IGNORED_ENDING,
+      IGNORED}},
+    {"a0 and m", 0, says_a0_m, NULL,
+     {REFUSED(1002),
+      {0, "", "mx", RT_OPEN, "w:1:0:resumed"},
+      {0, "", "mx", RT_OPEN, "w:1:0:resumed"},
+      NEVER,
+      IGNORED_ENDING,
+      IGNORED}},
+    {"a of what was never sent", 0, says_a1, NULL,
+     {REFUSED(1002),
+      VIOLATION(1002),
+      VIOLATION(1002),
+      NEVER,
+      IGNORED_ENDING,
+      IGNORED}},
+    {"a of all that was sent", SENT, says_a1, NULL,
+     {NEVER,
+      {0, "", "", RT_OPEN, "w:0:1:resumed"},
+      {0, "", "", RT_OPEN, "w:0:1:resumed"},
+      NEVER,
+      {0, "c3999", "close:3999:0", RT_EGONE, NEW}, /* not lost */
+      IGNORED}},
+    {"a that takes another one back", SENT, says_a1_a0, NULL,
+     {NEVER,
+      VIOLATION(1002),
+      VIOLATION(1002),
+      NEVER,
+      {0, "c3999", "close:3999:0", RT_EGONE, NEW},
+      IGNORED}},
+    {"w", 0, says_w, NULL,
+     {REFUSED(1002),
+      VIOLATION(1002),
+      VIOLATION(1002),
+      NEVER,
+      IGNORED_ENDING,
+      IGNORED}},
+    {"an unknown type", 0, says_unknown, NULL,
+     {REFUSED(1002),
+      VIOLATION(1002),
+      VIOLATION(1002),
+      NEVER,
+      IGNORED_ENDING,
+      IGNORED}},
+    {"a reset", 0, resets, NULL,
+     {{0, NULL, "", RT_EGONE, ""},
+      {0, NULL, "away", RT_AWAY, BACK},
+      {0, NULL, "away", RT_AWAY, BACK},
+      NEVER,
+      {0, NULL, "close:3999:0", RT_EGONE, NEW},
+      {0, NULL, "", RT_EGONE, NEW}}},
+    {"a reset with something unacknowledged", SENT, resets, NULL,
+     {NEVER,
+      {0, NULL, "away", RT_AWAY, BACK " ms"},
+      {0, NULL, "away", RT_AWAY, BACK " ms"},
+      NEVER,
+      {0, NULL, "close:3999:1", RT_EGONE, NEW},
+      {0, NULL, "", RT_EGONE, NEW}}},
+    {"the end of the line", 0, hangs_up, NULL,
+     {{0, NULL, "", RT_EGONE, ""},
+      {0, NULL, "away", RT_AWAY, BACK},
+      {0, NULL, "away", RT_AWAY, BACK},
+      NEVER,
+      {0, NULL, "close:3999:0", RT_EGONE, NEW},
+      {0, NULL, "", RT_EGONE, NEW}}},
+    {"the end of the peer's half", 0, shuts_its_half, NULL,
+     {{0, NULL, "", RT_EGONE, ""},
+      {0, NULL, "away", RT_AWAY, BACK},
+      {0, NULL, "away", RT_AWAY, BACK},
+      NEVER,
+      {0, NULL, "close:3999:0", RT_EGONE, NEW},
+      {0, NULL, "", RT_EGONE, NEW}}},
+    {"close 1000", 0, closes_1000, NULL,
+     {{0, NULL, "", RT_EGONE, ""},
+      {0, NULL, "close:1000:0", RT_EGONE, NEW},
+      {0, NULL, "close:1000:0", RT_EGONE, NEW},
+      NEVER,
+      {0, NULL, "close:3999:0", RT_EGONE, NEW},
+      {0, NULL, "", RT_EGONE, NEW}}},
+    {"close 1000 with something unacknowledged", SENT, closes_1000, NULL,
+     {NEVER,
+      {0, NULL, "close:1000:1", RT_EGONE, NEW},
+      {0, NULL, "close:1000:1", RT_EGONE, NEW},
+      NEVER,
+      {0, NULL, "close:3999:1", RT_EGONE, NEW},
+      {0, NULL, "", RT_EGONE, NEW}}},
+    {"close 1001", 0, closes_1001, NULL,
+     {{0, NULL, "", RT_EGONE, ""},
+      {0, NULL, "away", RT_AWAY, BACK},
+      {0, NULL, "away", RT_AWAY, BACK},
+      NEVER,
+      {0, NULL, "close:3999:0", RT_EGONE, NEW},
+      {0, NULL, "", RT_EGONE, NEW}}},
+    {"close 1002", 0, closes_1002, NULL,
+     {{0, NULL, "", RT_EGONE, ""},
+      {0, NULL, "away", RT_AWAY, BACK},
+      {0, NULL, "away", RT_AWAY, BACK},
+      NEVER,
+      {0, NULL, "close:3999:0", RT_EGONE, NEW},
+      {0, NULL, "", RT_EGONE, NEW}}},
+    {"close 4000", SENT, closes_4000, NULL,
+     {NEVER,
+      {0, NULL, "away", RT_AWAY, BACK " ms"},
+      {0, NULL, "away", RT_AWAY, BACK " ms"},
+      NEVER,
+      {0, NULL, "close:3999:1", RT_EGONE, NEW},
+      {0, NULL, "", RT_EGONE, NEW}}},
+    {"unanswered pings", PINGS, NULL, pings_pass,
+     {NEVER,
+      NEVER,
+      {0, "c4002", "away", RT_AWAY, BACK},
+      NEVER,
+      NEVER,
+      NEVER}},
+    {"the handshake deadline", 0, NULL, handshake_passes,
+     {REFUSED(1013),
+      {0, "c1013", "away", RT_AWAY, BACK},
+      {0, "", "", RT_OPEN, BACK},
+      NEVER,
+      NEVER,
+      {0, "", "", RT_EGONE, NEW}}},
+    {"the end of the window", 0, NULL, window_passes,
+     {{0, "", "", RT_OPENING, ""},
+      {0, "", "", RT_OPEN, BACK},
+      {0, "", "", RT_OPEN, BACK},
+      {0, NULL, "close:4503:0", RT_EGONE, NEW},
+      NEVER,
+      IGNORED}},
+    {"the end of the window with something kept", SENT, NULL, window_passes,
+     {NEVER,
+      {0, "", "", RT_OPEN, BACK " ms"},
+      {0, "", "", RT_OPEN, BACK " ms"},
+      {0, NULL, "close:4503:1", RT_EGONE, NEW},
+      NEVER,
+      IGNORED}},
+    {"rt_send", 0, NULL, sends,
+     {{RT_ESTATE, "", "", RT_OPENING, ""},
+      {0, "mx", "", RT_OPEN, BACK " mx"},
+      {0, "mx", "", RT_OPEN, BACK " mx"},
+      {0, NULL, "", RT_AWAY, BACK " mx"},
+      {RT_EGONE, "c3999", "close:3999:0", RT_EGONE, NEW},
+      {RT_EGONE, "", "", RT_EGONE, NEW}}},
+    {"rt_send, the second", SENT, NULL, sends,
+     {NEVER,
+      {0, "mx", "", RT_OPEN, BACK " ms mx"},
+      {0, "mx", "", RT_OPEN, BACK " ms mx"},
+      {0, NULL, "", RT_AWAY, BACK " ms mx"},
+      {RT_EGONE, "c3999", "close:3999:1", RT_EGONE, NEW},
+      {RT_EGONE, "", "", RT_EGONE, NEW}}},
+    {"no room in the queue", NARROW, NULL, overfills,
+     {{RT_ESTATE, "", "", RT_OPENING, ""},
+      {1, "c4001", "away", RT_AWAY, BACK " mx#600 mx#600"},
+      {1, "c4001", "away", RT_AWAY, BACK " mx#600 mx#600"},
+      {0, NULL, "", RT_AWAY, BACK " mx#600 mx#600"},
+      {RT_EGONE, "c3999", "close:3999:0", RT_EGONE, NEW},
+      {RT_EGONE, "", "", RT_EGONE, NEW}}},
+    {"a droppable one", 0, NULL, sends_droppable,
+     {{RT_ESTATE, "", "", RT_OPENING, ""},
+      {0, "ux", "", RT_OPEN, BACK},
+      {0, "ux", "", RT_OPEN, BACK},
+      {1, NULL, "", RT_AWAY, BACK},
+      {RT_EGONE, "c3999", "close:3999:0", RT_EGONE, NEW},
+      {RT_EGONE, "", "", RT_EGONE, NEW}}},
+    {"two of one key", 0, NULL, sends_keyed,
+     {{RT_ESTATE, "", "", RT_OPENING, ""},
+      {0, "ux", "", RT_OPEN, BACK " ux"},
+      {0, "ux", "", RT_OPEN, BACK " ux"},
+      {0, NULL, "", RT_AWAY, BACK " ux"},
+      {RT_EGONE, "c3999", "close:3999:0", RT_EGONE, NEW},
+      {RT_EGONE, "", "", RT_EGONE, NEW}}},
+    {"rt_close", SENT, NULL, closes,
+     {NEVER,
+      {0, "c1000", "close:1000:1", RT_EGONE, NEW},
+      {0, "c1000", "close:1000:1", RT_EGONE, NEW},
+      {0, NULL, "close:1000:1", RT_EGONE, NEW},
+      {RT_EGONE, "c3999", "close:3999:1", RT_EGONE, NEW},
+      {RT_EGONE, "", "", RT_EGONE, NEW}}},
+    {"rt_close, nothing sent", 0, NULL, closes,
+     {{0, NULL, "", RT_EGONE, ""},
+      {0, "c1000", "close:1000:0", RT_EGONE, NEW},
+      {0, "c1000", "close:1000:0", RT_EGONE, NEW},
+      {0, NULL, "close:1000:0", RT_EGONE, NEW},
+      {RT_EGONE, "c3999", "close:3999:0", RT_EGONE, NEW},
+      {RT_EGONE, "", "", RT_EGONE, NEW}}},
+    {"rt_drop", SENT, NULL, drops,
+     {NEVER,
+      {0, "c4000", "away", RT_AWAY, BACK " ms"},
+      {0, "c4000", "away", RT_AWAY, BACK " ms"},
+      {RT_ESTATE, NULL, "", RT_AWAY, BACK " ms"},
+      {RT_EGONE, "c3999", "close:3999:1", RT_EGONE, NEW},
+      {RT_EGONE, "", "", RT_EGONE, NEW}}},
+    {"rt_kick", BOUND, NULL, kicks,
+     {NEVER,
+      {1, "c4502", "close:4502:0", RT_EGONE, NEW},
+      {1, "c4502", "close:4502:0", RT_EGONE, NEW},
+      {1, NULL, "close:4502:0", RT_EGONE, NEW},
+      {0, "c3999", "close:3999:0", RT_EGONE, NEW},
+      {0, "", "", RT_EGONE, NEW}}},
+    {"a newer login", BOUND | OTHER, NULL, is_replaced,
+     {NEVER,
+      {0, "c4501", "close:4501:0", RT_EGONE, NEW},
+      {0, "c4501", "close:4501:0", RT_EGONE, NEW},
+      {0, NULL, "close:4501:0", RT_EGONE, NEW},
+      NEVER,
+      {0, "", "", RT_EGONE, NEW}}},
+    {"rt_shutdown", 0, NULL, drains,
+     {{0, NULL, "", RT_EGONE, ""},
+      {0, "c1012", "close:1012:0", RT_EGONE, NULL},
+      {0, "c1012", "close:1012:0", RT_EGONE, NULL},
+      {0, NULL, "close:1012:0", RT_EGONE, NULL},
+      {0, "c3999", "close:3999:0", RT_EGONE, NULL},
+      {0, "", "", RT_EGONE, NULL}}},
+    {"rt_bind", 0, NULL, binds,
+     {{RT_ESTATE, "", "", RT_OPENING, ""},
+      {0, "", "", RT_OPEN, BACK},
+      {0, "", "", RT_OPEN, BACK},
+      {0, NULL, "", RT_AWAY, BACK},
+      {RT_EGONE, "c3999", "close:3999:0", RT_EGONE, NEW},
+      {RT_EGONE, "", "", RT_EGONE, NEW}}},
+    {"rt_bind, bound", BOUND, NULL, binds,
+     {NEVER,
+      {RT_EBOUND, "", "", RT_OPEN, BACK},
+      {RT_EBOUND, "", "", RT_OPEN, BACK},
+      {RT_EBOUND, NULL, "", RT_AWAY, BACK},
+      {RT_EGONE, "c3999", "close:3999:0", RT_EGONE, NEW},
+      {RT_EGONE, "", "", RT_EGONE, NEW}}},
+    {"rt_group_join", 0, NULL, group_of_first,
+     {{RT_ESTATE, "", "", RT_OPENING, ""},
+      {0, "", "", RT_OPEN, BACK},
+      {0, "", "", RT_OPEN, BACK},
+      {0, NULL, "", RT_AWAY, BACK},
+      {RT_EGONE, "c3999", "close:3999:0", RT_EGONE, NEW},
+      {RT_EGONE, "", "", RT_EGONE, NEW}}},
+    {"rt_push", BOUND, NULL, pushes,
+     {NEVER,
+      {1, "mx", "", RT_OPEN, BACK " mx"},
+      {1, "mx", "", RT_OPEN, BACK " mx"},
+      {1, NULL, "", RT_AWAY, BACK " mx"},
+      {0, "c3999", "close:3999:0", RT_EGONE, NEW},
+      {0, "", "", RT_EGONE, NEW}}},
+    {"rt_send_many", 0, NULL, sends_many,
+     {{0, "", "", RT_OPENING, ""},
+      {1, "mx", "", RT_OPEN, BACK " mx"},
+      {1, "mx", "", RT_OPEN, BACK " mx"},
+      {1, NULL, "", RT_AWAY, BACK " mx"},
+      {0, "c3999", "close:3999:0", RT_EGONE, NEW},
+      {0, "", "", RT_EGONE, NEW}}},
+    {"rt_group_send", JOINED, NULL, group_sends,
+     {NEVER,
+      {1, "mx", "", RT_OPEN, BACK " mx"},
+      {1, "mx", "", RT_OPEN, BACK " mx"},
+      {1, NULL, "", RT_AWAY, BACK " mx"},
+      {0, "c3999", "close:3999:0", RT_EGONE, NEW},
+      {0, "", "", RT_EGONE, NEW}}},
+};
+
+/* ---- reaching a state ---------------------------------------------------- */
+
+static void prepare(int needs)
+{
+    if (needs & SENT) {
+        EQUAL(send_text(1, "s"), 0);
+        HEARS(&st.a, "ms");
+    }
+    if (needs & BOUND)
+        EQUAL(rt_bind(st.loop, st.s[1], "u"), 0);
+    if (needs & JOINED)
+        EQUAL(group_of_first(), 0);
+}
+
+static void reach(int state, int needs)
+{
+    line_open(&st.a);
+    st.a.deaf = (needs & PINGS) != 0;
+    if (needs & OTHER)
+        line_open(&st.b);
+    if (state == OPENING)
+        return;
+    say(&st.a, "h");
+    HEARS(&st.a, "w:0:0:new");
+    TOLD("open");
+    if (state != GREETED)
+        say(&st.a, "a0");
+    peer_quiet(st.loop);
+    prepare(needs);
+    if (state == AWAY) {
+        line_cut(&st.a);
+        TOLD("away");
+    }
+    if (state != CLOSING)
+        return;
+    EQUAL(rt_close(st.loop, st.s[1], 3999, NULL), 0);
+    HEARS(&st.a, "c3999");
+    peer_quiet(st.loop);
+    EQUAL(st.end.code, 3999);
+    script_clear(&st.told);
+}
+
+/* The event, in ENDING in the turn of rt_close. */
+static int happen(const row *r, int state)
+{
+    if (r->peer)
+        r->peer();
+    if (state == ENDING)
+        EQUAL(rt_close(st.loop, st.s[1], 3999, NULL), 0);
+    return r->call ? r->call() : 0;
+}
+
+/* Someone comes with the newest token: what does the server know? */
+static void come_again(const outcome *o)
+{
+    const welcome *w = st.b.w.token[0] && !(st.closes[1] && st.count < 2)
+                           ? &st.b.w
+                           : &st.a.w;
+    int number = w == &st.b.w && st.closes[1] ? 2 : 1;
+    int state = rt_state(st.loop, st.s[number]);
+    char told[32];
+    if (!w->token[0])
+        return;
+    line_return(&st.c, w, st.acked, 99);
+    HEARS(&st.c, o->again);
+    snprintf(told, sizeof told, "%sback:0", state == RT_OPEN ? "away " : "");
+    if (number == 2)
+        snprintf(told, sizeof told, "2.away 2.back:0");
+    if (state < 0)
+        snprintf(told, sizeof told, "%d.open", st.count);
+    TOLD(told);
+}
+
+static void check_outcome(const row *r, int state)
+{
+    const outcome *o = &r->cells[state];
+    rt_session s = first();
+    if (o->hears)
+        HEARS(&st.a, o->hears);
+    TOLD(o->told);
+    if (s.id)
+        EQUAL(rt_state(st.loop, first()), o->state);
+    if (r->needs & OTHER && r->peer)
+        HEARS(&st.b, state == ENDING || state == CLOSING ? NEW : BACK);
+    script_clear(&st.told);
+    if (!o->again || !o->again[0])
+        return;
+    if (r->needs & OTHER && r->call) /* the newer login stays out of this */
+        memset(&st.b.w, 0, sizeof st.b.w);
+    come_again(o);
+}
+
+/* Without a handle there is nothing to call. */
+static int cell_exists(const row *r, int state)
+{
+    if (!r->cells[state].told)
+        return 0;
+    return state != OPENING || !r->call || st.wire == WS ||
+           r->cells[state].rc == 0;
+}
+
+static void server_cell(const row *r, int state)
+{
+    const char *backend = st.backend == RT_SELECT ? "select" : "default";
+    int rc;
+    test_begin("server, %s x %s, %s, %s", state_names[state], r->event,
+               wire_names[st.wire], backend);
+    if (r->needs & NARROW)
+        st.opts.soft_mark = st.opts.hard_mark = 1000;
+    stage();
+    reach(state, r->needs);
+    rc = happen(r, state);
+    EQUAL(rc, r->cells[state].rc);
+    check_outcome(r, state);
+    stage_end();
+    test_end();
+}
+
+static void server_table(int backend, int wire)
+{
+    size_t i;
+    int state;
+    for (i = 0; i < sizeof server_rows / sizeof *server_rows; i++)
+        for (state = 0; state < STATES; state++) {
+            stage_begin(backend, wire);
+            if (cell_exists(&server_rows[i], state))
+                server_cell(&server_rows[i], state);
+        }
+}
+
+#endif
