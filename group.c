@@ -156,6 +156,15 @@ static void presence(rt_loop *loop, rt__group *g, rt__session *s, int what)
     loop->presence_last = p;
 }
 
+/* Something happened to a session: all its groups hear of it. */
+void rt__groups_presence(rt_loop *loop, rt__session *s, int what)
+{
+    uint16_t i;
+    for (i = 0; i < s->seat_count; i++)
+        presence(loop, (rt__group *)rt__slot_at(loop, s->seats[i].group), s,
+                 what);
+}
+
 int rt__groups_busy(rt_loop *loop)
 {
     return loop->presence_first != NULL;

@@ -306,7 +306,7 @@ static int table_grow(rt_loop *loop, rt__table *table)
 
 int rt__table_add(rt_loop *loop, rt__table *table, rt__node *node)
 {
-    if (table->count >= table->size && table_grow(loop, table) < 0)
+    if (table->count >= table->size * 2 && table_grow(loop, table) < 0)
         return RT_ENOMEM;
     table_link(table, node);
     table->count++;
@@ -1173,6 +1173,11 @@ static rt__ep *ep_new(rt_loop *loop, const rt_listen_opts *o,
         return NULL;
     ep->refs = 1;
     ep->wire = wire;
+    ep->codec = o->codec;
+    ep->resume_ms = o->resume_ms > 0 ? (uint32_t)o->resume_ms : 0;
+    if (wire == RT__STREAM && (o->codec || o->framing == RT_RAW))
+        ep->wire = RT__RAW;
+    ep->typed = ep->wire == RT__STREAM && o->framing == RT_RTNET1;
     ep->on = o->on;
     ep->user = o->user;
     ep_limits(ep, o);
@@ -1342,11 +1347,27 @@ static int listener_start(rt_loop *loop, rt__listener *l, const url *u,
     return source_add(loop, &l->source, fd, RT__LISTEN_SOURCE, RT_READ);
 }
 
+static const char *framing_unfit(int framing, const rt_codec *codec,
+                                 const url *u)
+{
+    if (framing < RT_LENGTH || framing > RT_CODEC)
+        return "no such framing";
+    if (framing == RT_CODEC && !codec)
+        return "no codec";
+    if (codec && (!codec->decode || !codec->head))
+        return "a codec needs decode and head";
+    if (!u->stream && (framing == RT_RTNET1 || framing == RT_RAW))
+        return "this framing is for tcp";
+    return NULL;
+}
+
 /* What cannot be served is refused, rather than ignored. */
 static const char *listen_unfit(const rt_listen_opts *o, const url *u)
 {
-    if (o->framing != RT_LENGTH || o->codec)
-        return "this framing is not there yet";
+    if (framing_unfit(o->framing, o->codec, u))
+        return framing_unfit(o->framing, o->codec, u);
+    if (o->resume_ms > 0 && o->reuse_port > 0)
+        return "a token is known to one loop: resume wants a port of its own";
     if (o->soft_mark > 0 && o->hard_mark > 0 && o->soft_mark > o->hard_mark)
         return "the soft mark is above the hard mark";
     if (o->rate_over < RT_OVER_DROP || o->rate_over > RT_OVER_CLOSE)
@@ -1668,7 +1689,8 @@ static int q_grow(rt_loop *loop, rt__out *o)
 static int q_push(rt_loop *loop, rt__out *o, rt__piece piece)
 {
     rt__piece *last = out_last(o);
-    if (last && last->buf == piece.buf && last->off + last->len == piece.off) {
+    if (last && last->buf == piece.buf && o->conn->wire != RT__RAW &&
+        last->off + last->len == piece.off) {
         last->len += piece.len;
         rt__buf_release(loop, piece.buf);
         return 0;
@@ -1715,10 +1737,17 @@ static int loose_push(rt_loop *loop, rt__out *o, rt__piece piece, uint32_t key)
 static void out_dirty(rt_loop *loop, rt__out *o)
 {
     if (o->dirty || o->blocked)
-        return;
+        return; /* its turn comes anyway */
     o->dirty = 1;
     o->next = loop->dirty;
     loop->dirty = o;
+}
+
+/* Has something to say at the next flush, even if nothing is queued. */
+void rt__out_dirty(rt_loop *loop, rt__conn *c)
+{
+    if (rt__out_open(loop, c) == 0)
+        out_dirty(loop, c->out);
 }
 
 /* Queues a framed message; takes over the reference of piece, also when there
@@ -1794,6 +1823,12 @@ uint32_t rt__out_unsent(const rt__out *o)
     return o && o->messages > o->tightened ? o->messages - o->tightened : 0;
 }
 
+/* How many of them have no byte sent yet. */
+uint32_t rt__out_unbegun(const rt__out *o)
+{
+    return o ? o->messages - (o->frame_left > 0 && o->frame_counts) : 0;
+}
+
 /* A pong goes out like any frame, but for one who does not read only the
    latest is kept (RFC 6455, 5.5.3). */
 int rt__out_pong(rt_loop *loop, rt__conn *c, const void *data, size_t len)
@@ -1817,12 +1852,16 @@ static uint32_t frame_span(const rt__conn *c, const uint8_t *p, uint8_t *counts)
     rt__frame f;
     int head;
     *counts = 1;
-    if (c->wire == RT__STREAM)
+    if (c->wire == RT__STREAM) {
+        *counts = !c->typed || p[4] == 'm' || p[4] == 'M';
         return ((uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 |
                 (uint32_t)p[2] << 8 | p[3]) +
                4;
+    }
     head = rt__frame_read(p, 14, c->wire == RT__WS_CLIENT, &f);
     *counts = !(f.op & 8);
+    if (*counts && c->typed)
+        *counts = (f.masked ? p[head] ^ f.mask[0] : p[head]) == 'm';
     return (uint32_t)head + (uint32_t)f.len;
 }
 
@@ -1842,6 +1881,15 @@ static void frames_taken(rt__conn *c, const uint8_t *p, size_t n)
         p += step;
         n -= step;
     }
+}
+
+/* Bytes without frames: each piece is a message (see q_push). */
+static void raw_taken(rt__out *o, const rt__piece *piece, size_t n)
+{
+    o->frame_counts = 1;
+    o->frame_left = piece->len - (uint32_t)n;
+    if (o->frame_left == 0 && o->messages > 0)
+        o->messages--;
 }
 
 /* What is left of a slow peer's queue moves out of the arena. */
@@ -1879,7 +1927,10 @@ static void q_taken(rt_loop *loop, rt__conn *c, size_t *n)
     while (*n > 0 && o->count > 0) {
         rt__piece *piece = &o->q[o->head];
         size_t step = *n < piece->len ? *n : piece->len;
-        frames_taken(c, rt__buf_data(piece->buf) + piece->off, step);
+        if (c->wire == RT__RAW)
+            raw_taken(o, piece, step);
+        else
+            frames_taken(c, rt__buf_data(piece->buf) + piece->off, step);
         piece->off += (uint32_t)step;
         piece->len -= (uint32_t)step;
         *n -= step;
@@ -1942,10 +1993,25 @@ static uint32_t out_drop(rt_loop *loop, rt__out *o)
     return lost;
 }
 
+/* Forgets even what was begun: nobody reads it any more. */
+void rt__out_abandon(rt_loop *loop, rt__conn *c)
+{
+    out_free(loop, c);
+}
+
+int rt__out_has_key(const rt__out *o, uint32_t key)
+{
+    uint32_t i;
+    for (i = 0; o && i < o->loose_count; i++)
+        if (o->loose[i].key == key)
+            return 1;
+    return 0;
+}
+
 void rt__out_discard(rt_loop *loop, rt__conn *c)
 {
     uint32_t lost = c->out ? out_drop(loop, c->out) : 0;
-    if (c->session)
+    if (c->session && !c->session->keep)
         c->session->lost += lost;
 }
 
@@ -2030,15 +2096,24 @@ static void conn_unsendable(rt_loop *loop, rt__conn *c)
 void rt__conn_flush(rt_loop *loop, rt__conn *c)
 {
     rt__out *o = c->out;
+    uint8_t listed;
     int full;
     if (!o || o->blocked || c->state <= RT__CONNECTING)
         return;
+    listed = o->dirty;
+    o->dirty = 1; /* what is added now goes with the rest */
     pong_unfold(loop, o);
-    full = out_write(loop, c);
+    if (c->typed)
+        rt__flush_begins(loop, c);
+    o->dirty = listed;
+    full = o->bytes > 0 ? out_write(loop, c) : 0;
     if (full < 0) {
         conn_unsendable(loop, c);
         return;
     }
+    c->said = loop->now;
+    if (c->session && c->session->keep)
+        rt__flushed(loop, c);
     if (o->bytes == 0) {
         conn_drained(loop, c);
         rt__conn_interest(loop, c);
@@ -2224,6 +2299,7 @@ static rt__conn *conn_new(rt_loop *loop, rt__ep *ep, int fd, int interest)
     }
     c->ep = ep;
     c->wire = (uint8_t)ep->wire;
+    c->typed = ep->typed;
     c->heard = loop->now;
     ep->refs++;
     loop->conn_count++;
@@ -2252,7 +2328,8 @@ void rt__conn_kill(rt_loop *loop, rt__conn *c)
         return;
     c->state = RT__DEAD;
     if (c->session) {
-        c->session->lost += rt__out_unsent(c->out);
+        if (!c->session->keep) /* else it is known what has arrived */
+            c->session->lost += rt__out_unsent(c->out);
         c->session->conn = NULL;
         c->session = NULL;
     }
@@ -2285,6 +2362,8 @@ void rt__conn_lost(rt_loop *loop, rt__conn *c, int code, int cause,
                    const char *reason)
 {
     rt__session *s = c->session;
+    if (rt__session_lost(loop, c, code, reason))
+        s = NULL;
     rt__conn_kill(loop, c);
     if (s)
         rt__session_end(loop, s, code, cause, reason);
@@ -2325,16 +2404,16 @@ void rt__conn_finish_soon(rt_loop *loop, rt__conn *c)
    connection that carries a session. */
 void rt__conn_bye(rt_loop *loop, rt__conn *c, int code, const char *reason)
 {
-    if (c->state != RT__LIVE) {
+    if (c->state != RT__LIVE && c->state != RT__GREETING) {
         rt__conn_kill(loop, c);
-        return;
-    }
-    if (c->wire == RT__STREAM) {
-        rt__conn_finish_soon(loop, c);
         return;
     }
     if (rt__ws_close(loop, c, code, reason) < 0) {
         rt__conn_kill(loop, c);
+        return;
+    }
+    if (c->wire >= RT__STREAM) {
+        rt__conn_finish_soon(loop, c);
         return;
     }
     c->state = RT__FAREWELL;
@@ -2351,16 +2430,25 @@ void rt__conn_violation(rt_loop *loop, rt__conn *c, int code, int cause,
                         const char *reason)
 {
     rt__session *s = c->session;
-    if (c->state != RT__LIVE) {
-        rt__conn_kill(loop, c);
+    if (c->state < RT__GREETING || c->state > RT__LIVE) {
+        rt__conn_lost(loop, c, code, cause, reason);
         return;
     }
-    if (c->wire != RT__STREAM && rt__ws_close(loop, c, code, reason) < 0)
+    if (code == 1011 && rt__session_lost(loop, c, code, reason))
+        s = NULL; /* our trouble, not the peer's fault: it may come back */
+    if (rt__ws_close(loop, c, code, reason) < 0)
         rt__conn_kill(loop, c);
     else
         rt__conn_finish_soon(loop, c);
     if (s)
         rt__session_end(loop, s, code, cause, reason);
+}
+
+/* Streams have no ping, but for rtnet.1 and the codecs. */
+static int pings(const rt__conn *c)
+{
+    return c->ep->ping_ms < INT32_MAX &&
+           (c->wire < RT__STREAM || c->typed || c->ep->codec);
 }
 
 /* The handshake is over.  The first ping goes at a random point, so that those
@@ -2369,8 +2457,11 @@ void rt__conn_opened(rt_loop *loop, rt__conn *c)
 {
     c->state = RT__LIVE;
     c->heard = loop->now;
+    if (c->typed && !c->confirmed)
+        return; /* the deadline of the handshake still runs */
     rt__timer_clear(loop, &c->timer);
-    if (c->ep->ping_ms < INT32_MAX && c->wire != RT__STREAM)
+    c->said = loop->now;
+    if (pings(c))
         conn_deadline_in(loop, c,
                          (uint32_t)(rt__random(loop) % c->ep->ping_ms));
 }
@@ -2384,16 +2475,25 @@ static int stream_head(const uint8_t *p, uint64_t *len)
     return 4;
 }
 
+static int stream_deliver(rt_loop *loop, rt__conn *c, uint8_t *data, size_t n)
+{
+    if (c->typed)
+        return rt__typed_stream(loop, c, data, n);
+    rt__tell_message(loop, c->session, RT_BINARY, data, n);
+    return 0;
+}
+
 /* A message that came in parts is whole. */
-static void stream_whole(rt_loop *loop, rt__conn *c)
+static int stream_whole(rt_loop *loop, rt__conn *c)
 {
     rt__buf *b;
     uint8_t none[1] = {0};
+    int fault;
     c->in->in_frame = 0;
     b = rt__in_take(loop, c);
-    rt__tell_message(loop, c->session, RT_BINARY, b ? rt__buf_data(b) : none,
-                     b ? b->len : 0);
+    fault = stream_deliver(loop, c, b ? rt__buf_data(b) : none, b ? b->len : 0);
     rt__buf_release(loop, b);
+    return fault;
 }
 
 /* Takes bytes of a message whose beginning came before; how many, or < 0. */
@@ -2403,6 +2503,7 @@ static ptrdiff_t stream_more(rt_loop *loop, rt__conn *c, const uint8_t *p,
     rt__in *in = c->in;
     size_t used = 0;
     uint8_t *to;
+    int fault;
     while (!in->in_frame && used < n && in->head_len < 4)
         in->head[in->head_len++] = p[used++];
     if (!in->in_frame && in->head_len < 4)
@@ -2412,17 +2513,17 @@ static ptrdiff_t stream_more(rt_loop *loop, rt__conn *c, const uint8_t *p,
         in->head_len = 0;
         in->in_frame = 1;
     }
-    if (in->left > c->ep->max_message)
+    if (in->left > (uint64_t)c->ep->max_message + c->typed)
         return -1009;
     n = n - used < in->left ? n - used : (size_t)in->left;
     to = n > 0 ? rt__in_room(loop, c, n, in->left) : NULL;
     if (n > 0 && !to)
-        return RT_ENOMEM;
+        return -1011;
     if (n > 0)
         memcpy(to, p + used, n);
     in->left -= n;
-    if (in->left == 0)
-        stream_whole(loop, c);
+    if (in->left == 0 && (fault = stream_whole(loop, c)) < 0)
+        return fault;
     return (ptrdiff_t)(used + n);
 }
 
@@ -2430,36 +2531,121 @@ static ptrdiff_t stream_more(rt_loop *loop, rt__conn *c, const uint8_t *p,
 static ptrdiff_t stream_step(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
 {
     uint64_t len = 0;
+    int fault;
     if (c->in && (c->in->head_len || c->in->in_frame))
         return stream_more(loop, c, p, n);
     if (n >= 4)
         stream_head(p, &len);
-    if (len > c->ep->max_message)
+    if (len > (uint64_t)c->ep->max_message + c->typed)
         return -1009;
     if (n >= 4 && n - 4 >= len) {
-        rt__tell_message(loop, c->session, RT_BINARY, p + 4, (size_t)len);
-        return (ptrdiff_t)(4 + len);
+        fault = stream_deliver(loop, c, p + 4, (size_t)len);
+        return fault < 0 ? fault : (ptrdiff_t)(4 + len);
     }
     if (!rt__in_open(loop, c))
-        return RT_ENOMEM;
+        return -1011;
     rt__in_began(loop, c);
     return stream_more(loop, c, p, n);
+}
+
+/* A packet of the codec at p: > 0 its size, told of; 0: *need bytes are (0: one
+   more is); < 0 a fault. */
+static ptrdiff_t codec_whole(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n,
+                             size_t *need)
+{
+    const rt_codec *codec = c->ep->codec;
+    size_t at = 0, len = 0, most = (size_t)c->ep->max_message + RT__CODEC_HEAD;
+    int kind = 0;
+    ptrdiff_t size = codec->decode(codec->ctx, p, n, &at, &len, &kind);
+    *need = size > 0 ? (size_t)size : 0;
+    if (size < 0)
+        return -1002;
+    if (*need > most || (*need == 0 && n >= most))
+        return -1009;
+    if (*need == 0 || *need > n)
+        return 0;
+    if (at > *need || len > *need - at)
+        return -1002;
+    rt__tell_message(loop, c->session, kind, p + at, len);
+    return size;
+}
+
+/* A packet that came in parts: takes what it needs, and no more. */
+static ptrdiff_t codec_more(rt_loop *loop, rt__conn *c, const uint8_t *p,
+                            size_t n)
+{
+    rt__in *in = c->in;
+    size_t need = (size_t)in->left;
+    uint8_t *to;
+    rt__buf *b;
+    ptrdiff_t used;
+    if (n > (need ? need : 1))
+        n = need ? need : 1;
+    to = rt__in_room(loop, c, n, need ? need : n);
+    if (!to)
+        return -1011;
+    memcpy(to, p, n);
+    b = in->data;
+    b->refs++; /* a callback may end the connection */
+    used = codec_whole(loop, c, rt__buf_data(b), b->len, &need);
+    in->left = need > b->len ? need - b->len : 0;
+    if (used > 0)
+        rt__buf_release(loop, rt__in_take(loop, c));
+    rt__buf_release(loop, b);
+    return used < 0 ? used : (ptrdiff_t)n;
+}
+
+static ptrdiff_t codec_step(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
+{
+    ptrdiff_t used;
+    size_t need;
+    if (c->in && c->in->message)
+        return codec_more(loop, c, p, n);
+    used = codec_whole(loop, c, p, n, &need);
+    if (used != 0)
+        return used;
+    if (!rt__in_open(loop, c))
+        return -1011;
+    c->in->message = RT_BINARY;
+    c->in->left = need;
+    rt__in_began(loop, c);
+    return codec_more(loop, c, p, n);
+}
+
+/* Bytes without frames: the host makes sense of them, or its codec. */
+static ptrdiff_t raw_step(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
+{
+    if (c->ep->codec)
+        return codec_step(loop, c, p, n);
+    rt__tell_message(loop, c->session, RT_BINARY, p, n);
+    return (ptrdiff_t)n;
+}
+
+static const char *stream_fault(int code)
+{
+    if (code == 1009)
+        return "too large";
+    return code == 1011 ? "out of memory" : "protocol error";
 }
 
 static void stream_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
 {
     ptrdiff_t used = 0;
-    while (n > 0 && used >= 0 && c->state == RT__LIVE && !c->hold) {
-        used = stream_step(loop, c, p, n);
+    int code;
+    while (n > 0 && used >= 0 && !c->hold &&
+           (c->state == RT__LIVE || c->state == RT__GREETING)) {
+        used = c->wire == RT__RAW ? raw_step(loop, c, p, n)
+                                  : stream_step(loop, c, p, n);
         p += used > 0 ? used : 0;
         n -= used > 0 ? (size_t)used : 0;
     }
     if (used >= 0 && n > 0 && c->hold)
-        used = rt__in_keep(loop, c, p, n);
-    if (used == -1009)
-        rt__conn_violation(loop, c, 1009, RT_BY_LIMIT, "too large");
-    else if (used < 0)
-        rt__conn_violation(loop, c, 1011, RT_BY_ERROR, "out of memory");
+        used = rt__in_keep(loop, c, p, n) < 0 ? -1011 : 0;
+    code = (int)-used;
+    if (used < 0)
+        rt__conn_violation(loop, c, code,
+                           code == 1009 ? RT_BY_LIMIT : RT_BY_ERROR,
+                           stream_fault(code));
 }
 
 /* ---- sockets ------------------------------------------------------------ */
@@ -2468,9 +2654,10 @@ void rt__conn_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
 {
     if (c->state == RT__SHAKING)
         rt__shake_input(loop, c, p, n);
-    else if (c->state != RT__LIVE && c->state != RT__FAREWELL)
+    else if (c->state != RT__LIVE && c->state != RT__FAREWELL &&
+             c->state != RT__GREETING)
         return; /* nobody wants it */
-    else if (c->wire == RT__STREAM)
+    else if (c->wire >= RT__STREAM)
         stream_input(loop, c, p, n);
     else
         rt__ws_input(loop, c, p, n);
@@ -2479,9 +2666,13 @@ void rt__conn_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
 /* The peer's half is shut.  What we still owe it, it can read. */
 static void conn_eof(rt_loop *loop, rt__conn *c)
 {
-    int stream = c->wire == RT__STREAM;
-    int clean = stream && !(c->in && (c->in->head_len || c->in->in_frame));
+    int stream = c->wire >= RT__STREAM;
+    int clean =
+        stream &&
+        !(c->in && (c->in->head_len || c->in->message || c->in->in_frame));
     rt__session *s = c->session;
+    if (s && rt__session_lost(loop, c, 1006, ""))
+        s = NULL;
     if (c->out && c->state != RT__DRAINING &&
         (stream || c->state == RT__SHAKING || c->state == RT__FINISHING)) {
         rt__conn_finish_soon(loop, c);
@@ -2573,17 +2764,21 @@ static void conn_connected(rt_loop *loop, rt__conn *c)
         rt__conn_lost(loop, c, 1006, RT_BY_ERROR, strerror(error));
         return;
     }
-    if (c->wire == RT__STREAM) {
-        rt__conn_opened(loop, c);
+    conn_deadline_in(loop, c, c->ep->handshake_ms);
+    if (c->wire < RT__STREAM) {
+        c->state = RT__SHAKING;
         rt__conn_interest(loop, c);
-        if (c->session)
-            rt__tell_open(loop, c->session);
+        rt__shake_ask(loop, c);
         return;
     }
-    c->state = RT__SHAKING;
-    conn_deadline_in(loop, c, c->ep->handshake_ms);
+    if (c->typed) {
+        rt__greet(loop, c);
+        return;
+    }
+    rt__conn_opened(loop, c);
     rt__conn_interest(loop, c);
-    rt__shake_ask(loop, c);
+    if (c->session)
+        rt__tell_open(loop, c->session);
 }
 
 static void conn_ready(rt_loop *loop, rt__conn *c, int events)
@@ -2655,7 +2850,7 @@ static void conn_ping(rt_loop *loop, rt__conn *c)
 static void conn_silence(rt_loop *loop, rt__conn *c)
 {
     uint64_t next = c->heard + c->ep->ping_ms;
-    if (c->wire == RT__STREAM || c->ep->ping_ms == INT32_MAX)
+    if (!pings(c))
         return;
     if (c->hold)
         conn_deadline_in(loop, c, c->ep->ping_ms);
@@ -2664,8 +2859,8 @@ static void conn_silence(rt_loop *loop, rt__conn *c)
     else if (c->pings < c->ep->dead_pings)
         conn_ping(loop, c);
     else
-        rt__session_end(loop, c->session, RT_CLOSE_DEAD, RT_BY_TIMEOUT,
-                        "pings unanswered");
+        rt__session_drop(loop, c->session, RT_CLOSE_DEAD, RT_BY_TIMEOUT,
+                         "pings unanswered");
 }
 
 /* The message under way has taken too long?  While nothing is read its time
@@ -2682,6 +2877,10 @@ static int assembly_over(rt_loop *loop, rt__conn *c)
 /* One timer serves all deadlines of an open connection: the nearest is set. */
 static void live_deadline(rt_loop *loop, rt__conn *c)
 {
+    if (c->typed && !c->confirmed) { /* the first `a` did not come */
+        rt__session_drop(loop, c->session, 1013, RT_BY_TIMEOUT, "retry=0");
+        return;
+    }
     if (c->hold & RT__HOLD_RATE && !rt__session_released(loop, c->session))
         return;
     if (assembly_over(loop, c)) {
@@ -2690,6 +2889,8 @@ static void live_deadline(rt_loop *loop, rt__conn *c)
         return;
     }
     conn_silence(loop, c);
+    if (c->state == RT__LIVE && c->typed)
+        rt__typed_due(loop, c);
     if (c->state == RT__LIVE && c->in && c->in->since)
         rt__conn_due(loop, c, c->in->since + c->ep->assembly_ms);
 }
@@ -2714,6 +2915,9 @@ static void conn_deadline(rt_loop *loop, rt__conn *c)
         return;
     case RT__SHAKING:
         rt__shake_deadline(loop, c);
+        return;
+    case RT__GREETING:
+        rt__greeting_over(loop, c);
         return;
     case RT__LIVE:
         live_deadline(loop, c);
@@ -2754,11 +2958,11 @@ static void conn_accepted(rt_loop *loop, rt__ep *ep, int fd,
         return;
     }
     loop->stats.accepted++;
-    if (ep->wire == RT__STREAM) {
+    if (ep->wire >= RT__STREAM && !ep->typed) {
         stream_accepted(loop, c);
         return;
     }
-    c->state = RT__SHAKING;
+    c->state = ep->typed ? RT__GREETING : RT__SHAKING;
     address_text(from, text, sizeof text);
     if (loop->shake_count >= ep->max_handshakes)
         rt__shake_evict(loop);
@@ -2855,6 +3059,20 @@ static int dial_connect(rt_loop *loop, rt__conn *c, const address *a)
     return -1;
 }
 
+/* What is offered: rtnet.1 first, where the session is to resume. */
+static char *dial_protocols(rt_loop *loop, const rt_dial_opts *o)
+{
+    const char *own = o->protocols ? o->protocols : "";
+    size_t size = strlen(own) + sizeof "rtnet.1, ";
+    char *all;
+    if (o->resume <= 0)
+        return rt__strdup(loop, own);
+    all = (char *)rt__realloc(loop, NULL, 0, *own ? size : 8);
+    if (all)
+        snprintf(all, size, "rtnet.1%s%s", *own ? ", " : "", own);
+    return all;
+}
+
 static rt__dial *dial_new(rt_loop *loop, const url *u, const char *where,
                           const rt_dial_opts *o)
 {
@@ -2866,10 +3084,13 @@ static rt__dial *dial_new(rt_loop *loop, const url *u, const char *where,
     snprintf(authority, sizeof authority, "%.*s", (int)strcspn(p, "/?"), p);
     d->port = u->port;
     d->local = u->local;
+    d->stream = u->stream;
+    d->resume = o->resume > 0;
+    d->connect_ms = limit(o->connect_ms, 5000);
     d->host = rt__strdup(loop, u->host);
     d->authority = rt__strdup(loop, authority);
     d->path = rt__strdup(loop, u->path);
-    d->protocols = rt__strdup(loop, o->protocols ? o->protocols : "");
+    d->protocols = dial_protocols(loop, o);
     d->headers = rt__strdup(loop, o->headers ? o->headers : "");
     return d;
 }
@@ -2893,6 +3114,8 @@ static rt__ep *dial_ep(rt_loop *loop, const url *u, const char *where,
     like.close_ms = o->close_ms;
     like.soft_mark = o->soft_mark;
     like.hard_mark = o->hard_mark;
+    like.framing = o->framing;
+    like.codec = o->codec;
     ep = ep_new(loop, &like, u->stream ? RT__STREAM : RT__WS_CLIENT);
     if (!ep)
         return NULL;
@@ -2903,24 +3126,20 @@ static rt__ep *dial_ep(rt_loop *loop, const url *u, const char *where,
     return NULL;
 }
 
-/* Everything of a dialled session but its socket; NULL: no memory. */
-static rt__session *dial_session(rt_loop *loop, rt__ep *ep, int connect_ms)
+/* A connection for a dialled session, without a socket yet. */
+static int dial_conn(rt_loop *loop, rt__session *s)
 {
-    rt__conn *c = conn_new(loop, ep, -1, 0);
-    rt__session *s = c ? rt__session_new(loop, ep, 0) : NULL;
-    if (c && !s) {
-        c->state = RT__RESOLVING;
-        rt__conn_kill(loop, c);
+    rt__conn *c = conn_new(loop, s->ep, -1, 0);
+    if (!c) {
+        errno = ENOMEM;
+        return -1;
     }
-    if (!s)
-        return NULL;
-    s->state = RT_OPENING;
     s->conn = c;
     c->session = s;
     c->state = RT__RESOLVING;
     rt_now(loop);
-    conn_deadline_in(loop, c, limit(connect_ms, 5000));
-    return s;
+    conn_deadline_in(loop, c, s->ep->dial->connect_ms);
+    return 0;
 }
 
 /* Connects, or has the host look the name up; 0, or -1 with errno. */
@@ -2938,10 +3157,42 @@ static int dial_start(rt_loop *loop, rt__session *s, const url *u)
     return 0;
 }
 
+static int dial_first(rt_loop *loop, rt__session *s, const url *u)
+{
+    if (s->ep->dial->resume && rt__keep_open(loop, s) < 0) {
+        errno = ENOMEM;
+        return -1;
+    }
+    return dial_conn(loop, s) < 0 ? -1 : dial_start(loop, s, u);
+}
+
+/* Another try for a session that lost its connection; -1: no socket. */
+int rt__dial_again(rt_loop *loop, rt__session *s)
+{
+    const rt__dial *d = s->ep->dial;
+    url u;
+    memset(&u, 0, sizeof u);
+    u.local = d->local;
+    u.stream = d->stream;
+    u.port = d->port;
+    u.path = d->path;
+    snprintf(u.host, sizeof u.host, "%s", d->host);
+    if (dial_conn(loop, s) < 0)
+        return -1;
+    if (dial_start(loop, s, &u) == 0)
+        return 0;
+    s->conn->session = NULL;
+    rt__conn_kill(loop, s->conn);
+    s->conn = NULL;
+    return -1;
+}
+
 static const char *dial_unfit(const rt_dial_opts *o, const url *u)
 {
-    if (o->framing != RT_LENGTH || o->codec || o->resume > 0)
-        return "this protocol is not there yet";
+    if (framing_unfit(o->framing, o->codec, u))
+        return framing_unfit(o->framing, o->codec, u);
+    if (o->resume > 0 && (o->codec || (u->stream && o->framing != RT_RTNET1)))
+        return "only rtnet.1 can resume";
     if (!u->local && !u->port)
         return "no port";
     if (!rt__token_list(o->protocols ? o->protocols : ""))
@@ -2971,14 +3222,15 @@ rt_session rt_dial(rt_loop *loop, const char *where, const rt_dial_opts *opts)
     if ((unfit = dial_unfit(&o, &u)) != NULL)
         return rt__fail(loop, RT_EINVAL, what, unfit), handle;
     ep = dial_ep(loop, &u, where, &o);
-    s = ep ? dial_session(loop, ep, o.connect_ms) : NULL;
+    s = ep ? rt__session_new(loop, ep, 0) : NULL;
     if (ep)
         rt__ep_release(loop, ep); /* the session holds it now */
     if (!s)
         return rt__fail(loop, RT_ENOMEM, what, NULL), handle;
-    if (dial_start(loop, s, &u) < 0) {
+    if (dial_first(loop, s, &u) < 0) {
         fail_errno(loop, what);
-        rt__conn_kill(loop, s->conn);
+        if (s->conn)
+            rt__conn_kill(loop, s->conn);
         rt__session_forget(loop, s);
         return handle;
     }
@@ -3019,6 +3271,8 @@ static void timer_fire(rt_loop *loop, rt__timer *t)
         apptimer_fire(loop, (rt__apptimer *)t);
     else if (t->kind == RT__OF_CONN)
         conn_deadline(loop, (rt__conn *)((char *)t - conn));
+    else if (t->kind == RT__OF_FLOW)
+        rt__flow_due(loop, (rt__flow *)t); /* it stands first there */
     else if (t->kind == RT__OF_LISTENER)
         listener_rested(loop, (rt__listener *)((char *)t - pause));
 }
@@ -3201,6 +3455,7 @@ static void loop_release(rt_loop *loop)
     pools_free(loop);
     rt__table_free(loop, &loop->users);
     rt__table_free(loop, &loop->groups);
+    rt__table_free(loop, &loop->tokens);
     rt__free(loop, loop->receive, RT__RECEIVE + 1);
     rt__free(loop, loop->ready, RT__BATCH * sizeof(rt__ready));
     rt__free(loop, loop->wakes, loop->wake_cap * sizeof *loop->wakes);
@@ -3389,6 +3644,10 @@ static void page_counters(page *p, const rt__stats *s)
                s->messages_out);
     page_value(p, "bytes_in_total", "counter", "Bytes received.", s->bytes_in);
     page_value(p, "bytes_out_total", "counter", "Bytes sent.", s->bytes_out);
+    page_value(p, "resumed_total", "counter", "Sessions that came back.",
+               s->resumed);
+    page_value(p, "gaps_total", "counter",
+               "Sessions that came back and had lost messages.", s->gaps);
     page_value(p, "turns_total", "counter", "Turns of the loop.", s->turns);
 }
 
@@ -3401,6 +3660,8 @@ size_t rt_metrics(rt_loop *loop, char *out, size_t cap)
     page_value(&p, "connections", "gauge", "Connections now.",
                loop->conn_count);
     page_value(&p, "sessions", "gauge", "Sessions now.", loop->session_count);
+    page_value(&p, "sessions_away", "gauge", "Sessions without a connection.",
+               loop->away_count);
     page_value(&p, "handshakes", "gauge", "Handshakes in progress.",
                loop->shake_count);
     page_value(&p, "groups", "gauge", "Groups now.", loop->groups.count);

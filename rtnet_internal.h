@@ -29,7 +29,11 @@ enum {
     RT__HEADERS = 64,                /* header lines of a request */
     RT__CONTROL = 125,               /* payload of a control frame */
     RT__REASON = 123,                /* of a close, without its code */
-    RT__NAME = 255                   /* of a group or a user id */
+    RT__NAME = 255,                  /* of a group or a user id */
+    RT__CODEC_HEAD = 16,             /* what a codec puts before a message */
+    RT__RING_COUNT = 128,            /* messages kept for a replay, */
+    RT__RING_BYTES = 64 * 1024,      /* and their payload */
+    RT__AWAY_MOST = 10000            /* sessions of a loop that are away */
 };
 
 typedef struct rt__conn rt__conn;
@@ -96,7 +100,7 @@ void rt__table_free(rt_loop *loop, rt__table *table);
 /* ---- timers and sources ------------------------------------------------- */
 
 /* One entry of the loop's heap; kind says what it is part of. */
-enum { RT__OF_APP = 1, RT__OF_CONN, RT__OF_LISTENER, RT__OF_GROUP };
+enum { RT__OF_APP = 1, RT__OF_CONN, RT__OF_LISTENER, RT__OF_FLOW };
 typedef struct {
     uint64_t due;
     uint32_t seq;                   /* equal due: the older first */
@@ -121,7 +125,12 @@ typedef struct {
 /* ---- endpoints: what a listener or a dial gives to its sessions --------- */
 
 /* How messages stand on the wire. */
-enum rt__wire { RT__WS_SERVER = 0, RT__WS_CLIENT, RT__STREAM, RT__WIRES };
+enum rt__wire {
+    RT__WS_SERVER = 0,
+    RT__WS_CLIENT,
+    RT__STREAM, /* 4 bytes of length, then the message */
+    RT__RAW     /* bytes, or what a codec makes of them */
+};
 
 /* A resolved copy of the options, shared by all that came through it.  Limits
    are finite here: RT_OFF became the greatest value. */
@@ -136,6 +145,9 @@ typedef struct rt__ep {
     uint32_t soft_mark, hard_mark;
     uint32_t rate_limit, rate_ms; /* 0: no limit */
     uint8_t rate_over;
+    uint8_t typed;      /* a stream that speaks rtnet.1 */
+    uint32_t resume_ms; /* how long a session may be away; 0: not at all */
+    const rt_codec *codec;
     struct rt__dial *dial; /* where to, for a dialled session; else NULL */
 } rt__ep;
 
@@ -145,8 +157,14 @@ typedef struct rt__dial {
     char *authority;           /* host:port, as the Host header says it */
     char *path;                /* with the query; or of a local socket */
     char *protocols, *headers; /* "" when there are none */
-    int port, local;
-    char key[25]; /* Sec-WebSocket-Key of the present attempt */
+    int port, local, stream;
+    uint8_t resume; /* speaks rtnet.1 and comes back by itself */
+    uint32_t connect_ms, tries, ping_ms;
+    struct rt__session *heir; /* the new session, where the old one is lost */
+    char token[23], who[23];  /* of the session; "" while there is none */
+    uint64_t attempt;         /* with this token */
+    uint32_t retry_ms;        /* what the server asked for; 0: nothing */
+    char key[25];             /* Sec-WebSocket-Key of the present attempt */
 } rt__dial;
 
 void rt__ep_release(rt_loop *loop, rt__ep *ep);
@@ -212,6 +230,10 @@ int rt__out_control(rt_loop *loop, rt__conn *c, const void *data, size_t len);
 int rt__out_pong(rt_loop *loop, rt__conn *c, const void *data, size_t len);
 void rt__out_tighten(rt_loop *loop, rt__conn *c);
 uint32_t rt__out_unsent(const rt__out *o);
+uint32_t rt__out_unbegun(const rt__out *o);
+void rt__out_dirty(rt_loop *loop, rt__conn *c);
+int rt__out_has_key(const rt__out *o, uint32_t key);
+void rt__out_abandon(rt_loop *loop, rt__conn *c);
 void rt__out_discard(rt_loop *loop, rt__conn *c);
 int rt__out_status(rt__conn *c);
 void rt__conn_flush(rt_loop *loop, rt__conn *c);
@@ -222,6 +244,7 @@ enum rt__conn_state {
     RT__RESOLVING = 1, /* dialled: the host looks the name up */
     RT__CONNECTING,    /* dialled: connect is under way */
     RT__SHAKING,       /* HTTP */
+    RT__GREETING,      /* rtnet.1: h or w is awaited */
     RT__LIVE,          /* carries a session */
     RT__FAREWELL,      /* our close is queued or sent: the peer's is awaited */
     RT__FINISHING,     /* nothing more to say: flush, then close */
@@ -276,6 +299,8 @@ struct rt__conn {
     uint8_t hold;        /* enum rt__hold bits: while any, nothing is read */
     uint8_t peer_closed; /* its close frame came */
     uint8_t pings;       /* unanswered */
+    uint8_t typed;       /* speaks rtnet.1: a type byte before each message */
+    uint8_t confirmed;   /* and its first `a` has come */
     rt__timer timer;     /* its present deadline */
     rt__session *session;
     rt__ep *ep;
@@ -284,6 +309,7 @@ struct rt__conn {
     rt__out *out;
     rt__conn *next_dead;
     uint64_t heard;   /* when a byte last came, ms */
+    uint64_t said;    /* when one last went */
     uint32_t ping_us; /* when the last ping went; its payload */
     uint32_t rtt_us, jitter_us;
 };
@@ -327,6 +353,9 @@ int rt__header_lines(const char *text);
 rt__shake *rt__shake_new(rt_loop *loop, rt__conn *c, const char *address);
 void rt__shake_detach(rt_loop *loop, rt__conn *c);
 void rt__shake_free(rt_loop *loop, rt__conn *c);
+const char *rt__shake_uid(const rt__shake *shake);
+uint64_t rt__shake_id(rt_loop *loop, rt__shake *shake);
+rt__session *rt__shake_session(rt_loop *loop, rt__shake *shake);
 rt__conn *rt__shake_conn(const rt__shake *shake);
 void rt__shake_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n);
 void rt__shake_drained(rt_loop *loop, rt__conn *c);
@@ -337,6 +366,7 @@ void rt__shake_evict(rt_loop *loop);
 void rt__ws_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n);
 int rt__ws_control(rt_loop *loop, rt__conn *c, int op, const void *data,
                    size_t len);
+int rt__pong_in(rt_loop *loop, rt__conn *c, const uint8_t *data, size_t n);
 int rt__ws_close(rt_loop *loop, rt__conn *c, int code, const char *reason);
 
 /* ---- ratelimit.c -------------------------------------------------------- */
@@ -353,6 +383,54 @@ void rt__window_take(rt__window *w, uint32_t limit, uint64_t now);
 
 /* ---- session.c: sessions, and the gate ---------------------------------- */
 
+/* The secret name of a session that can resume; found by its keyed hash. */
+typedef struct {
+    rt__node node;
+    rt__session *session; /* NULL: the token is void */
+    uint64_t attempt;     /* the greatest `try` accepted with it */
+    uint8_t bytes[16];
+} rt__token;
+
+/* The newest value of a key, until it is known to have arrived. */
+typedef struct {
+    rt__piece piece;
+    uint32_t key;
+    uint8_t written;
+    uint64_t after; /* the last number taken when it was written */
+} rt__held;
+
+/* What is under way between two ends that can resume; while all is known to
+   have arrived there is none. */
+typedef struct rt__flow {
+    rt__timer timer; /* away: the window (server) or the next try (client) */
+    rt__session *session;
+    struct rt__flow *away_prev, *away_next; /* unbound ones, longest first */
+    uint8_t is_away, away_listed, told_away, ack_owed, was_full;
+    enum rt__wire wire; /* how the pieces of the ring are framed, */
+    uint8_t typed;      /* and whether a type byte stands in them */
+    rt__token previous;
+    uint64_t acked, top;
+    rt__piece *ring; /* kept: the last `count` numbers */
+    uint32_t head, count, cap;
+    uint32_t taken;              /* of them, from the oldest on */
+    uint64_t bytes, taken_bytes; /* payload in the ring */
+    rt__held *held;
+    uint32_t held_count, held_cap;
+    rt__buf *chunk; /* messages are framed one behind the other here */
+    uint32_t unacked, unacked_bytes; /* received and not acknowledged yet */
+    uint64_t ack_due;
+    uint64_t resumes_since;
+    uint32_t resumes;
+} rt__flow;
+
+/* What makes a session one that can resume. */
+typedef struct {
+    rt__token token;
+    uint64_t n;        /* the last number given to a message out */
+    uint64_t received; /* how many messages came in */
+    rt__flow *flow;
+} rt__keep;
+
 /* A session's place in one group: slot of the group, index in its members. */
 typedef struct {
     uint32_t group, index;
@@ -366,7 +444,12 @@ typedef struct rt__user {
     char *uid;
 } rt__user;
 
-enum { RT__TODO_WRITABLE = 1, RT__TODO_RESOLVE = 2 };
+enum {
+    RT__TODO_WRITABLE = 1,
+    RT__TODO_RESOLVE = 2,
+    RT__TODO_AWAY = 4,
+    RT__TODO_BACK = 8
+};
 
 struct rt__session {
     uint64_t id;
@@ -379,11 +462,13 @@ struct rt__session {
     uint8_t cause;
     uint16_t code;
     uint8_t todo, queued; /* events to tell; is in a list */
+    uint32_t window_ms;   /* how long it may be away */
     rt__session *next;    /* of that list */
     rt__apptimer *timers; /* those it owns */
     rt__user *bound;
     rt__session *next_bound; /* an older session with the same user id */
     rt__window *window;      /* of its rate limit, once it sent something */
+    rt__keep *keep;          /* NULL: it ends with its connection */
     char *uid;               /* stays after it is unbound, until on_close */
     char *reason;
     uint64_t lost;
@@ -400,7 +485,7 @@ typedef struct {
     const void *data;
     size_t len;
     uint64_t owner; /* whose messages may share a buffer: a group, or 0 */
-    rt__piece form[RT__WIRES];
+    rt__piece form[4];
 } rt__cast;
 
 /* What sending to one did, beside the errors. */
@@ -412,6 +497,22 @@ int rt__session_end(rt_loop *loop, rt__session *s, int code, int cause,
                     const char *reason);
 void rt__session_forget(rt_loop *loop, rt__session *s);
 void rt__session_todo(rt_loop *loop, rt__session *s, int what);
+int rt__typed_in(rt_loop *loop, rt__conn *c, int op, uint8_t *data, size_t n);
+int rt__typed_stream(rt_loop *loop, rt__conn *c, uint8_t *data, size_t n);
+int rt__codec_in(rt_loop *loop, rt__conn *c, uint8_t *data, size_t n);
+void rt__greet(rt_loop *loop, rt__conn *c);
+void rt__greeting_over(rt_loop *loop, rt__conn *c);
+int rt__session_lost(rt_loop *loop, rt__conn *c, int code, const char *reason);
+int rt__session_left(rt_loop *loop, rt__conn *c, int code, const char *reason);
+void rt__flush_begins(rt_loop *loop, rt__conn *c);
+void rt__flushed(rt_loop *loop, rt__conn *c);
+void rt__typed_due(rt_loop *loop, rt__conn *c);
+void rt__flow_due(rt_loop *loop, rt__flow *flow);
+int rt__dial_again(rt_loop *loop, rt__session *s);
+int rt__session_drop(rt_loop *loop, rt__session *s, int code, int cause,
+                     const char *reason);
+int rt__keep_open(rt_loop *loop, rt__session *s);
+void rt__keep_close(rt_loop *loop, rt__session *s);
 int rt__session_released(rt_loop *loop, rt__session *s);
 void rt__sessions_events(rt_loop *loop);
 void rt__sessions_close(rt_loop *loop);
@@ -438,6 +539,7 @@ void rt__tell_watch(rt_loop *loop,
 
 /* ---- group.c ------------------------------------------------------------ */
 
+void rt__groups_presence(rt_loop *loop, rt__session *s, int what);
 void rt__groups_leave(rt_loop *loop, rt__session *s);
 void rt__groups_events(rt_loop *loop);
 void rt__groups_free(rt_loop *loop);
@@ -448,6 +550,7 @@ int rt__groups_busy(rt_loop *loop);
 typedef struct {
     uint64_t accepted, dialled, refused, shed, limited;
     uint64_t messages_in, messages_out, bytes_in, bytes_out;
+    uint64_t resumed, gaps;
     uint64_t turns, longest_turn_us;
     uint64_t closes[17]; /* 1000..1015, and all others of the protocol */
     uint64_t closes_app; /* 3000..4999 */
@@ -504,7 +607,9 @@ struct rt_loop {
     uint32_t shake_count;
     uint32_t conn_count, session_count;
     rt__queue todo, closing, closed;
-    rt__table users, groups;
+    rt__table users, groups, tokens;
+    rt__flow *away_first, *away_last;
+    uint32_t away_count;
     struct rt__presence *presence_first, *presence_last;
     rt__stats stats;
     int error;

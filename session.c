@@ -1,16 +1,50 @@
 /*
- * Sessions: what the application holds, and the one gate through which the
- * library calls it.
+ * Sessions: what the application holds, the one gate through which the library
+ * calls it, and the protocol rtnet.1 by which a session outlives its socket.
  *
- * States: opening (dialled, not yet connected) -> open -> closing.  A session
- * that ends leaves its groups, its user id and its timers at once, its
- * connection lingers without it, on_close comes in the closing phase of the
- * turn, then the handle is stale and the memory goes with the turn.
+ * States: opening (dialled, not yet connected) -> open -> closing, and, where
+ * a session can resume, open <-> away.  A session that ends leaves its groups,
+ * its user id and its timers at once and its token is void, its connection
+ * lingers without it, on_close comes in the closing phase of the turn, then
+ * the handle is stale and the memory goes with the turn.
+ *
+ * rtnet.1, what a server does (c: a connection without a session yet):
+ *
+ *   event            c greeting     open              away          closing
+ *   h, no/old token  a new session  violation         -             -
+ *   h naming it      -              takes over        comes back    void: new
+ *   first not `a`    -              violation         -             ignored
+ *   m                1002           counted, told     -             ignored
+ *   u                1002           told              -             ignored
+ *   a n              1002           frees 1..n        -             ignored
+ *   line lost        gone           away (or closed)  -             closed
+ *   peer closes 1000 gone           closed            -             closed
+ *   peer closes else gone           away              -             closed
+ *   rt_send          RT_ESTATE      numbered, queued  numbered,kept RT_EGONE
+ *   no room          -              away (4001), kept forgets first -
+ *   droppable        RT_ESTATE      waits, skipped    skipped       RT_EGONE
+ *   keyed            RT_ESTATE      waits, replaces   held          RT_EGONE
+ *   rt_close, kick   gone           closing           closing       RT_EGONE
+ *   window over      -              -                 closed (4503) -
+ *
+ * Numbers: `n` was given to the last message out; the peer has acknowledged
+ * `acked`; the ring keeps the last `count` of them, so `n - count` is the first
+ * that could not be sent again.  What of the ring this connection has begun to
+ * write is known from its queue, not counted.
  *
  * Every upcall is a rt__tell_ function below; its answer says whether the
  * session may still be told of what follows.
  */
 #include "rtnet_internal.h"
+
+#include <stdio.h>
+
+static uint64_t keep_unacked(const rt__session *s);
+static void keep_void(rt_loop *loop, rt__session *s);
+static void keep_events(rt_loop *loop, rt__session *s, int todo);
+static void heir_opens(rt_loop *loop, rt__session *s);
+static void away_unlist(rt_loop *loop, rt__flow *f);
+static void unbind(rt_loop *loop, rt__session *s);
 
 /* ---- the gate ----------------------------------------------------------- */
 
@@ -20,9 +54,17 @@ int rt__tell_request(rt_loop *loop, rt__conn *c, rt_session handle,
     return c->ep->on.request(loop, handle, request);
 }
 
+/* Open, with or without a connection just now. */
 static int alive(const rt__session *s)
 {
-    return s->state == RT_OPEN;
+    return s->state == RT_OPEN || s->state == RT_AWAY;
+}
+
+/* Its connection, if that carries messages now; a client that is away may have
+   one that is still connecting. */
+static rt__conn *online(const rt__session *s)
+{
+    return s->conn && s->conn->state == RT__LIVE ? s->conn : NULL;
 }
 
 static rt_session handle_of(const rt__session *s)
@@ -108,7 +150,7 @@ int rt__tell_message(rt_loop *loop, rt__session *s, int kind, uint8_t *data,
                      size_t len)
 {
     uint8_t behind = data[len];
-    if (!alive(s))
+    if (s->state != RT_OPEN)
         return 0;
     loop->stats.messages_in++;
     if (!rate_admits(loop, s) || !alive(s))
@@ -127,13 +169,33 @@ static void tell_writable(rt_loop *loop, rt__session *s)
         s->ep->on.writable(loop, handle_of(s));
 }
 
+static void tell_away(rt_loop *loop, rt__session *s)
+{
+    if (s->ep->on.away)
+        s->ep->on.away(loop, handle_of(s));
+}
+
+static void tell_back(rt_loop *loop, rt__session *s, uint64_t lost)
+{
+    if (s->ep->on.back)
+        s->ep->on.back(loop, handle_of(s), lost);
+}
+
+/* May fresh resume the session?  Afterwards it may be closing. */
+static int tell_resume(rt_loop *loop, rt__session *s, uint64_t fresh)
+{
+    rt_session handle;
+    handle.id = fresh;
+    return s->ep->on.resume ? s->ep->on.resume(loop, handle_of(s), handle) : 0;
+}
+
 static void tell_close(rt_loop *loop, rt__session *s)
 {
     rt_end end;
     end.code = s->code;
     end.cause = s->cause;
     end.reason = s->reason ? s->reason : "";
-    end.lost = s->lost;
+    end.lost = s->keep ? keep_unacked(s) : s->lost;
     if (s->ep->on.close)
         s->ep->on.close(loop, handle_of(s), &end);
 }
@@ -225,6 +287,7 @@ rt__session *rt__session_new(rt_loop *loop, rt__ep *ep, uint64_t id)
 static void session_free(rt_loop *loop, rt__session *s)
 {
     rt__free(loop, s->seats, s->seat_cap * sizeof *s->seats);
+    rt__keep_close(loop, s);
     rt__strfree(loop, s->uid);
     rt__strfree(loop, s->reason);
     if (s->window)
@@ -233,12 +296,11 @@ static void session_free(rt_loop *loop, rt__session *s)
     rt__free(loop, s, sizeof *s);
 }
 
-static void unbind(rt_loop *loop, rt__session *s);
-
 /* Undoes rt__session_new for one that the application never heard of. */
 void rt__session_forget(rt_loop *loop, rt__session *s)
 {
     unbind(loop, s);
+    keep_void(loop, s);
     rt__slot_free(loop, s->id);
     loop->session_count--;
     session_free(loop, s);
@@ -269,6 +331,7 @@ int rt__session_end(rt_loop *loop, rt__session *s, int code, int cause,
     rt__timers_stop(loop, s);
     rt__groups_leave(loop, s);
     unbind(loop, s);
+    keep_void(loop, s);
     if (s->conn && s->conn->state <= RT__LIVE)
         rt__conn_bye(loop, s->conn, code, reason);
     if (!s->queued) /* else the events phase hands it on */
@@ -286,6 +349,17 @@ void rt__session_todo(rt_loop *loop, rt__session *s, int what)
         queue_push(&loop->todo, s);
 }
 
+/* Away, back and writable, as far as they still hold. */
+static void session_events(rt_loop *loop, rt__session *s, int todo)
+{
+    if (todo & RT__TODO_RESOLVE)
+        tell_resolve(loop, s);
+    if (todo & (RT__TODO_AWAY | RT__TODO_BACK) && alive(s))
+        keep_events(loop, s, todo);
+    if (todo & RT__TODO_WRITABLE && alive(s))
+        tell_writable(loop, s);
+}
+
 void rt__sessions_events(rt_loop *loop)
 {
     rt__queue all = queue_detach(&loop->todo);
@@ -295,10 +369,8 @@ void rt__sessions_events(rt_loop *loop)
         s->todo = 0;
         if (s->state == RT_CLOSING)
             queue_push(&loop->closing, s);
-        else if (todo & RT__TODO_RESOLVE)
-            tell_resolve(loop, s);
-        else if (todo & RT__TODO_WRITABLE)
-            tell_writable(loop, s);
+        else
+            session_events(loop, s, todo);
     }
 }
 
@@ -310,7 +382,8 @@ static void part(rt_loop *loop, rt__session *s)
         rt__conn_flush(loop, s->conn);
     if (!s->conn)
         return;
-    s->lost += rt__out_unsent(s->conn->out);
+    if (!s->keep)
+        s->lost += rt__out_unsent(s->conn->out);
     s->conn->session = NULL;
     s->conn = NULL;
 }
@@ -328,6 +401,7 @@ void rt__sessions_close(rt_loop *loop)
         rt__slot_free(loop, s->id);
         queue_push(&loop->closed, s);
         loop->session_count--;
+        heir_opens(loop, s);
     }
 }
 
@@ -347,11 +421,11 @@ static rt__session *session_any(rt_loop *loop, rt_session handle)
     return (rt__session *)rt__slot_get(loop, handle.id, RT__SESSION);
 }
 
-/* One that is open, or NULL and why not. */
+/* One that is open or away, or NULL and why not. */
 rt__session *rt__session_get(rt_loop *loop, uint64_t id, int *error)
 {
     rt__session *s = (rt__session *)rt__slot_get(loop, id, RT__SESSION);
-    if (s && s->state == RT_OPEN)
+    if (s && alive(s))
         return s;
     *error = RT_EGONE;
     if (s ? s->state == RT_OPENING : rt__slot_kind(loop, id) == RT__SHAKE)
@@ -432,7 +506,7 @@ rt_session rt_next_session(rt_loop *loop, rt_session after)
     rt__session *s;
     do
         s = (rt__session *)rt__slot_next(loop, &after.id, RT__SESSION);
-    while (s && s->state != RT_OPEN);
+    while (s && !alive(s));
     if (s)
         next.id = s->id;
     return next;
@@ -442,8 +516,8 @@ int rt_read(rt_loop *loop, rt_session handle, int on)
 {
     int error;
     rt__session *s = rt__session_get(loop, handle.id, &error);
-    if (!s)
-        return error;
+    if (!s || !online(s))
+        return s ? RT_ESTATE : error;
     if (on)
         s->conn->hold &= (uint8_t)~RT__HOLD_APP;
     else
@@ -481,27 +555,469 @@ int rt_close(rt_loop *loop, rt_session handle, int code, const char *reason)
     return 0;
 }
 
-/* Without resume a session ends with its connection. */
 int rt_drop(rt_loop *loop, rt_session handle, int code, const char *reason)
 {
-    if (!session_any(loop, handle))
-        return handshake_or_gone(loop, handle);
-    return rt_close(loop, handle, code, reason);
+    rt__session *s = session_any(loop, handle);
+    if (!s || s->state == RT_CLOSING)
+        return s ? RT_EGONE : handshake_or_gone(loop, handle);
+    if (!code)
+        code = 1000;
+    if (close_check(code, reason) < 0)
+        return RT_EINVAL;
+    if (s->state == RT_OPENING)
+        return rt_close(loop, handle, code, reason);
+    rt__session_drop(loop, s, code, RT_BY_APP, reason ? reason : "");
+    return 0;
+}
+
+/* ---- what is kept until it is acknowledged ------------------------------ */
+
+/* Can it lose its connection and live on?  A server's by its token, a client's
+   by the token it was given, or as long as it has not been welcomed. */
+static int resumable(const rt__session *s)
+{
+    const rt__dial *d = s->ep->dial;
+    if (!s->keep || s->state == RT_CLOSING)
+        return 0;
+    if (d && d->resume)
+        return s->state == RT_OPENING || d->token[0];
+    return s->keep->token.session != NULL;
+}
+
+/* The object for what is under way; it exists only while something is. */
+static rt__flow *flow_open(rt_loop *loop, rt__session *s)
+{
+    rt__flow *f = s->keep->flow;
+    if (f)
+        return f;
+    f = (rt__flow *)rt__alloc(loop, sizeof *f);
+    if (!f)
+        return NULL;
+    if (rt__timer_adopt(loop, &f->timer, RT__OF_FLOW) < 0) {
+        rt__free(loop, f, sizeof *f);
+        return NULL;
+    }
+    f->session = s;
+    f->acked = f->top = s->keep->n;
+    if (s->conn) {
+        f->wire = (enum rt__wire)s->conn->wire;
+        f->typed = s->conn->typed;
+    }
+    return s->keep->flow = f;
+}
+
+/* Payload bytes of a framed piece: what the cap of the ring counts. */
+static uint64_t payload_of(const rt__flow *f, uint32_t size)
+{
+    uint64_t head = f->wire == RT__WS_CLIENT ? 6 : 2;
+    if (f->wire == RT__RAW)
+        return size;
+    if (f->wire == RT__STREAM)
+        head = 4;
+    else if (size - head > 65535 + 2)
+        head += 8;
+    else if (size - head > 125)
+        head += 2;
+    return size - head - f->typed;
+}
+
+/* The oldest leaves the ring: acknowledged, or forgotten. */
+static void ring_shift(rt_loop *loop, rt__flow *f)
+{
+    rt__piece *piece = &f->ring[f->head];
+    uint64_t n = payload_of(f, piece->len);
+    f->bytes -= n;
+    if (f->taken > 0) {
+        f->taken--;
+        f->taken_bytes -= n;
+    }
+    rt__buf_release(loop, piece->buf);
+    f->count--;
+    f->head = f->count ? f->head + 1 : 0;
+}
+
+static void ring_clear(rt_loop *loop, rt__flow *f)
+{
+    while (f->count > 0)
+        ring_shift(loop, f);
+}
+
+static int ring_grow(rt_loop *loop, rt__flow *f)
+{
+    uint32_t cap = f->cap ? f->cap * 2 : 4;
+    rt__piece *ring;
+    if (f->head > 0 && f->head >= f->cap / 2) {
+        memmove(f->ring, f->ring + f->head, f->count * sizeof *ring);
+        f->head = 0;
+        return 0;
+    }
+    ring = (rt__piece *)rt__realloc(loop, NULL, 0, cap * sizeof *ring);
+    if (!ring)
+        return RT_ENOMEM;
+    if (f->count)
+        memcpy(ring, f->ring + f->head, f->count * sizeof *ring);
+    rt__free(loop, f->ring, f->cap * sizeof *ring);
+    f->ring = ring;
+    f->cap = cap;
+    f->head = 0;
+    return 0;
+}
+
+/* Keeps the newest number's frame; without memory it, and so all before it, is
+   forgotten, and a loss of the line will be a gap. */
+static void ring_push(rt_loop *loop, rt__flow *f, rt__piece piece)
+{
+    if (f->head + f->count == f->cap && ring_grow(loop, f) < 0) {
+        ring_clear(loop, f);
+        return;
+    }
+    piece.buf->refs++;
+    f->ring[f->head + f->count++] = piece;
+    f->bytes += payload_of(f, piece.len);
+}
+
+/* The caps hold for what the present connection has taken; without one, for
+   all.  What still waits to be written is bounded by the queue's mark. */
+static void ring_trim(rt_loop *loop, rt__flow *f, int all)
+{
+    if (f->session->ep->dial)
+        return; /* a client forgets nothing: it refuses */
+    while (f->count > 0 && ((all ? f->count : f->taken) > RT__RING_COUNT ||
+                            (all ? f->bytes : f->taken_bytes) > RT__RING_BYTES))
+        ring_shift(loop, f);
+}
+
+/* The last number whose first byte went out on the present connection. */
+static uint64_t taken_now(const rt__session *s)
+{
+    rt__conn *c = online(s);
+    return s->keep->n - (c ? rt__out_unbegun(c->out) : 0);
+}
+
+static void held_release(rt_loop *loop, rt__flow *f, uint32_t i)
+{
+    rt__buf_release(loop, f->held[i].piece.buf);
+    f->held[i] = f->held[--f->held_count];
+}
+
+/* The peer has all up to number a. */
+static void ack_apply(rt_loop *loop, rt__session *s, uint64_t a)
+{
+    rt__flow *f = s->keep->flow;
+    uint32_t i;
+    if (a > f->acked)
+        f->acked = a;
+    while (f->count > 0 && s->keep->n - f->count < a)
+        ring_shift(loop, f);
+    for (i = f->held_count; i-- > 0;)
+        if (f->held[i].written && f->held[i].after < a)
+            held_release(loop, f, i);
+    if (f->was_full && f->count <= RT__RING_COUNT / 2 &&
+        f->bytes <= RT__RING_BYTES / 2) {
+        f->was_full = 0;
+        rt__session_todo(loop, s, RT__TODO_WRITABLE);
+    }
+}
+
+static void flow_free(rt_loop *loop, rt__flow *f)
+{
+    ring_clear(loop, f);
+    while (f->held_count > 0)
+        held_release(loop, f, 0);
+    rt__free(loop, f->ring, f->cap * sizeof *f->ring);
+    rt__free(loop, f->held, f->held_cap * sizeof *f->held);
+    rt__buf_release(loop, f->chunk);
+    rt__timer_disown(loop, &f->timer);
+    rt__free(loop, f, sizeof *f);
+}
+
+/* Gives the object back when all is known to have arrived. */
+static void flow_settle(rt_loop *loop, rt__session *s)
+{
+    rt__flow *f = s->keep->flow;
+    if (!f || f->count || f->held_count || f->unacked || f->ack_owed ||
+        f->previous.session || f->is_away || f->was_full ||
+        f->acked != s->keep->n || s->state != RT_OPEN ||
+        (f->resumes && loop->now - f->resumes_since < 10000))
+        return;
+    s->keep->flow = NULL;
+    flow_free(loop, f);
+}
+
+/* Frames stand one behind the other in a buffer of the session's own; when
+   none of them is needed any more it is used again. */
+static uint8_t *keep_reserve(rt_loop *loop, rt__flow *f, size_t size,
+                             rt__piece *piece)
+{
+    rt__buf *b = f->chunk;
+    size_t cap = b && b->cap < 8192 ? b->cap * (size_t)2 : 512;
+    if (b && b->refs == 1)
+        b->len = 0;
+    if (!b || b->cap - b->len < size) {
+        b = rt__buf_new(loop, size > cap ? size : cap);
+        if (!b)
+            return NULL;
+        rt__buf_release(loop, f->chunk);
+        f->chunk = b;
+    }
+    b->refs++;
+    piece->buf = b;
+    piece->off = b->len;
+    piece->len = (uint32_t)size;
+    b->len += (uint32_t)size;
+    return rt__buf_data(b) + piece->off;
+}
+
+static rt__held *held_find(rt__flow *f, uint32_t key)
+{
+    uint32_t i;
+    for (i = 0; i < f->held_count; i++)
+        if (f->held[i].key == key)
+            return &f->held[i];
+    return NULL;
+}
+
+/* Room with what is kept.  A client never forgets, so it refuses; a key needs
+   a place among the held ones; nobody waits for a droppable one. */
+static int keep_room(rt_loop *loop, rt__session *s, enum rt__lane lane,
+                     uint32_t key, size_t len)
+{
+    rt__flow *f = s->keep->flow;
+    (void)loop;
+    if (lane == RT__DROPPABLE)
+        return online(s) ? 0 : RT__SKIPPED;
+    if (lane == RT__KEYED)
+        return f->held_count >= RT__KEYS && !held_find(f, key) ? RT_EFULL : 0;
+    if (!s->ep->dial || !s->ep->dial->resume)
+        return 0;
+    if (f->count < RT__RING_COUNT && f->bytes + len <= RT__RING_BYTES)
+        return 0;
+    f->was_full = 1;
+    return RT_EFULL;
+}
+
+/* Holds the newest value of a key until it is known to have arrived. */
+static int held_put(rt_loop *loop, rt__flow *f, rt__piece piece, uint32_t key)
+{
+    rt__held *held = held_find(f, key);
+    uint32_t cap = f->held_cap ? f->held_cap * 2 : 1;
+    void *p;
+    if (!held && f->held_count == f->held_cap) {
+        p = rt__realloc(loop, f->held, f->held_cap * sizeof *held,
+                        cap * sizeof *held);
+        if (!p)
+            return RT_ENOMEM;
+        f->held = (rt__held *)p;
+        f->held_cap = cap;
+    }
+    if (held)
+        rt__buf_release(loop, held->piece.buf);
+    else
+        held = &f->held[f->held_count++];
+    piece.buf->refs++;
+    held->piece = piece;
+    held->key = key;
+    held->written = 0;
+    return 0;
+}
+
+/* A framed message gets its number and is kept, then queued if there is a
+   connection.  Takes over the piece's reference. */
+static int keep_put(rt_loop *loop, rt__session *s, rt__piece piece,
+                    enum rt__lane lane, uint32_t key)
+{
+    rt__flow *f = s->keep->flow;
+    if (lane == RT__KEYED && held_put(loop, f, piece, key) < 0) {
+        rt__buf_release(loop, piece.buf);
+        return RT_ENOMEM;
+    }
+    if (lane == RT__RELIABLE) {
+        s->keep->n++;
+        ring_push(loop, f, piece);
+    }
+    if (!online(s)) {
+        rt__buf_release(loop, piece.buf);
+        ring_trim(loop, f, 1);
+        return 0;
+    }
+    if (rt__out_put(loop, s->conn, piece, lane, key) < 0)
+        rt__conn_lost(loop, s->conn, 1006, RT_BY_ERROR, "out of memory");
+    return 0; /* numbered and kept, whatever became of the line */
+}
+
+/* The acknowledgement that is owed goes before everything of this flush. */
+void rt__flush_begins(rt_loop *loop, rt__conn *c)
+{
+    rt__session *s = c->session;
+    rt__flow *f = s && s->keep ? s->keep->flow : NULL;
+    char text[24];
+    int n;
+    if (!f || !f->ack_owed || c->state != RT__LIVE)
+        return;
+    n = snprintf(text, sizeof text, "a%llu",
+                 (unsigned long long)s->keep->received);
+    if (rt__ws_control(loop, c, RT_TEXT, text, (size_t)n) < 0)
+        return; /* it is still owed */
+    f->ack_owed = 0;
+    f->unacked = f->unacked_bytes = 0;
+    f->ack_due = 0;
+}
+
+/* A flush is done: what it began to write counts as taken. */
+void rt__flushed(rt_loop *loop, rt__conn *c)
+{
+    rt__session *s = c->session;
+    rt__flow *f = s->keep->flow;
+    uint32_t unbegun = rt__out_unbegun(c->out), i;
+    if (!f)
+        return;
+    while (f->taken + unbegun < f->count)
+        f->taken_bytes += payload_of(f, f->ring[f->head + f->taken++].len);
+    ring_trim(loop, f, 0);
+    for (i = 0; i < f->held_count; i++) {
+        if (f->held[i].written || rt__out_has_key(c->out, f->held[i].key))
+            continue;
+        f->held[i].written = 1;
+        f->held[i].after = s->keep->n - unbegun;
+    }
+}
+
+static void ack_owe(rt_loop *loop, rt__session *s, rt__flow *f)
+{
+    f->ack_owed = 1;
+    rt__out_dirty(loop, s->conn);
+}
+
+/* One counted message came: it is acknowledged after 16 of them, 16 KiB, or
+   500 ms, by one timer for all. */
+static int count_in(rt_loop *loop, rt__session *s, size_t len)
+{
+    rt__flow *f = flow_open(loop, s);
+    if (!f)
+        return -1011;
+    s->keep->received++;
+    f->unacked_bytes += (uint32_t)len;
+    if (f->unacked++ == 0) {
+        f->ack_due = loop->now + 500;
+        rt__conn_due(loop, s->conn, f->ack_due);
+    }
+    if (f->unacked >= 16 || f->unacked_bytes >= 16384)
+        ack_owe(loop, s, f);
+    return 0;
+}
+
+/* What an open connection of rtnet.1 owes by the clock. */
+void rt__typed_due(rt_loop *loop, rt__conn *c)
+{
+    rt__session *s = c->session;
+    rt__flow *f = s->keep->flow;
+    uint64_t ping = s->ep->dial ? s->ep->dial->ping_ms : s->ep->ping_ms;
+    if (ping < INT32_MAX && loop->now - c->said >= ping)
+        f = flow_open(loop, s);
+    if (f && ((f->ack_due && f->ack_due <= loop->now) ||
+              (ping < INT32_MAX && loop->now - c->said >= ping))) {
+        ack_owe(loop, s, f);
+        c->said = loop->now;
+        f->ack_due = 0;
+    }
+    if (s->ep->dial && ping < INT32_MAX &&
+        loop->now - c->heard > 2 * ping + 5000 && !c->hold) {
+        rt__conn_lost(loop, c, 1006, RT_BY_TIMEOUT, "silence");
+        return;
+    }
+    if (f && f->ack_due)
+        rt__conn_due(loop, c, f->ack_due);
+    if (ping < INT32_MAX)
+        rt__conn_due(loop, c, c->said + ping);
+    flow_settle(loop, s);
 }
 
 /* ---- sending ------------------------------------------------------------ */
 
-/* Frames for one wire: the head, in at most 14 bytes; its size. */
-static size_t wire_head(enum rt__wire wire, uint8_t out[14], int op, size_t len,
-                        const uint8_t *mask)
+/* How messages to one session stand on the wire: its connection's way, or,
+   while it is away, that of the last one. */
+typedef struct {
+    enum rt__wire wire;
+    int typed;
+    const rt_codec *codec;
+} line;
+
+static line line_of(const rt__session *s)
 {
-    if (wire != RT__STREAM)
+    line l;
+    const rt__flow *flow = s->keep ? s->keep->flow : NULL;
+    const rt__conn *c = online(s);
+    l.wire = c ? (enum rt__wire)c->wire : flow->wire;
+    l.typed = c ? c->typed : flow->typed;
+    l.codec = s->ep->codec;
+    return l;
+}
+
+/* What stands before a message; the mask goes over its payload, too. */
+typedef struct {
+    uint8_t bytes[14 + RT__CODEC_HEAD];
+    size_t len;
+    uint8_t mask[4];
+    size_t phase; /* where in the mask the payload begins */
+    int masked;
+} frame_head;
+
+/* The part of the head that counts as payload: rtnet.1's type, a codec's. */
+static size_t inner_head(const line *l, uint8_t out[RT__CODEC_HEAD], int kind,
+                         size_t len)
+{
+    int counted = !(kind & (RT_DROPPABLE | 0x400));
+    if (l->codec)
+        return l->codec->head(l->codec->ctx, out, kind & 0xff, len);
+    if (!l->typed)
+        return 0;
+    out[0] = counted ? 'm' : 'u';
+    if (l->wire == RT__STREAM && (kind & 0xff) == RT_BINARY)
+        out[0] = counted ? 'M' : 'U';
+    return 1;
+}
+
+static size_t outer_head(const line *l, uint8_t out[14], int op, size_t len,
+                         const uint8_t *mask)
+{
+    int i;
+    if (l->wire == RT__RAW)
+        return 0;
+    if (l->wire != RT__STREAM)
         return rt__frame_write(out, op, len, mask);
-    out[0] = (uint8_t)(len >> 24);
-    out[1] = (uint8_t)(len >> 16);
-    out[2] = (uint8_t)(len >> 8);
-    out[3] = (uint8_t)len;
+    for (i = 0; i < 4; i++)
+        out[i] = (uint8_t)(len >> 8 * (3 - i));
     return 4;
+}
+
+static frame_head head_make(rt_loop *loop, const line *l, int kind, size_t len)
+{
+    frame_head h;
+    uint8_t inner[RT__CODEC_HEAD];
+    uint64_t chance;
+    size_t n = inner_head(l, inner, kind, len);
+    h.masked = l->wire == RT__WS_CLIENT;
+    chance = h.masked ? rt__random(loop) : 0;
+    memcpy(h.mask, &chance, sizeof h.mask);
+    h.len = outer_head(l, h.bytes, l->codec ? RT_BINARY : kind & 0xff, n + len,
+                       h.masked ? h.mask : NULL);
+    if (h.masked)
+        rt__mask(h.bytes + h.len, inner, n, h.mask, 0);
+    else
+        memcpy(h.bytes + h.len, inner, n);
+    h.len += n;
+    h.phase = n;
+    return h;
+}
+
+static void frame_copy(uint8_t *to, const frame_head *h, const void *data,
+                       size_t len)
+{
+    memcpy(to, h->bytes, h->len);
+    if (h->masked)
+        rt__mask(to + h->len, (const uint8_t *)data, len, h->mask, h->phase);
+    else if (len)
+        memcpy(to + h->len, data, len);
 }
 
 /* May this be sent at all?  0 or an error. */
@@ -509,10 +1025,22 @@ int rt__send_check(int kind, const void *data, size_t len)
 {
     int op = kind & 0xff;
     int flags = RT_DROPPABLE | RT_NO_HISTORY | rt_latest(0x7fff);
-    if ((op != RT_TEXT && op != RT_BINARY) || kind & ~(0xff | flags) ||
-        (len && !data) || len > RT__SEND_MAX - 14)
+    if (op == 0 || kind & ~(0xff | flags) || (len && !data) ||
+        len > RT__SEND_MAX - sizeof(frame_head))
         return RT_EINVAL;
     return op == RT_TEXT && len && !rt__utf8_valid(data, len) ? RT_EUTF8 : 0;
+}
+
+/* A codec has kinds of its own, and its text is no business of ours. */
+static int kind_check(const rt__session *s, int kind, const void *data,
+                      size_t len)
+{
+    int op = kind & 0xff;
+    if (s->ep->codec)
+        return rt__send_check(op == RT_TEXT ? kind + 1 : kind, data, len);
+    if (op != RT_TEXT && op != RT_BINARY)
+        return RT_EINVAL;
+    return rt__send_check(kind, data, len);
 }
 
 static enum rt__lane lane_of(int kind, uint32_t *key)
@@ -525,61 +1053,73 @@ static enum rt__lane lane_of(int kind, uint32_t *key)
     return kind & RT_DROPPABLE ? RT__DROPPABLE : RT__RELIABLE;
 }
 
-/* Is there room?  A reliable message that finds none ends the session, so that
-   a stream never has a silent hole. */
+/* Is there room?  A reliable message that finds none costs the connection, and
+   the session if it cannot resume, so that a stream never has a silent hole. */
 static int room(rt_loop *loop, rt__session *s, enum rt__lane lane, uint32_t key,
-                size_t size)
+                size_t size, size_t len)
 {
-    int error = rt__out_room(s->conn, lane, key, size);
+    int error = s->keep ? keep_room(loop, s, lane, key, len) : 0;
+    if (error != 0 || !online(s))
+        return error;
+    error = rt__out_room(s->conn, lane, key, size);
     if (error == 1) {
         rt__out_status(s->conn);
         return RT__SKIPPED;
     }
-    if (error < 0 && lane == RT__RELIABLE) {
-        rt__out_discard(loop, s->conn);
-        rt__session_end(loop, s, RT_CLOSE_SLOW, RT_BY_LIMIT, "send queue full");
-    }
-    return error;
+    if (error == 0 || lane != RT__RELIABLE)
+        return error;
+    rt__session_drop(loop, s, RT_CLOSE_SLOW, RT_BY_LIMIT, "send queue full");
+    return s->state == RT_AWAY ? 0 : RT_EFULL;
 }
 
 /* Queues a framed piece, whose reference it takes over. */
 static int put(rt_loop *loop, rt__session *s, rt__piece piece,
                enum rt__lane lane, uint32_t key)
 {
-    int error = rt__out_put(loop, s->conn, piece, lane, key);
+    int error;
+    if (s->keep && lane != RT__DROPPABLE)
+        error = keep_put(loop, s, piece, lane, key);
+    else
+        error = rt__out_put(loop, s->conn, piece, lane, key);
     if (error < 0)
         return error;
     loop->stats.messages_out++;
-    return rt__out_status(s->conn);
+    return online(s) ? rt__out_status(s->conn) : error;
+}
+
+/* A place for a frame: of a session that can resume in its own buffer, where
+   it may stay until it is acknowledged, else in the turn's arena. */
+static uint8_t *reserve(rt_loop *loop, rt__session *s, size_t size,
+                        enum rt__lane lane, rt__piece *piece)
+{
+    if (s->keep && lane != RT__DROPPABLE)
+        return keep_reserve(loop, s->keep->flow, size, piece);
+    return rt__out_reserve(loop, s->conn, size, piece);
 }
 
 /* Frames a message for one session alone. */
 static int send_one(rt_loop *loop, rt__session *s, int kind, const void *data,
                     size_t len)
 {
-    rt__conn *c = s->conn;
-    enum rt__wire wire = (enum rt__wire)c->wire;
-    uint8_t head[14], mask[8], *to;
-    uint64_t chance = wire == RT__WS_CLIENT ? rt__random(loop) : 0;
+    line l;
+    frame_head h;
     rt__piece piece;
     uint32_t key;
     enum rt__lane lane = lane_of(kind, &key);
-    size_t n;
-    int error;
-    memcpy(mask, &chance, sizeof mask);
-    n = wire_head(wire, head, kind & 0xff, len,
-                  wire == RT__WS_CLIENT ? mask : NULL);
-    if ((error = room(loop, s, lane, key, n + len)) != 0)
-        return error;
-    if (rt__out_open(loop, c) < 0 ||
-        !(to = rt__out_reserve(loop, c, n + len, &piece)))
+    uint8_t *to;
+    int away = s->state == RT_AWAY, error;
+    if (s->keep && !flow_open(loop, s))
         return RT_ENOMEM;
-    memcpy(to, head, n);
-    if (wire == RT__WS_CLIENT)
-        rt__mask(to + n, (const uint8_t *)data, len, mask, 0);
-    else if (len)
-        memcpy(to + n, data, len);
-    return put(loop, s, piece, lane, key);
+    l = line_of(s);
+    h = head_make(loop, &l, kind, len);
+    if ((error = room(loop, s, lane, key, h.len + len, len)) != 0)
+        return error;
+    if ((online(s) && rt__out_open(loop, s->conn) < 0) ||
+        !(to = reserve(loop, s, h.len + len, lane, &piece)))
+        return RT_ENOMEM;
+    frame_copy(to, &h, data, len);
+    error = put(loop, s, piece, lane, key);
+    return error == 0 && s->state == RT_AWAY && !away ? RT__HIGH : error;
 }
 
 int rt_send(rt_loop *loop, rt_session to, int kind, const void *data,
@@ -587,7 +1127,7 @@ int rt_send(rt_loop *loop, rt_session to, int kind, const void *data,
 {
     int error;
     rt__session *s = rt__session_get(loop, to.id, &error);
-    if (!s || (error = rt__send_check(kind, data, len)) < 0)
+    if (!s || (error = kind_check(s, kind, data, len)) < 0)
         return error;
     error = send_one(loop, s, kind, data, len);
     return error == RT__SKIPPED ? RT__HIGH : error;
@@ -626,24 +1166,27 @@ static rt__buf *cast_room(rt_loop *loop, uint64_t owner, size_t size)
     return loop->cast = b;
 }
 
-static rt__piece *cast_form(rt_loop *loop, rt__cast *cast, enum rt__wire wire)
+/* Client frames have masks of their own, a codec's heads may differ. */
+static int shareable(const line *l)
 {
-    rt__piece *form = &cast->form[wire];
-    uint8_t head[14];
-    size_t n;
+    return !l->codec && l->wire != RT__WS_CLIENT && l->wire != RT__RAW;
+}
+
+static rt__piece *cast_form(rt_loop *loop, rt__cast *cast, const line *l)
+{
+    rt__piece *form = &cast->form[(l->wire == RT__STREAM) + 2 * l->typed];
+    frame_head h;
     rt__buf *b;
     if (form->buf)
         return form;
-    n = wire_head(wire, head, cast->kind & 0xff, cast->len, NULL);
-    b = cast_room(loop, cast->owner, n + cast->len);
+    h = head_make(loop, l, cast->kind, cast->len);
+    b = cast_room(loop, cast->owner, h.len + cast->len);
     if (!b)
         return NULL;
     form->buf = b;
     form->off = b->len;
-    form->len = (uint32_t)(n + cast->len);
-    memcpy(rt__buf_data(b) + b->len, head, n);
-    if (cast->len)
-        memcpy(rt__buf_data(b) + b->len + n, cast->data, cast->len);
+    form->len = (uint32_t)(h.len + cast->len);
+    frame_copy(rt__buf_data(b) + b->len, &h, cast->data, cast->len);
     b->len += form->len;
     b->refs++;
     return form;
@@ -655,17 +1198,22 @@ int rt__cast_to(rt_loop *loop, rt__cast *cast, rt__session *s)
     rt__piece *form;
     uint32_t key;
     enum rt__lane lane = lane_of(cast->kind, &key);
+    line l;
     int error;
     if (!alive(s))
         return RT_EGONE;
-    if (s->conn->wire == RT__WS_CLIENT) /* each frame has a mask of its own */
-        return send_one(loop, s, cast->kind, cast->data, cast->len);
-    form = cast_form(loop, cast, (enum rt__wire)s->conn->wire);
-    if (!form)
+    if (!s->ep->codec && (cast->kind & 0xff) > RT_BINARY)
+        return RT_EINVAL;
+    if (s->keep && !flow_open(loop, s))
         return RT_ENOMEM;
-    if ((error = room(loop, s, lane, key, form->len)) != 0)
+    l = line_of(s);
+    if (!shareable(&l))
+        return send_one(loop, s, cast->kind, cast->data, cast->len);
+    if (!(form = cast_form(loop, cast, &l)))
+        return RT_ENOMEM;
+    if ((error = room(loop, s, lane, key, form->len, cast->len)) != 0)
         return error;
-    if (rt__out_open(loop, s->conn) < 0)
+    if (online(s) && rt__out_open(loop, s->conn) < 0)
         return RT_ENOMEM;
     form->buf->refs++;
     return put(loop, s, *form, lane, key);
@@ -673,8 +1221,8 @@ int rt__cast_to(rt_loop *loop, rt__cast *cast, rt__session *s)
 
 void rt__cast_close(rt_loop *loop, rt__cast *cast)
 {
-    int i;
-    for (i = 0; i < RT__WIRES; i++)
+    size_t i;
+    for (i = 0; i < sizeof cast->form / sizeof *cast->form; i++)
         rt__buf_release(loop, cast->form[i].buf);
 }
 
@@ -788,6 +1336,8 @@ int rt__bind(rt_loop *loop, rt__session *s, const char *uid)
         s->uid = NULL;
         return RT_ENOMEM;
     }
+    if (s->keep && s->keep->flow)
+        away_unlist(loop, s->keep->flow); /* it gives way to nobody now */
     s->bound = u;
     s->next_bound = u->first;
     u->first = s;
@@ -862,35 +1412,1118 @@ int rt_kick(rt_loop *loop, const char *uid, int code, const char *reason)
     return count;
 }
 
-/* ---- hosts with their own protocol: what this version has not ----------- */
+/* ---- tokens ------------------------------------------------------------- */
 
-int rt_keep(rt_loop *loop, rt_session s, int window_ms, char token[23])
+/* 16 bytes as 22 characters of base64url (RFC 4648, 5). */
+static void token_text(const uint8_t bytes[16], char out[23])
+{
+    char text[25];
+    int i;
+    rt__base64(bytes, 16, text);
+    for (i = 0; i < 22; i++)
+        out[i] = (char)(text[i] == '+' ? '-' : text[i] == '/' ? '_' : text[i]);
+    out[22] = 0;
+}
+
+static int digit64(int c)
+{
+    if (c >= 'A' && c <= 'Z')
+        return c - 'A';
+    if (c >= 'a' && c <= 'z')
+        return c - 'a' + 26;
+    if (c >= '0' && c <= '9')
+        return c - '0' + 52;
+    return c == '-' ? 62 : c == '_' ? 63 : -1;
+}
+
+/* The only spelling of 16 bytes: exactly 22 characters, the last of them with
+   4 bits of 0. */
+static int token_read(const char *text, uint8_t out[16])
+{
+    uint32_t bits = 0;
+    int i, have = 0, n = 0;
+    if (strlen(text) != 22 || !strchr("AQgw", text[21]))
+        return 0;
+    for (i = 0; i < 22; i++) {
+        int d = digit64((uint8_t)text[i]);
+        if (d < 0)
+            return 0;
+        bits = bits << 6 | (uint32_t)d;
+        have += 6;
+        if (have >= 8 && n < 16) {
+            have -= 8;
+            out[n++] = (uint8_t)(bits >> have);
+        }
+    }
+    return 1;
+}
+
+/* Takes the same time wherever the two differ. */
+static int same_secret(const uint8_t *a, const uint8_t *b)
+{
+    uint8_t differ = 0;
+    int i;
+    for (i = 0; i < 16; i++)
+        differ |= (uint8_t)(a[i] ^ b[i]);
+    return differ == 0;
+}
+
+static rt__token *token_find(rt_loop *loop, const uint8_t bytes[16])
+{
+    uint64_t hash = rt__hash(loop, bytes, 16);
+    rt__node *n = rt__table_find(&loop->tokens, hash);
+    while (n && !same_secret(((rt__token *)n)->bytes, bytes))
+        n = rt__table_more(n);
+    return (rt__token *)n;
+}
+
+/* Makes the bytes a name of the session. */
+static int token_set(rt_loop *loop, rt__token *t, rt__session *s,
+                     const uint8_t bytes[16], uint64_t attempt)
+{
+    memcpy(t->bytes, bytes, 16);
+    t->node.hash = rt__hash(loop, bytes, 16);
+    if (rt__table_add(loop, &loop->tokens, &t->node) < 0)
+        return RT_ENOMEM;
+    t->session = s;
+    t->attempt = attempt;
+    return 0;
+}
+
+static void token_void(rt_loop *loop, rt__token *t)
+{
+    if (!t->session)
+        return;
+    rt__table_remove(&loop->tokens, &t->node);
+    t->session = NULL;
+    memset(t->bytes, 0, sizeof t->bytes);
+}
+
+static int token_draw(rt_loop *loop, uint8_t bytes[16])
+{
+    return loop->opts.random(loop->opts.user, bytes, 16) < 0 ? RT_ERANDOM : 0;
+}
+
+/* Shown to others: says nothing of the token, nor of the handle. */
+static void public_id(rt_loop *loop, const rt__session *s, char out[23])
+{
+    uint8_t bytes[16] = {0};
+    uint64_t hash = rt__hash(loop, &s->id, sizeof s->id);
+    memcpy(bytes, &hash, sizeof hash);
+    token_text(bytes, out);
+    out[11] = 0;
+}
+
+/* ---- sessions that can resume: their life ------------------------------- */
+
+int rt__keep_open(rt_loop *loop, rt__session *s)
+{
+    if (!s->keep)
+        s->keep = (rt__keep *)rt__alloc(loop, sizeof *s->keep);
+    return s->keep ? 0 : RT_ENOMEM;
+}
+
+void rt__keep_close(rt_loop *loop, rt__session *s)
+{
+    if (!s || !s->keep)
+        return;
+    keep_void(loop, s);
+    if (s->keep->flow)
+        flow_free(loop, s->keep->flow);
+    rt__free(loop, s->keep, sizeof *s->keep);
+    s->keep = NULL;
+}
+
+/* How many messages are not known to have arrived. */
+static uint64_t keep_unacked(const rt__session *s)
+{
+    return s->keep->flow ? s->keep->n - s->keep->flow->acked : 0;
+}
+
+static void away_unlist(rt_loop *loop, rt__flow *f)
+{
+    if (!f->away_listed)
+        return;
+    f->away_listed = 0;
+    if (f->away_prev)
+        f->away_prev->away_next = f->away_next;
+    else
+        loop->away_first = f->away_next;
+    if (f->away_next)
+        f->away_next->away_prev = f->away_prev;
+    else
+        loop->away_last = f->away_prev;
+}
+
+static void away_list(rt_loop *loop, rt__flow *f)
+{
+    f->away_listed = 1;
+    f->away_next = NULL;
+    f->away_prev = loop->away_last;
+    if (f->away_prev)
+        f->away_prev->away_next = f;
+    else
+        loop->away_first = f;
+    loop->away_last = f;
+}
+
+static void away_over(rt_loop *loop, rt__flow *f)
+{
+    if (!f->is_away)
+        return;
+    f->is_away = 0;
+    loop->away_count--;
+    rt__timer_clear(loop, &f->timer);
+    away_unlist(loop, f);
+}
+
+/* From the instant a session ends its tokens are void. */
+static void keep_void(rt_loop *loop, rt__session *s)
+{
+    if (!s->keep)
+        return;
+    token_void(loop, &s->keep->token);
+    if (!s->keep->flow)
+        return;
+    token_void(loop, &s->keep->flow->previous);
+    away_over(loop, s->keep->flow);
+    rt__timer_clear(loop, &s->keep->flow->timer);
+}
+
+/* Cuts both pointers.  What the connection has taken is noted, because a peer
+   may claim no more than that. */
+static void detach(rt__session *s)
+{
+    rt__flow *f = s->keep->flow;
+    uint64_t taken = online(s) ? taken_now(s) : 0;
+    if (taken > f->top)
+        f->top = taken;
+    f->taken = 0;
+    f->taken_bytes = 0;
+    s->conn->session = NULL;
+    s->conn = NULL;
+}
+
+/* When a client tries again: full jitter over a doubling span, or what the
+   server asked for. */
+static void retry_schedule(rt_loop *loop, rt__session *s)
+{
+    rt__dial *d = s->ep->dial;
+    uint64_t span = (uint64_t)500 << (d->tries < 6 ? d->tries : 6);
+    uint64_t wait;
+    if (span > 20000)
+        span = 20000;
+    wait = d->retry_ms ? d->retry_ms : rt__random(loop) % (span + 1);
+    d->retry_ms = 0;
+    d->tries++;
+    rt__timer_set(loop, &s->keep->flow->timer, loop->now + wait);
+}
+
+/* Too many are away: an unbound one gives way to a bound one, the longest away
+   first; an unbound one that comes when all is full ends itself. */
+static void away_most(rt_loop *loop, rt__session *s)
+{
+    rt__session *goes = s;
+    if (loop->away_count <= RT__AWAY_MOST)
+        return;
+    if (s->bound && loop->away_first)
+        goes = loop->away_first->session;
+    rt__session_end(loop, goes, RT_CLOSE_EXPIRED, RT_BY_LIMIT,
+                    "too many are away");
+}
+
+/* It has no connection any more, and a window of time to get another. */
+static void session_away(rt_loop *loop, rt__session *s)
+{
+    rt__flow *f = s->keep->flow;
+    f->ack_owed = 0;
+    ring_trim(loop, f, 1);
+    if (s->state == RT_OPENING) { /* dialled, never opened: from the start */
+        s->ep->dial->token[0] = 0;
+        retry_schedule(loop, s);
+        return;
+    }
+    s->state = RT_AWAY;
+    rt__session_todo(loop, s, RT__TODO_AWAY);
+    if (s->ep->dial && s->ep->dial->resume) {
+        if (!f->timer.at)
+            retry_schedule(loop, s);
+        return;
+    }
+    f->is_away = 1;
+    loop->away_count++;
+    if (!s->bound)
+        away_list(loop, f);
+    rt__timer_set(loop, &f->timer, loop->now + s->window_ms);
+    away_most(loop, s);
+}
+
+/* The connection is gone or going: 1 when its session lives on without. */
+int rt__session_lost(rt_loop *loop, rt__conn *c, int code, const char *reason)
+{
+    rt__session *s = c->session;
+    (void)code;
+    (void)reason;
+    if (!s || !resumable(s) || !flow_open(loop, s))
+        return 0;
+    detach(s);
+    session_away(loop, s);
+    return 1;
+}
+
+static int comes_back(int code)
+{
+    return code == 1001 || code == 1005 || code == 1006 || code == 1011 ||
+           (code >= 1013 && code <= 1015) || (code >= 3000 && code <= 3499) ||
+           (code >= 4000 && code <= 4499);
+}
+
+/* "retry=<ms>", at most an hour; 0 when it says nothing of the kind. */
+static uint32_t retry_read(const char *reason)
+{
+    uint32_t ms = 0;
+    const char *p = strstr(reason, "retry=");
+    for (p = p ? p + 6 : ""; *p >= '0' && *p <= '9' && ms < 3600000; p++)
+        ms = ms * 10 + (uint32_t)(*p - '0');
+    return ms < 3600000 ? ms : 3600000;
+}
+
+/* The peer closed: 1 when its session lives on (RESUME, the table of codes). */
+int rt__session_left(rt_loop *loop, rt__conn *c, int code, const char *reason)
+{
+    rt__session *s = c->session;
+    rt__dial *d = s->ep->dial;
+    if (d && d->resume) {
+        if (!comes_back(code))
+            return 0;
+        d->retry_ms = retry_read(reason);
+    } else if (code == 1000) {
+        return 0;
+    }
+    return rt__session_lost(loop, c, code, reason);
+}
+
+/* Loses the connection, with a code for the peer; a session that cannot resume
+   ends.  0. */
+int rt__session_drop(rt_loop *loop, rt__session *s, int code, int cause,
+                     const char *reason)
+{
+    rt__conn *c = s->conn;
+    if (!c && s->state == RT_AWAY)
+        return 0;
+    if (!c || !resumable(s) || !flow_open(loop, s)) {
+        if (c && code == RT_CLOSE_SLOW)
+            rt__out_discard(loop, c);
+        return rt__session_end(loop, s, code, cause, reason);
+    }
+    detach(s);
+    rt__out_discard(loop, c); /* it is kept, and will be sent again */
+    if (rt__ws_close(loop, c, code, reason) < 0)
+        rt__conn_kill(loop, c);
+    else
+        rt__conn_finish_soon(loop, c);
+    session_away(loop, s);
+    return 0;
+}
+
+/* The window is over, or a client's wait. */
+void rt__flow_due(rt_loop *loop, rt__flow *f)
+{
+    rt__session *s = f->session;
+    if (!s->ep->dial || !s->ep->dial->resume) {
+        rt__session_end(loop, s, RT_CLOSE_EXPIRED, RT_BY_TIMEOUT, "");
+        return;
+    }
+    if (rt__dial_again(loop, s) < 0)
+        retry_schedule(loop, s);
+}
+
+static void back_now(rt_loop *loop, rt__session *s, uint64_t lost)
+{
+    rt__flow *f = s->keep->flow;
+    int told = f && f->told_away;
+    if (f)
+        f->told_away = 0;
+    if (told)
+        rt__groups_presence(loop, s, RT_CAME_BACK);
+    tell_back(loop, s, lost);
+}
+
+/* Away, and perhaps back already; groups hear of it only if it lasted. */
+static void keep_events(rt_loop *loop, rt__session *s, int todo)
+{
+    if (todo & RT__TODO_AWAY) {
+        if (s->state == RT_AWAY && s->keep->flow) {
+            s->keep->flow->told_away = 1;
+            rt__groups_presence(loop, s, RT_WENT_AWAY);
+        }
+        tell_away(loop, s);
+    }
+    if (todo & RT__TODO_BACK && s->state == RT_OPEN)
+        back_now(loop, s, s->lost);
+}
+
+/* ---- rtnet.1: the messages ---------------------------------------------- */
+
+/* One of the numbers of a greeting, at *p, which moves behind it. */
+static int number_read(const char **p, uint64_t *out)
+{
+    const char *begin = *p;
+    *out = 0;
+    while (**p >= '0' && **p <= '9' && *p - begin < 16)
+        *out = *out * 10 + (uint64_t)(*(*p)++ - '0');
+    if (*p == begin || (*begin == '0' && *p - begin > 1))
+        return 0;
+    return *out <= (uint64_t)9007199254740991;
+}
+
+/* A word of letters, digits, '-' and '_' of at most cap - 1 characters. */
+static int word_read(const char **p, char *out, size_t cap)
+{
+    size_t n = 0;
+    while (digit64((uint8_t) * *p) >= 0 && n + 1 < cap)
+        out[n++] = *(*p)++;
+    out[n] = 0;
+    return n > 0;
+}
+
+static int space_read(const char **p)
+{
+    return *(*p)++ == ' ';
+}
+
+typedef struct {
+    int named; /* it has a token */
+    uint8_t token[16];
+    uint64_t received, attempt;
+} hello;
+
+static int hello_read(const char *p, hello *h)
+{
+    char word[24];
+    memset(h, 0, sizeof *h);
+    if (!*p)
+        return 1;
+    h->named = 1;
+    return word_read(&p, word, sizeof word) && token_read(word, h->token) &&
+           space_read(&p) && number_read(&p, &h->received) && space_read(&p) &&
+           number_read(&p, &h->attempt) && !*p;
+}
+
+typedef struct {
+    char token[24], who[24], status[8];
+    uint64_t received, base, ping;
+} welcome;
+
+static int welcome_read(const char *p, welcome *w)
+{
+    uint8_t bytes[16];
+    return word_read(&p, w->token, sizeof w->token) &&
+           (!strcmp(w->token, "-") || token_read(w->token, bytes)) &&
+           space_read(&p) && word_read(&p, w->who, sizeof w->who) &&
+           strlen(w->who) <= 22 && space_read(&p) &&
+           number_read(&p, &w->received) && space_read(&p) &&
+           number_read(&p, &w->base) && space_read(&p) &&
+           word_read(&p, w->status, sizeof w->status) && space_read(&p) &&
+           number_read(&p, &w->ping) && !*p;
+}
+
+/* `w`: the server's answer to `h`. */
+static int welcome_send(rt_loop *loop, rt__conn *c, uint64_t base,
+                        const char *status)
+{
+    rt__session *s = c->session;
+    char text[131], token[23] = "-", who[23];
+    int n;
+    if (s->keep->token.session)
+        token_text(s->keep->token.bytes, token);
+    public_id(loop, s, who);
+    n = snprintf(text, sizeof text, "w%s %s %llu %llu %s %lu", token, who,
+                 (unsigned long long)s->keep->received,
+                 (unsigned long long)base, status,
+                 (unsigned long)s->ep->ping_ms);
+    memset(token, 0, sizeof token);
+    return rt__ws_control(loop, c, RT_TEXT, text, (size_t)n);
+}
+
+/* The connection carries the session from here on. */
+static void attach(rt_loop *loop, rt__conn *c, rt__session *s)
+{
+    c->session = s;
+    s->conn = c;
+    if (s->keep && s->keep->flow) {
+        s->keep->flow->wire = (enum rt__wire)c->wire;
+        s->keep->flow->typed = c->typed;
+    }
+    rt__conn_opened(loop, c);
+    rt__conn_interest(loop, c);
+}
+
+/* The kind and the head of a frame that is kept; its payload is unmasked in
+   place, since a client's is nobody's but ours.  What a codec put in front is
+   payload here. */
+static size_t frame_open(uint8_t *p, size_t size, const line *from, int *kind)
+{
+    size_t head = from->wire == RT__STREAM ? 4 : 0;
+    rt__frame f;
+    int type;
+    *kind = RT_BINARY;
+    if (from->wire <= RT__WS_CLIENT) {
+        head = (size_t)rt__frame_read(p, size, from->wire == RT__WS_CLIENT, &f);
+        *kind = f.op;
+        if (f.masked)
+            rt__mask(p + head, p + head, size - head, f.mask, 0);
+    }
+    if (!from->typed)
+        return head;
+    type = p[head];
+    if (from->wire == RT__STREAM && type >= 'a')
+        *kind = RT_TEXT;
+    if (type == 'u' || type == 'U')
+        *kind |= RT_DROPPABLE;
+    return head + 1;
+}
+
+/* Frames a kept message anew, for another wire or with another mask. */
+static int ring_reframe(rt_loop *loop, rt__session *s, rt__piece *piece,
+                        const line *from, const line *to)
+{
+    uint8_t *p = rt__buf_data(piece->buf) + piece->off, *out;
+    frame_head h;
+    rt__piece fresh;
+    int kind;
+    size_t len, head = frame_open(p, piece->len, from, &kind);
+    len = piece->len - head;
+    h = head_make(loop, to, kind, len);
+    out = keep_reserve(loop, s->keep->flow, h.len + len, &fresh);
+    if (!out)
+        return RT_ENOMEM;
+    frame_copy(out, &h, p + head, len);
+    rt__buf_release(loop, piece->buf);
+    *piece = fresh;
+    return 0;
+}
+
+/* All that is kept fits the new connection's way of framing. */
+static int ring_adapt(rt_loop *loop, rt__session *s, const line *from)
+{
+    line to = line_of(s);
+    rt__flow *f = s->keep->flow;
+    uint32_t i;
+    to.codec = NULL; /* its heads are in the frames already */
+    if (to.wire == from->wire && to.wire != RT__WS_CLIENT)
+        return 0;
+    for (i = 0; i < f->count; i++)
+        if (ring_reframe(loop, s, &f->ring[f->head + i], from, &to) < 0)
+            return RT_ENOMEM;
+    for (i = 0; i < f->held_count; i++)
+        if (ring_reframe(loop, s, &f->held[i].piece, from, &to) < 0)
+            return RT_ENOMEM;
+    return 0;
+}
+
+/* Queues what is kept again, in order, and the held values behind it. */
+static int replay(rt_loop *loop, rt__session *s)
+{
+    rt__flow *f = s->keep->flow;
+    rt__conn *c = s->conn;
+    uint32_t i;
+    if (f->count + f->held_count > 0 && rt__out_open(loop, c) < 0)
+        return RT_ENOMEM;
+    for (i = 0; i < f->count; i++) {
+        f->ring[f->head + i].buf->refs++;
+        if (rt__out_put(loop, c, f->ring[f->head + i], RT__RELIABLE, 0) < 0)
+            return RT_ENOMEM;
+    }
+    for (i = 0; i < f->held_count; i++) {
+        f->held[i].written = 0;
+        f->held[i].piece.buf->refs++;
+        if (rt__out_put(loop, c, f->held[i].piece, RT__KEYED, f->held[i].key) <
+            0)
+            return RT_ENOMEM;
+    }
+    return 0;
+}
+
+/* ---- rtnet.1: the server's side ----------------------------------------- */
+
+/* The connection is sent away, the session it named is as it was. */
+static int greeting_refuse(rt_loop *loop, rt__conn *c, int code,
+                           const char *reason)
+{
+    if (rt__ws_close(loop, c, code, reason) < 0)
+        rt__conn_kill(loop, c);
+    else
+        rt__conn_finish_soon(loop, c);
+    return 0;
+}
+
+/* h without a token, or with one that nobody knows. */
+static int session_begin(rt_loop *loop, rt__conn *c)
+{
+    rt__session *s = rt__shake_session(loop, c->shake);
+    uint8_t bytes[16];
+    if (!s)
+        return greeting_refuse(loop, c, 1013, "retry=1000");
+    s->window_ms = s->ep->resume_ms;
+    if (rt__keep_open(loop, s) < 0 ||
+        (s->window_ms && token_draw(loop, bytes) == 0 &&
+         token_set(loop, &s->keep->token, s, bytes, 0) < 0)) {
+        rt__session_forget(loop, s);
+        return greeting_refuse(loop, c, 1013, "retry=1000");
+    }
+    attach(loop, c, s);
+    if (welcome_send(loop, c, 0, "new") < 0)
+        rt__conn_lost(loop, c, 1006, RT_BY_ERROR, "out of memory");
+    else
+        rt__tell_open(loop, s);
+    rt__shake_free(loop, c);
+    return 0;
+}
+
+/* May this connection have that session?  The host may say no. */
+static int resume_allowed(rt_loop *loop, rt__conn *c, rt__session *s)
+{
+    const char *uid = rt__shake_uid(c->shake);
+    uint64_t fresh;
+    if (memcmp(&s->ep->on, &c->ep->on, sizeof s->ep->on) != 0 ||
+        (uid && (!s->uid || strcmp(uid, s->uid) != 0)))
+        return 0;
+    if (!s->ep->on.resume)
+        return 1;
+    fresh = rt__shake_id(loop, c->shake);
+    return fresh && tell_resume(loop, s, fresh) == 0 && alive(s);
+}
+
+/* More than 20 in 10 s would be an amplifier. */
+static int resumes_too_often(rt_loop *loop, rt__flow *f)
+{
+    if (!f->resumes || loop->now - f->resumes_since >= 10000) {
+        f->resumes_since = loop->now;
+        f->resumes = 0;
+    }
+    return f->resumes >= 20;
+}
+
+/* Another connection takes the session over from this one. */
+static void supersede(rt_loop *loop, rt__session *s)
+{
+    rt__conn *c = s->conn;
+    int midway = c->out && c->out->frame_left > 0;
+    detach(s);
+    rt__out_discard(loop, c);
+    if (midway) /* nothing can be said inside a frame */
+        rt__out_abandon(loop, c);
+    else if (rt__ws_close(loop, c, RT_CLOSE_SUPERSEDED, "") < 0) {
+        rt__conn_kill(loop, c);
+        return;
+    }
+    rt__conn_finish_soon(loop, c);
+}
+
+/* The peer has `received`: says what is lost to it, and lets the rest be sent
+   again.  *base: the number before the next. */
+static uint64_t ring_rebase(rt_loop *loop, rt__session *s, uint64_t received,
+                            uint64_t *base)
+{
+    rt__flow *f = s->keep->flow;
+    ack_apply(loop, s, received);
+    *base = received;
+    if (received >= s->keep->n - f->count)
+        return 0;
+    ring_clear(loop, f);
+    f->acked = *base = s->keep->n;
+    return *base - received;
+}
+
+/* The token that was presented stays good until the first `a`; any third one
+   is void. */
+static int tokens_turn(rt_loop *loop, rt__session *s, const hello *h,
+                       const uint8_t fresh[16])
+{
+    rt__token *previous = &s->keep->flow->previous;
+    token_void(loop, &s->keep->token);
+    token_void(loop, previous);
+    if (token_set(loop, previous, s, h->token, h->attempt) < 0)
+        return RT_ENOMEM;
+    return token_set(loop, &s->keep->token, s, fresh, 0);
+}
+
+/* It has a connection again: the callbacks, after all else is done. */
+static void come_back(rt_loop *loop, rt__session *s, int was_open,
+                      uint64_t lost)
+{
+    int owed = s->todo & RT__TODO_AWAY;
+    s->todo &= (uint8_t)~RT__TODO_AWAY;
+    if (was_open || owed)
+        tell_away(loop, s);
+    if (s->state == RT_OPEN)
+        back_now(loop, s, lost);
+}
+
+/* Everything that may refuse comes first; S is untouched by a refusal. */
+static int resume_check(rt_loop *loop, rt__conn *c, rt__session *s,
+                        rt__token *t, const hello *h, uint8_t fresh[16])
+{
+    rt__flow *f = flow_open(loop, s);
+    uint64_t top = 0;
+    if (h->attempt <= t->attempt)
+        return greeting_refuse(loop, c, RT_CLOSE_STALE, "");
+    if (f && online(s))
+        top = taken_now(s);
+    if (f && f->top > top)
+        top = f->top;
+    if (f && h->received > top)
+        return -1002;
+    if (!f || resumes_too_often(loop, f) || token_draw(loop, fresh) < 0)
+        return greeting_refuse(loop, c, 1013, "retry=1000");
+    return 1;
+}
+
+static int session_resume(rt_loop *loop, rt__conn *c, rt__session *s,
+                          rt__token *t, const hello *h)
+{
+    uint8_t fresh[16];
+    uint64_t base, lost;
+    int was_open = s->state == RT_OPEN;
+    int verdict = resume_check(loop, c, s, t, h, fresh);
+    line from;
+    if (verdict <= 0)
+        return verdict;
+    from = line_of(s);
+    if (s->conn)
+        supersede(loop, s);
+    lost = ring_rebase(loop, s, h->received, &base);
+    s->keep->flow->resumes++;
+    away_over(loop, s->keep->flow);
+    s->state = RT_OPEN;
+    rt__shake_detach(loop, c);
+    attach(loop, c, s);
+    if (tokens_turn(loop, s, h, fresh) < 0 ||
+        welcome_send(loop, c, base, lost ? "gap" : "resumed") < 0 ||
+        ring_adapt(loop, s, &from) < 0 || replay(loop, s) < 0) {
+        rt__conn_lost(loop, c, 1006, RT_BY_ERROR, "out of memory");
+        return 0;
+    }
+    loop->stats.resumed++;
+    loop->stats.gaps += lost > 0;
+    come_back(loop, s, was_open, lost);
+    return 0;
+}
+
+static int hello_in(rt_loop *loop, rt__conn *c, const char *text)
+{
+    hello h;
+    rt__token *t;
+    int allowed = 0;
+    if (!hello_read(text, &h))
+        return -1002;
+    t = h.named ? token_find(loop, h.token) : NULL;
+    if (t)
+        allowed = resume_allowed(loop, c, t->session);
+    if (c->state != RT__GREETING)
+        return 0; /* the host closed it meanwhile */
+    if (allowed)
+        t = token_find(loop, h.token); /* the host may have ended it */
+    return allowed && t ? session_resume(loop, c, t->session, t, &h)
+                        : session_begin(loop, c);
+}
+
+/* ---- rtnet.1: the client's side ----------------------------------------- */
+
+/* `h`, the first thing said on a connection. */
+void rt__greet(rt_loop *loop, rt__conn *c)
+{
+    rt__session *s = c->session;
+    rt__dial *d = s->ep->dial;
+    char text[131] = "h";
+    int n = 1;
+    c->state = RT__GREETING;
+    c->confirmed = 1;
+    rt__timer_set(loop, &c->timer, loop->now + c->ep->handshake_ms);
+    d->attempt++;
+    if (d->token[0])
+        n = snprintf(text, sizeof text, "h%s %llu %llu", d->token,
+                     (unsigned long long)s->keep->received,
+                     (unsigned long long)d->attempt);
+    rt__conn_interest(loop, c);
+    if (rt__ws_control(loop, c, RT_TEXT, text, (size_t)n) < 0)
+        rt__conn_lost(loop, c, 1006, RT_BY_ERROR, "out of memory");
+    memset(text, 0, sizeof text);
+}
+
+/* h or w did not come in time. */
+void rt__greeting_over(rt_loop *loop, rt__conn *c)
+{
+    if (c->ep->dial)
+        rt__conn_lost(loop, c, 1006, RT_BY_TIMEOUT, "no welcome");
+    else
+        greeting_refuse(loop, c, 1013, "retry=0");
+}
+
+static void welcome_note(rt__dial *d, const welcome *w)
+{
+    memcpy(d->token, strcmp(w->token, "-") ? w->token : "", 23);
+    if (!strcmp(w->token, "-"))
+        d->token[0] = 0;
+    memcpy(d->who, w->who, 23);
+    d->ping_ms = w->ping < INT32_MAX ? (uint32_t)w->ping : INT32_MAX;
+    d->attempt = 0;
+    d->tries = 0;
+}
+
+/* `a` goes at once, before anything else. */
+static int first_ack(rt_loop *loop, rt__conn *c)
+{
+    char text[24];
+    int n = snprintf(text, sizeof text, "a%llu",
+                     (unsigned long long)c->session->keep->received);
+    return rt__ws_control(loop, c, RT_TEXT, text, (size_t)n);
+}
+
+/* A new session on this connection. */
+static int client_open(rt_loop *loop, rt__conn *c, rt__session *s)
+{
+    attach(loop, c, s);
+    if (first_ack(loop, c) < 0) {
+        rt__conn_lost(loop, c, 1006, RT_BY_ERROR, "out of memory");
+        return 0;
+    }
+    rt__tell_open(loop, s);
+    rt__shake_free(loop, c);
+    return 0;
+}
+
+/* The server does not know the old session: it ends, and a new one with a new
+   handle opens once that is told. */
+static int client_anew(rt_loop *loop, rt__conn *c)
+{
+    rt__session *old = c->session;
+    rt__session *heir = rt__session_new(loop, c->ep, 0);
+    if (!heir || rt__keep_open(loop, heir) < 0) {
+        if (heir)
+            rt__session_forget(loop, heir);
+        return -1011;
+    }
+    old->conn = NULL;
+    heir->conn = c;
+    c->session = heir;
+    c->hold |= RT__HOLD_HTTP;
+    rt__conn_interest(loop, c);
+    c->ep->dial->heir = heir;
+    rt__session_end(loop, old, RT_CLOSE_EXPIRED, RT_BY_PEER, "");
+    return 0;
+}
+
+static void heir_opens(rt_loop *loop, rt__session *s)
+{
+    rt__session *heir = s->ep->dial ? s->ep->dial->heir : NULL;
+    rt__conn *c;
+    if (!heir || heir == s)
+        return;
+    s->ep->dial->heir = NULL;
+    c = heir->conn;
+    if (heir->state != RT_OPENING || !c)
+        return;
+    c->hold &= (uint8_t)~RT__HOLD_HTTP;
+    client_open(loop, c, heir);
+    if (heir->conn && heir->conn->in && heir->conn->in->kept)
+        rt__conn_wake(loop, heir->conn);
+}
+
+static int welcome_fits(const rt__session *s, const welcome *w)
+{
+    const rt__flow *f = s->keep->flow;
+    int gap = !strcmp(w->status, "gap");
+    if (!gap && strcmp(w->status, "resumed") != 0)
+        return 0;
+    if (strcmp(s->ep->dial->who, w->who) != 0 || !strcmp(w->token, "-") ||
+        w->received < f->acked || w->received > f->top)
+        return 0;
+    return gap ? w->base > s->keep->received : w->base == s->keep->received;
+}
+
+static int client_back(rt_loop *loop, rt__conn *c, const welcome *w)
+{
+    rt__session *s = c->session;
+    uint64_t lost = w->base - s->keep->received;
+    line from;
+    from.wire = s->keep->flow->wire;
+    from.typed = 1;
+    from.codec = NULL;
+    ack_apply(loop, s, w->received);
+    s->keep->received = w->base;
+    welcome_note(s->ep->dial, w);
+    attach(loop, c, s);
+    s->state = RT_OPEN;
+    if (first_ack(loop, c) < 0 || ring_adapt(loop, s, &from) < 0 ||
+        replay(loop, s) < 0) {
+        rt__conn_lost(loop, c, 1006, RT_BY_ERROR, "out of memory");
+        return 0;
+    }
+    come_back(loop, s, 0, lost);
+    rt__shake_free(loop, c);
+    return 0;
+}
+
+static int welcome_in(rt_loop *loop, rt__conn *c, const char *text)
+{
+    rt__session *s = c->session;
+    rt__dial *d = s->ep->dial;
+    welcome w;
+    int known = d->token[0] != 0;
+    if (!welcome_read(text, &w))
+        return -1002;
+    if (strcmp(w.status, "new") != 0) {
+        if (!known || !flow_open(loop, s) || !welcome_fits(s, &w))
+            return -1002;
+        return client_back(loop, c, &w);
+    }
+    if (w.received || w.base)
+        return -1002;
+    welcome_note(d, &w);
+    return known ? client_anew(loop, c) : client_open(loop, c, s);
+}
+
+/* ---- rtnet.1: input ------------------------------------------------------ */
+
+/* The peer acknowledges; the first time it also confirms the connection, which
+   voids the token before the present one. */
+static int ack_in(rt_loop *loop, rt__conn *c, const char *text)
+{
+    rt__session *s = c->session;
+    rt__flow *f = s->keep->flow;
+    uint64_t a;
+    if (!number_read(&text, &a) || *text || a > taken_now(s) ||
+        a < (f ? f->acked : s->keep->n))
+        return -1002;
+    if (!c->confirmed) {
+        c->confirmed = 1;
+        rt__shake_free(loop, c);
+        rt__conn_opened(loop, c);
+    }
+    if (!f)
+        return 0;
+    token_void(loop, &f->previous);
+    ack_apply(loop, s, a);
+    flow_settle(loop, s);
+    return 0;
+}
+
+/* A control message as text with a NUL; NULL when it is too long. */
+static const char *control_text(const uint8_t *data, size_t n, char out[131])
+{
+    if (n > 130 || memchr(data, 0, n))
+        return NULL;
+    memcpy(out, data, n);
+    out[n] = 0;
+    return out + 1; /* behind the letter */
+}
+
+static int counted_in(rt_loop *loop, rt__session *s, int op, uint8_t *data,
+                      size_t n)
+{
+    int fault = count_in(loop, s, n);
+    if (fault < 0)
+        return fault;
+    rt__tell_message(loop, s, op, data, n);
+    return 0;
+}
+
+/* A message of rtnet.1, its type in front.  0 or a fault. */
+int rt__typed_in(rt_loop *loop, rt__conn *c, int op, uint8_t *data, size_t n)
+{
+    rt__session *s = c->session;
+    const char *text = NULL;
+    char copy[131];
+    uint8_t type = n > 0 ? data[0] : 0;
+    if (s && s->state == RT_CLOSING)
+        return 0;
+    if (type != 'm' && type != 'u' &&
+        (op != RT_TEXT || !(text = control_text(data, n, copy))))
+        return -1002;
+    if (c->state == RT__GREETING && !c->ep->dial)
+        return type == 'h' ? hello_in(loop, c, text) : -1002;
+    if (c->state == RT__GREETING)
+        return type == 'w' ? welcome_in(loop, c, text) : -1002;
+    if (type == 'a')
+        return ack_in(loop, c, text);
+    if (!c->confirmed || (type != 'm' && type != 'u'))
+        return -1002;
+    if (type == 'm')
+        return counted_in(loop, s, op, data + 1, n - 1);
+    rt__tell_message(loop, s, op, data + 1, n - 1);
+    return 0;
+}
+
+/* "c" code [SP reason] */
+static int stream_closed(rt_loop *loop, rt__conn *c, const char *text)
+{
+    rt__session *s = c->session;
+    const char *reason;
+    uint64_t code;
+    if (!number_read(&text, &code) || !rt__close_code_valid((int)code) ||
+        (*text && *text != ' '))
+        return -1002;
+    reason = *text ? text + 1 : "";
+    if (strlen(reason) > RT__REASON || !rt__utf8_valid(reason, strlen(reason)))
+        return -1002;
+    c->peer_closed = 1;
+    if (s && rt__session_left(loop, c, (int)code, reason))
+        s = NULL;
+    rt__conn_bye(loop, c, (int)code, "");
+    if (s)
+        rt__session_end(loop, s, (int)code, RT_BY_PEER, reason);
+    return 0;
+}
+
+/* The same on a stream, where letters also stand for what frames do. */
+int rt__typed_stream(rt_loop *loop, rt__conn *c, uint8_t *data, size_t n)
+{
+    uint8_t type = n > 0 ? data[0] : 0;
+    int binary = type == 'M' || type == 'U';
+    char copy[131];
+    const char *text;
+    if (n == 0)
+        return -1002;
+    if (type == 'q')
+        return n > 17 ? -1002 : rt__pong_in(loop, c, data + 1, n - 1);
+    if (type == 'p')
+        return n > 17 ? -1002 : rt__ws_control(loop, c, 10, data + 1, n - 1);
+    if (type == 'c')
+        return (text = control_text(data, n, copy)) != NULL
+                   ? stream_closed(loop, c, text)
+                   : -1002;
+    if (!binary && !rt__utf8_valid(data, n))
+        return -1007;
+    if (binary)
+        data[0] = type == 'M' ? 'm' : 'u';
+    return rt__typed_in(loop, c, binary ? RT_BINARY : RT_TEXT, data, n);
+}
+
+/* One packet of a codec in one binary frame. */
+int rt__codec_in(rt_loop *loop, rt__conn *c, uint8_t *data, size_t n)
+{
+    const rt_codec *codec = c->ep->codec;
+    size_t at = 0, len = 0;
+    int kind = 0;
+    ptrdiff_t size = codec->decode(codec->ctx, data, n, &at, &len, &kind);
+    if (size != (ptrdiff_t)n || at > n || len > n - at)
+        return -1002;
+    if (len > c->ep->max_message)
+        return -1009;
+    rt__tell_message(loop, c->session, kind, data + at, len);
+    return 0;
+}
+
+/* ---- hosts with their own protocol -------------------------------------- */
+
+int rt_keep(rt_loop *loop, rt_session handle, int window_ms, char token[23])
 {
     int error = 0;
-    (void)window_ms;
+    rt__session *s = rt__session_get(loop, handle.id, &error);
+    uint8_t bytes[16];
     token[0] = 0;
-    return rt__session_get(loop, s.id, &error) ? RT_ESTATE : error;
+    if (!s)
+        return error;
+    if (window_ms <= 0)
+        return RT_EINVAL;
+    if (!s->conn || s->conn->typed || s->ep->dial)
+        return RT_ESTATE; /* its peer speaks rtnet.1, which sees to it */
+    if (token_draw(loop, bytes) < 0)
+        return RT_ERANDOM;
+    if (rt__keep_open(loop, s) < 0 || !flow_open(loop, s))
+        return RT_ENOMEM;
+    token_void(loop, &s->keep->token);
+    if (token_set(loop, &s->keep->token, s, bytes, 0) < 0)
+        return RT_ENOMEM;
+    s->window_ms = (uint32_t)window_ms;
+    token_text(bytes, token);
+    return 0;
 }
 
 rt_session rt_find_token(rt_loop *loop, const char *token)
 {
-    rt_session none = {0};
-    (void)loop;
-    (void)token;
-    return none;
+    rt_session handle = {0};
+    uint8_t bytes[16];
+    char text[23] = "";
+    rt__token *t;
+    size_t i;
+    for (i = 0; i < 22 && token[i]; i++)
+        text[i] = token[i]; /* what follows it may be the host's */
+    text[i] = 0;
+    t = token_read(text, bytes) ? token_find(loop, bytes) : NULL;
+    if (t)
+        handle.id = t->session->id;
+    return handle;
 }
 
-int rt_acked(rt_loop *loop, rt_session s, uint64_t count)
+int rt_acked(rt_loop *loop, rt_session handle, uint64_t count)
 {
     int error = 0;
-    (void)count;
-    return rt__session_get(loop, s.id, &error) ? RT_ESTATE : error;
+    rt__session *s = rt__session_get(loop, handle.id, &error);
+    if (!s)
+        return error;
+    if (!s->keep || (s->conn && s->conn->typed))
+        return RT_ESTATE;
+    if (count > s->keep->n)
+        return RT_EINVAL;
+    if (s->keep->flow && count > s->keep->flow->acked)
+        ack_apply(loop, s, count);
+    flow_settle(loop, s);
+    return 0;
 }
 
-int rt_adopt(rt_loop *loop, rt_session old, rt_session fresh, uint64_t peer_has)
+/* What rt_adopt refuses; 0 when it may go on. */
+static int adopt_check(const rt__session *old, const rt__session *fresh,
+                       uint64_t peer_has)
 {
-    int error = 0;
-    (void)fresh;
-    (void)peer_has;
-    return rt__session_get(loop, old.id, &error) ? RT_ESTATE : error;
+    uint64_t top;
+    if (old == fresh || !fresh->conn || fresh->conn->typed)
+        return RT_EINVAL;
+    if (!old->keep || !old->keep->flow || old->ep->dial ||
+        memcmp(&old->ep->on, &fresh->ep->on, sizeof old->ep->on) != 0)
+        return RT_ESTATE;
+    top = online(old) ? taken_now(old) : 0;
+    if (old->keep->flow->top > top)
+        top = old->keep->flow->top;
+    return peer_has != RT_UNCOUNTED && peer_has > top ? RT_EINVAL : 0;
+}
+
+int rt_adopt(rt_loop *loop, rt_session old_handle, rt_session fresh_handle,
+             uint64_t peer_has)
+{
+    int error = 0, was_open;
+    rt__session *s = rt__session_get(loop, old_handle.id, &error);
+    rt__session *fresh = rt__session_get(loop, fresh_handle.id, &error);
+    rt__conn *c;
+    uint64_t base;
+    line from;
+    if (!s || !fresh)
+        return error;
+    if (s->keep && !flow_open(loop, s))
+        return RT_ENOMEM;
+    if ((error = adopt_check(s, fresh, peer_has)) < 0)
+        return error;
+    was_open = s->state == RT_OPEN;
+    if (s->conn)
+        supersede(loop, s);
+    if (peer_has == RT_UNCOUNTED) {
+        s->lost = s->keep->n - s->keep->flow->acked;
+        ring_clear(loop, s->keep->flow);
+        s->keep->flow->acked = s->keep->n;
+    } else {
+        s->lost = ring_rebase(loop, s, peer_has, &base);
+    }
+    away_over(loop, s->keep->flow);
+    from = line_of(s);
+    c = fresh->conn;
+    fresh->conn = NULL;
+    rt__session_end(loop, fresh, 1000, RT_BY_ADOPT, "");
+    s->state = RT_OPEN;
+    attach(loop, c, s);
+    rt__session_todo(loop, s, RT__TODO_BACK | (was_open ? RT__TODO_AWAY : 0));
+    if (ring_adapt(loop, s, &from) < 0 || replay(loop, s) < 0)
+        rt__conn_lost(loop, c, 1006, RT_BY_ERROR, "out of memory");
+    return 0;
 }

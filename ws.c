@@ -440,6 +440,7 @@ struct rt__shake {
     size_t len, cap, scanned, head_len, body_len;
     size_t method, path, query; /* where in buf, which may still move */
     uint8_t close_after, head_only, http10, upgrade, listed;
+    uint8_t typed, was_deferred; /* rtnet.1 was chosen; the host was slow */
     int headers;
     uint16_t name[RT__HEADERS], value[RT__HEADERS];
     char *answer; /* the 101 that rt_accept made */
@@ -804,7 +805,7 @@ rt__shake *rt__shake_new(rt_loop *loop, rt__conn *c, const char *address)
     k->request.method = k->request.path = k->request.query = "";
     k->request.body = "";
     c->shake = k;
-    if (c->wire == RT__WS_SERVER)
+    if (!c->ep->dial)
         shake_list(loop, k);
     return k;
 }
@@ -837,6 +838,35 @@ void rt__shake_free(rt_loop *loop, rt__conn *c)
 rt__conn *rt__shake_conn(const rt__shake *k)
 {
     return k->conn;
+}
+
+/* The user id that rt_accept gave, or NULL. */
+const char *rt__shake_uid(const rt__shake *k)
+{
+    return k->uid;
+}
+
+/* The handle of the handshake; one is made where on_request was not asked. */
+uint64_t rt__shake_id(rt_loop *loop, rt__shake *k)
+{
+    if (!k->id)
+        k->id = rt__slot_new(loop, RT__SHAKE, k);
+    return k->id;
+}
+
+/* The session begins, under the handle that the handshake had. */
+rt__session *rt__shake_session(rt_loop *loop, rt__shake *k)
+{
+    rt__session *s = NULL;
+    if (loop->session_count < (uint32_t)loop->opts.max_sessions)
+        s = rt__session_new(loop, k->conn->ep, k->id);
+    if (!s)
+        return NULL;
+    k->id = 0;
+    if (!k->uid || rt__bind(loop, s, k->uid) == 0)
+        return s;
+    rt__session_forget(loop, s);
+    return NULL;
 }
 
 /* Too many at once: the one that has taken longest goes. */
@@ -960,32 +990,35 @@ static void shake_replied(rt_loop *loop, rt__conn *c)
     rt__conn_interest(loop, c);
 }
 
-/* Moves the user id out of the handshake into the session. */
-static int shake_bind(rt_loop *loop, rt__shake *k, rt__session *s)
-{
-    return k->uid ? rt__bind(loop, s, k->uid) : 0;
-}
-
-/* The session begins, under the handle that the handshake had. */
-static rt__session *shake_session(rt_loop *loop, rt__conn *c)
+/* rtnet.1: the session is named by the first message, not by the request. */
+static void shake_greet(rt_loop *loop, rt__conn *c)
 {
     rt__shake *k = c->shake;
-    rt__session *s = NULL;
-    if (loop->session_count < (uint32_t)loop->opts.max_sessions)
-        s = rt__session_new(loop, c->ep, k->id);
-    if (!s)
-        return NULL;
-    k->id = 0;
-    if (shake_bind(loop, k, s) == 0 &&
-        rt__out_control(loop, c, k->answer, k->answer_len) == 0)
-        return s;
-    rt__session_forget(loop, s);
-    return NULL;
+    if (rt__out_control(loop, c, k->answer, k->answer_len) < 0) {
+        rt__conn_kill(loop, c);
+        return;
+    }
+    c->typed = 1;
+    c->hold = 0;
+    c->state = RT__GREETING;
+    if (k->stage == ACCEPTED && k->was_deferred)
+        rt__timer_set(loop, &c->timer, loop->now + c->ep->handshake_ms);
+    rt__conn_interest(loop, c);
 }
 
 static void shake_open(rt_loop *loop, rt__conn *c)
 {
-    rt__session *s = shake_session(loop, c);
+    rt__session *s;
+    if (c->shake->typed) {
+        shake_greet(loop, c);
+        return;
+    }
+    s = rt__shake_session(loop, c->shake);
+    if (s &&
+        rt__out_control(loop, c, c->shake->answer, c->shake->answer_len) < 0) {
+        rt__session_forget(loop, s);
+        s = NULL;
+    }
     if (!s) {
         shake_refuse(loop, c, 503);
         return;
@@ -1037,9 +1070,24 @@ static int accept_check(rt_loop *loop, const rt__shake *k,
 {
     if (o->protocol && !protocol_offered(k, o->protocol))
         return RT_EINVAL;
+    if (o->protocol && !strcmp(o->protocol, "rtnet.1") &&
+        !k->conn->ep->resume_ms)
+        return RT_EINVAL; /* nobody here would speak it */
     if (o->headers && !rt__header_lines(o->headers))
         return RT_EINVAL;
     return o->uid ? rt__uid_check(loop, o->uid) : 0;
+}
+
+/* What the host wants; else rtnet.1, where the client knows it and sessions
+   may be away. */
+static const char *protocol_choose(const rt__shake *k, const rt_accept_opts *o)
+{
+    if (o->protocol)
+        return o->protocol;
+    if (k->conn->ep->resume_ms && !k->conn->ep->codec &&
+        protocol_offered(k, "rtnet.1"))
+        return "rtnet.1";
+    return "";
 }
 
 /* The host has answered: from here on its answer stands, even to one who hung
@@ -1054,6 +1102,7 @@ static int shake_accept(rt_loop *loop, rt__shake *k, const rt_accept_opts *opts)
 {
     rt_accept_opts none = {NULL, NULL, NULL};
     const rt_accept_opts *o = opts ? opts : &none;
+    const char *protocol;
     int error;
     if ((k->stage != ASKING && k->stage != DEFERRED) || !k->upgrade)
         return RT_ESTATE;
@@ -1061,8 +1110,9 @@ static int shake_accept(rt_loop *loop, rt__shake *k, const rt_accept_opts *opts)
         return error;
     if (o->uid && !(k->uid = rt__strdup(loop, o->uid)))
         return RT_ENOMEM;
-    if (accept_answer(loop, k, o->protocol ? o->protocol : "",
-                      o->headers ? o->headers : "") < 0) {
+    protocol = protocol_choose(k, o);
+    k->typed = !strcmp(protocol, "rtnet.1");
+    if (accept_answer(loop, k, protocol, o->headers ? o->headers : "") < 0) {
         rt__strfree(loop, k->uid);
         k->uid = NULL;
         return RT_ENOMEM;
@@ -1127,6 +1177,7 @@ int rt_reply(rt_loop *loop, rt_session s, int status, const char *type,
 static void shake_defer(rt_loop *loop, rt__conn *c)
 {
     c->shake->stage = DEFERRED;
+    c->shake->was_deferred = 1;
     c->hold |= RT__HOLD_HOST;
     rt__timer_set(loop, &c->timer, loop->now + (uint32_t)loop->opts.defer_ms);
     rt__conn_interest(loop, c);
@@ -1283,6 +1334,17 @@ static const char *answer_fault(rt__shake *k, const rt__dial *d)
 
 static void answer_open(rt_loop *loop, rt__conn *c)
 {
+    const char *protocol = header_nth(c->shake, "sec-websocket-protocol", 0);
+    if (c->ep->dial->resume && protocol && !strcmp(protocol, "rtnet.1")) {
+        c->typed = 1;
+        rt__greet(loop, c);
+        return;
+    }
+    rt__keep_close(loop, c->session); /* a server that cannot resume */
+    if (c->session && c->session->state == RT_AWAY) {
+        rt__conn_violation(loop, c, RT_CLOSE_EXPIRED, RT_BY_PEER, "");
+        return;
+    }
     rt__conn_opened(loop, c);
     if (c->session)
         rt__tell_open(loop, c->session);
@@ -1301,6 +1363,8 @@ static void answer_whole(rt_loop *loop, rt__conn *c)
         snprintf(text, sizeof text, "HTTP %d", status);
         fault = status == 101 ? answer_fault(k, c->ep->dial) : text;
     }
+    if (fault && status != 503 && status != 429)
+        rt__keep_close(loop, c->session); /* refused for good */
     if (fault)
         rt__conn_lost(loop, c, 1006, RT_BY_PEER, fault);
     else
@@ -1378,7 +1442,7 @@ void rt__shake_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
         p += used;
         n -= used;
     }
-    if (n > 0 && c->state == RT__LIVE)
+    if (n > 0 && (c->state == RT__LIVE || c->state == RT__GREETING))
         rt__conn_input(loop, c, p, n); /* frames behind the handshake */
 }
 
@@ -1480,6 +1544,29 @@ int rt_query(const rt_request *request, const char *name, char *out, size_t cap)
 
 /* ---- frames: out -------------------------------------------------------- */
 
+/* Control on a stream: rtnet.1 has letters for them, a codec its own beat and
+   farewell, other streams have none. */
+static int stream_control(rt_loop *loop, rt__conn *c, int op, const void *data,
+                          size_t len)
+{
+    uint8_t frame[4 + 1 + 256];
+    size_t letter = op == RT_TEXT ? 0 : 1;
+    const rt_codec *codec = c->ep->codec;
+    if (codec && op == 9 && codec->beat) {
+        len = codec->beat(codec->ctx, frame);
+        return len ? rt__out_control(loop, c, frame, len) : 0;
+    }
+    if (!c->typed)
+        return 0;
+    memset(frame, 0, 4);
+    frame[3] = (uint8_t)(len + letter);
+    frame[4] = op == 8 ? 'c' : op == 9 ? 'p' : 'q';
+    memcpy(frame + 4 + letter, data, len);
+    if (op == 10)
+        return rt__out_pong(loop, c, frame, 4 + letter + len);
+    return rt__out_control(loop, c, frame, 4 + letter + len);
+}
+
 /* Queues a control frame of at most 125 bytes. */
 int rt__ws_control(rt_loop *loop, rt__conn *c, int op, const void *data,
                    size_t len)
@@ -1488,6 +1575,8 @@ int rt__ws_control(rt_loop *loop, rt__conn *c, int op, const void *data,
     int client = c->wire == RT__WS_CLIENT;
     uint64_t chance = client ? rt__random(loop) : 0;
     size_t head;
+    if (c->wire >= RT__STREAM || (c->ep->codec && op == 9))
+        return stream_control(loop, c, op, data, len);
     memcpy(mask, &chance, sizeof mask);
     head = rt__frame_write(frame, op, len, client ? mask : NULL);
     if (client)
@@ -1499,12 +1588,44 @@ int rt__ws_control(rt_loop *loop, rt__conn *c, int op, const void *data,
     return rt__out_control(loop, c, frame, head + len);
 }
 
+static void codec_bye(rt_loop *loop, rt__conn *c, int code, const char *reason)
+{
+    const rt_codec *codec = c->ep->codec;
+    uint8_t packet[14 + 256];
+    size_t head = 0, n;
+    n = codec->bye ? codec->bye(codec->ctx, packet + 14, code, reason) : 0;
+    if (n == 0)
+        return;
+    if (c->wire == RT__WS_SERVER) {
+        head = rt__frame_write(packet, RT_BINARY, n, NULL);
+        memmove(packet + head, packet + 14, n);
+        rt__out_control(loop, c, packet, head + n);
+    } else {
+        rt__out_control(loop, c, packet + 14, n);
+    }
+}
+
+/* "c" code [SP reason] */
+static int stream_close(rt_loop *loop, rt__conn *c, int code,
+                        const char *reason)
+{
+    char text[8 + RT__REASON];
+    int n = snprintf(text, sizeof text, "%d%s%s",
+                     code == 1005 || code == 1006 ? 1000 : code,
+                     *reason ? " " : "", reason);
+    return rt__ws_control(loop, c, 8, text, (size_t)n);
+}
+
 /* Queues a close; 1005 says nothing, as its meaning is. */
 int rt__ws_close(rt_loop *loop, rt__conn *c, int code, const char *reason)
 {
     uint8_t body[2 + RT__REASON] = {0};
     size_t n = strlen(reason);
     rt__out_tighten(loop, c);
+    if (c->ep->codec)
+        codec_bye(loop, c, code, reason);
+    if (c->wire >= RT__STREAM)
+        return c->typed ? stream_close(loop, c, code, reason) : 0;
     if (code == 1005 || code == 1006)
         return rt__ws_control(loop, c, 8, body, 0);
     body[0] = (uint8_t)(code >> 8);
@@ -1532,18 +1653,19 @@ static const char *fault_text(int code)
 
 /* A pong that repeats our last ping gives the round-trip time, and its jitter
    as RFC 3550, 6.4.1 smooths it. */
-static void pong_in(rt_loop *loop, rt__conn *c, const uint8_t *data, size_t n)
+int rt__pong_in(rt_loop *loop, rt__conn *c, const uint8_t *data, size_t n)
 {
     uint32_t rtt, off;
     if (n != sizeof c->ping_us || !c->ping_us ||
         memcmp(data, &c->ping_us, n) != 0)
-        return;
+        return 0;
     rtt = (uint32_t)rt__micros(loop) - c->ping_us;
     rtt = (int32_t)rtt < 1 ? 1 : rtt;
     off = rtt > c->rtt_us ? rtt - c->rtt_us : c->rtt_us - rtt;
     if (c->rtt_us)
         c->jitter_us += (off - c->jitter_us) / 16;
     c->rtt_us = rtt;
+    return 0;
 }
 
 /* The peer's close: the code and reason it gave, or a fault. */
@@ -1579,6 +1701,8 @@ static int close_in(rt_loop *loop, rt__conn *c, const uint8_t *data, size_t n)
             rt__conn_finish(loop, c);
         return 0;
     }
+    if (s && rt__session_left(loop, c, code, reason))
+        s = NULL; /* it lives on without this connection */
     rt__conn_bye(loop, c, code, "");
     if (s)
         rt__session_end(loop, s, code, RT_BY_PEER, reason);
@@ -1591,8 +1715,8 @@ static int control_in(rt_loop *loop, rt__conn *c, int op, const uint8_t *data,
     if (op == 8)
         return close_in(loop, c, data, n);
     if (op == 10)
-        pong_in(loop, c, data, n);
-    else if (c->state == RT__LIVE && rt__ws_control(loop, c, 10, data, n) < 0)
+        rt__pong_in(loop, c, data, n);
+    else if (c->state <= RT__LIVE && rt__ws_control(loop, c, 10, data, n) < 0)
         return NEED_MEMORY;
     return 0;
 }
@@ -1604,11 +1728,13 @@ static int frame_allowed(const rt__conn *c, const rt__frame *f)
     const rt__in *in = c->in;
     int under_way = in && in->message;
     uint64_t have = under_way && in->data ? in->data->len : 0;
+    uint64_t most = (uint64_t)c->ep->max_message + c->typed +
+                    (c->ep->codec ? RT__CODEC_HEAD : 0);
     if (f->op & 8)
         return 0;
     if ((f->op == 0) != under_way)
         return -1002;
-    if (f->len > c->ep->max_message || f->len > c->ep->max_message - have)
+    if (f->len > most || f->len > most - have)
         return -1009;
     if (under_way ? in->fragments >= c->ep->max_fragments
                   : !f->fin && c->ep->max_fragments < 1)
@@ -1618,6 +1744,10 @@ static int frame_allowed(const rt__conn *c, const rt__frame *f)
 
 static int deliver(rt_loop *loop, rt__conn *c, int op, uint8_t *data, size_t n)
 {
+    if (c->typed && c->state != RT__FAREWELL)
+        return rt__typed_in(loop, c, op, data, n);
+    if (c->ep->codec && c->session)
+        return rt__codec_in(loop, c, data, n);
     if (c->session)
         rt__tell_message(loop, c->session, op, data, n);
     return 0;
@@ -1626,15 +1756,15 @@ static int deliver(rt_loop *loop, rt__conn *c, int op, uint8_t *data, size_t n)
 /* The last frame of a message that came in parts. */
 static int message_whole(rt_loop *loop, rt__conn *c)
 {
-    int op = c->in->message;
+    int op = c->in->message, fault;
     uint8_t none[1] = {0};
     rt__buf *b;
     if (op == RT_TEXT && c->in->utf8.need)
         return -1007;
     b = rt__in_take(loop, c);
-    deliver(loop, c, op, b ? rt__buf_data(b) : none, b ? b->len : 0);
+    fault = deliver(loop, c, op, b ? rt__buf_data(b) : none, b ? b->len : 0);
     rt__buf_release(loop, b);
-    return 0;
+    return fault;
 }
 
 /* How much of the message may still come: what the last frame announces, or
@@ -1802,7 +1932,7 @@ static ptrdiff_t ws_step(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
 void rt__ws_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
 {
     ptrdiff_t used;
-    while (n > 0 && (c->state == RT__LIVE ||
+    while (n > 0 && (c->state == RT__LIVE || c->state == RT__GREETING ||
                      (c->state == RT__FAREWELL && !c->peer_closed))) {
         if (c->hold) {
             used = rt__in_keep(loop, c, p, n) < 0 ? NEED_MEMORY : 0;

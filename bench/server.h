@@ -16,7 +16,7 @@
 
 typedef struct {
     const char *host, *backend;
-    long port, max_message, max_fragments;
+    long port, max_message, max_fragments, resume;
 } server_options;
 
 static rt_loop *server_loop;
@@ -70,12 +70,14 @@ static int server_options_read(server_options *o, int argc, char **argv,
          "largest message in, bytes; 16M is 16 MiB (64K)"},
         {"max-fragments", OPTION_INT, &o->max_fragments, 1, 1 << 30,
          "fragments of one message (1024)"},
+        {"resume", OPTION_INT, &o->resume, 0, 1 << 30,
+         "ms a session may be away, 0 for off (0)"},
     };
     char usage[80];
     option_set set = {program, usage, table, sizeof table / sizeof *table,
                       NULL};
     snprintf(usage, sizeof usage, "%s [options]", program);
-    *o = (server_options){"127.0.0.1", "auto", 9001, 65536, 1024};
+    *o = (server_options){"127.0.0.1", "auto", 9001, 65536, 1024, 0};
     options_parse(&set, argc, argv);
     return server_backend(&set, o->backend);
 }
@@ -99,6 +101,7 @@ static int server_listen(const server_options *o, const rt_handler *on)
                            .origins = "*",
                            .max_message = (int)o->max_message,
                            .max_fragments = (int)o->max_fragments,
+                           .resume_ms = (int)o->resume,
                            .hard_mark = server_hard_mark(o->max_message)};
     snprintf(url, sizeof url,
              colon && *o->host != '[' ? "ws://[%s]:%ld" : "ws://%s:%ld",
