@@ -128,7 +128,7 @@ void *rt_group_user(rt_loop *loop, rt_group handle)
 
 static rt__seat *seat_of(rt__session *s, const rt__group *g)
 {
-    uint16_t i;
+    uint32_t i;
     for (i = 0; i < s->seat_count; i++)
         if (s->seats[i].group == slot_index(g))
             return &s->seats[i];
@@ -159,7 +159,7 @@ static void presence(rt_loop *loop, rt__group *g, rt__session *s, int what)
 /* Something happened to a session: all its groups hear of it. */
 void rt__groups_presence(rt_loop *loop, rt__session *s, int what)
 {
-    uint16_t i;
+    uint32_t i;
     for (i = 0; i < s->seat_count; i++)
         presence(loop, (rt__group *)rt__slot_at(loop, s->seats[i].group), s,
                  what);
@@ -197,7 +197,7 @@ static int join_room(rt_loop *loop, rt__group *g, rt__session *s)
         if (rt__grow(loop, &seats, &cap, sizeof *s->seats) < 0)
             return RT_ENOMEM;
         s->seats = (rt__seat *)seats;
-        s->seat_cap = (uint16_t)cap;
+        s->seat_cap = (uint32_t)cap;
     }
     return 0;
 }
@@ -208,7 +208,7 @@ static int join(rt_loop *loop, rt__group *g, rt__session *s)
     if (seat_of(s, g))
         return RT_EEXIST;
     if ((g->opts.max_members > 0 && g->count >= (size_t)g->opts.max_members) ||
-        s->seat_count >= loop->opts.groups_per_session)
+        s->seat_count >= (uint32_t)loop->opts.groups_per_session)
         return RT_EFULL;
     if (join_room(loop, g, s) < 0)
         return RT_ENOMEM;

@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <sys/select.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -714,6 +715,21 @@ static int select_set(rt_loop *loop, rt__source *s, int interest)
     return 0;
 }
 
+/* A watched descriptor was closed under its watch: epoll forgets such a one by
+   itself. */
+static void select_prune(rt_loop *loop)
+{
+    int fd;
+    select_data *d = (select_data *)loop->backend_data;
+    for (fd = 0; fd <= d->top; fd++) {
+        if (fcntl(fd, F_GETFD) >= 0)
+            continue;
+        FD_CLR(fd, &d->read);
+        FD_CLR(fd, &d->write);
+    }
+    errno = EBADF;
+}
+
 static int select_wait(rt_loop *loop, int timeout_ms)
 {
     select_data *d = (select_data *)loop->backend_data;
@@ -722,8 +738,11 @@ static int select_wait(rt_loop *loop, int timeout_ms)
     int fd, n = 0;
     t.tv_sec = timeout_ms / 1000;
     t.tv_usec = timeout_ms % 1000 * 1000;
-    if (select(d->top + 1, &r, &w, NULL, timeout_ms < 0 ? NULL : &t) < 0)
-        return errno == EINTR ? 0 : -1;
+    if (select(d->top + 1, &r, &w, NULL, timeout_ms < 0 ? NULL : &t) < 0) {
+        if (errno == EBADF)
+            select_prune(loop);
+        return errno == EINTR || errno == EBADF ? 0 : -1;
+    }
     for (fd = 0; fd <= d->top && n < RT__BATCH; fd++) {
         int events = (FD_ISSET(fd, &r) ? RT_READ : 0) |
                      (FD_ISSET(fd, &w) ? RT_WRITE : 0);
@@ -1099,6 +1118,25 @@ static void fd_option(int fd, int level, int name, int value)
     setsockopt(fd, level, name, &value, sizeof value);
 }
 
+/* Streams without a ping of their own have the system ask whether the peer is
+   still there.  What is set on a listener is inherited. */
+static void fd_keepalive(int fd, const rt__ep *ep)
+{
+    int s = (int)(ep->ping_ms / 1000);
+    if (ep->wire < RT__STREAM || ep->ping_ms == INT32_MAX)
+        return;
+    fd_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+#if defined(TCP_KEEPIDLE)
+    s = s < 1 ? 1 : s > 32767 ? 32767 : s;
+    fd_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, s);
+    fd_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, s);
+    fd_option(fd, IPPROTO_TCP, TCP_KEEPCNT,
+              ep->dead_pings < 100 ? (int)ep->dead_pings : 100);
+#else
+    (void)s;
+#endif
+}
+
 /* A non-blocking socket.  NODELAY is inherited by what a listener accepts. */
 static int socket_open(int family)
 {
@@ -1219,7 +1257,13 @@ struct rt__listener {
 static int local_reclaim(const address *a)
 {
     const char *path = ((const struct sockaddr_un *)&a->storage)->sun_path;
-    int fd = socket_open(AF_UNIX), dead;
+    struct stat is;
+    int fd, dead;
+    if (lstat(path, &is) < 0 || !S_ISSOCK(is.st_mode)) {
+        errno = EADDRINUSE; /* somebody's file: not ours to remove */
+        return -1;
+    }
+    fd = socket_open(AF_UNIX);
     if (fd < 0)
         return -1;
     dead = connect(fd, (const struct sockaddr *)&a->storage, a->len) < 0 &&
@@ -1344,6 +1388,8 @@ static int listener_start(rt_loop *loop, rt__listener *l, const url *u,
     }
     l->path = path;
     l->port = port_of(fd);
+    if (!u->local)
+        fd_keepalive(fd, l->ep);
     return source_add(loop, &l->source, fd, RT__LISTEN_SOURCE, RT_READ);
 }
 
@@ -1385,6 +1431,7 @@ rt_listener rt_listen(rt_loop *loop, const char *where,
     const char *unfit;
     char what[120];
     rt__listener *l;
+    address a;
     url u;
     memset(&o, 0, sizeof o);
     if (opts)
@@ -1394,6 +1441,8 @@ rt_listener rt_listen(rt_loop *loop, const char *where,
         return rt__fail(loop, RT_ESTATE, what, NULL), handle;
     if (!where || url_read(where, &u) < 0)
         return rt__fail(loop, RT_EINVAL, what, "not an address"), handle;
+    if (!u.local && address_read(u.host, u.port, &a) < 0)
+        return rt__fail(loop, RT_EINVAL, what, "not a literal address"), handle;
     if ((unfit = listen_unfit(&o, &u)) != NULL)
         return rt__fail(loop, RT_EINVAL, what, unfit), handle;
     if (!(l = listener_new(loop, &u, &o)))
@@ -1558,13 +1607,14 @@ static void out_free(rt_loop *loop, rt__conn *c)
         out_recycle(loop, o);
 }
 
-/* What the queue costs: its bytes and the entries that hold them. */
+/* What the queue costs: its bytes, and for each entry what it and the rest of
+   the smallest buffer take. */
 static uint64_t out_cost(const rt__out *o)
 {
     if (!o)
         return 0;
-    return o->bytes + o->count * sizeof(rt__piece) +
-           o->loose_count * sizeof(rt__loose);
+    return o->bytes +
+           (uint64_t)RT__PIECE_COST * ((uint64_t)o->count + o->loose_count);
 }
 
 static rt__loose *out_keyed(rt__out *o, uint32_t key)
@@ -2789,6 +2839,7 @@ static void conn_ready(rt_loop *loop, rt__conn *c, int events)
         return;
     }
     if (events & RT_WRITE && c->out && c->out->blocked) {
+        c->pings = 0; /* it took something: a slow peer is a living one */
         c->out->blocked = 0;
         out_dirty(loop, c->out);
     }
@@ -2936,8 +2987,11 @@ static void conn_deadline(rt_loop *loop, rt__conn *c)
 
 static void stream_accepted(rt_loop *loop, rt__conn *c)
 {
-    rt__session *s = rt__session_new(loop, c->ep, 0);
+    rt__session *s = NULL;
+    if (loop->accepted_count < (uint32_t)loop->opts.max_sessions)
+        s = rt__session_new(loop, c->ep, 0);
     if (!s) {
+        loop->stats.refused++;
         rt__conn_kill(loop, c);
         return;
     }
@@ -3044,6 +3098,8 @@ static int dial_connect(rt_loop *loop, rt__conn *c, const address *a)
     int fd = socket_open(a->storage.ss_family);
     if (fd < 0)
         return -1;
+    if (a->storage.ss_family != AF_UNIX)
+        fd_keepalive(fd, c->ep);
     if (connect(fd, (const struct sockaddr *)&a->storage, a->len) < 0 &&
         errno != EINPROGRESS && errno != EINTR) {
         int saved = errno;
@@ -3210,6 +3266,7 @@ rt_session rt_dial(rt_loop *loop, const char *where, const rt_dial_opts *opts)
     char what[120];
     rt__session *s;
     rt__ep *ep;
+    address a;
     url u;
     memset(&o, 0, sizeof o);
     if (opts)
@@ -3219,6 +3276,11 @@ rt_session rt_dial(rt_loop *loop, const char *where, const rt_dial_opts *opts)
         return rt__fail(loop, RT_ESTATE, what, NULL), handle;
     if (!where || url_read(where, &u) < 0 || !rt__visible(where))
         return rt__fail(loop, RT_EINVAL, what, "not an address"), handle;
+    if (!u.local && !loop->opts.resolve &&
+        (!*u.host || address_read(u.host, u.port, &a) < 0))
+        return rt__fail(loop, RT_EINVAL, what,
+                        "not a literal address, and no resolve hook"),
+               handle;
     if ((unfit = dial_unfit(&o, &u)) != NULL)
         return rt__fail(loop, RT_EINVAL, what, unfit), handle;
     ep = dial_ep(loop, &u, where, &o);
@@ -3295,8 +3357,7 @@ static int timers_run(rt_loop *loop)
 static int work_queued(rt_loop *loop)
 {
     return loop->wake_count > 0 || loop->dirty || loop->todo.first ||
-           loop->closing.first || loop->dead || rt__groups_busy(loop) ||
-           __atomic_load_n(&loop->stop, __ATOMIC_ACQUIRE);
+           loop->closing.first || loop->dead || rt__groups_busy(loop);
 }
 
 int rt_loop_timeout(rt_loop *loop)
@@ -3575,17 +3636,18 @@ void rt_loop_free(rt_loop *loop)
 
 typedef struct {
     char *out;
-    size_t cap, used; /* used grows on, so that it says what all would need */
+    size_t cap, used, all; /* all: what would be used if it were long enough */
 } page;
 
+/* Whole pieces only: after the first that does not fit all are left out. */
 static void page_add(page *p, const char *text)
 {
     size_t n = strlen(text);
-    if (p->used + n < p->cap)
+    if (p->used == p->all && p->used + n < p->cap) {
         memcpy(p->out + p->used, text, n + 1);
-    else if (p->used < p->cap)
-        p->cap = p->used + 1; /* whole pieces only: what follows is cut */
-    p->used += n;
+        p->used += n;
+    }
+    p->all += n;
 }
 
 static void page_head(page *p, const char *name, const char *type,
@@ -3612,15 +3674,15 @@ static void page_closes(page *p, const rt__stats *s)
     char text[96];
     int i;
     page_head(p, "closes_total", "counter", "Sessions ended, by close code.");
-    for (i = 0; i < 16; i++) {
+    for (i = 0; i < 23; i++) {
+        int code = i < 16   ? 1000 + i
+                   : i < 19 ? RT_CLOSE_SLOW + i - 16
+                            : RT_CLOSE_REPLACED + i - 19;
         snprintf(text, sizeof text, "rtnet_closes_total{code=\"%d\"} %llu\n",
-                 1000 + i, (unsigned long long)s->closes[i]);
+                 code, (unsigned long long)s->closes[i]);
         page_add(p, text);
     }
-    snprintf(text, sizeof text,
-             "rtnet_closes_total{code=\"other\"} %llu\n"
-             "rtnet_closes_total{code=\"app\"} %llu\n",
-             (unsigned long long)s->closes[16],
+    snprintf(text, sizeof text, "rtnet_closes_total{code=\"other\"} %llu\n",
              (unsigned long long)s->closes_app);
     page_add(p, text);
 }
@@ -3656,7 +3718,9 @@ size_t rt_metrics(rt_loop *loop, char *out, size_t cap)
     page p;
     p.out = out;
     p.cap = cap;
-    p.used = 0;
+    p.used = p.all = 0;
+    if (cap > 0)
+        out[0] = 0;
     page_value(&p, "connections", "gauge", "Connections now.",
                loop->conn_count);
     page_value(&p, "sessions", "gauge", "Sessions now.", loop->session_count);
@@ -3672,7 +3736,5 @@ size_t rt_metrics(rt_loop *loop, char *out, size_t cap)
                loop->stats.longest_turn_us);
     page_counters(&p, &loop->stats);
     page_closes(&p, &loop->stats);
-    if (cap == 0)
-        return p.used + 1;
-    return p.used < cap ? p.used : strlen(out);
+    return cap == 0 ? p.all + 1 : p.used;
 }

@@ -1,7 +1,7 @@
 /*
  * rtnet: the real-time core of a small multiplayer server.  This is a whole
  * server, a chat room; build it with: cc chat.c rtnet.c ws.c session.c
- * group.c ratelimit.c tls.c
+ * group.c ratelimit.c
  *
  *   #include "rtnet.h"
  *   static rt_group room;
@@ -10,6 +10,7 @@
  *   }
  *   static void on_message(rt_loop *l, rt_session s, int kind,
  *                          const void *data, size_t len) {
+ *       (void)s;
  *       rt_group_send(l, room, kind, data, len);
  *   }
  *   int main(void) {
@@ -338,11 +339,13 @@ typedef struct {
     int framing;           /* of a tcp:// listener: rt_framing */
     int max_fragments;     /* of one message; 1,024; else 1009 */
     int max_body;          /* of a plain request; 65,536; 413 */
-    int max_header;        /* request line and headers; 8,192; else 431 */
+    int max_header;        /* request line and headers; 8,192, at most
+                              61,440; else 431 */
     int max_handshakes;    /* in progress; 1,024; then the oldest goes */
     int handshake_ms;      /* whole request, from the accept; 5,000 */
     int assembly_ms;       /* whole message, from its first byte; 30,000 */
-    int ping_ms;           /* ping after this much silence; 15,000 */
+    int ping_ms;           /* ping after this much silence; 15,000 (streams
+                              without a ping: TCP's keep-alive, in s) */
     int dead_pings;        /* unanswered: close RT_CLOSE_DEAD; 2 */
     int close_ms;          /* peer answers a close within; 5,000 */
     int soft_mark;         /* bytes queued: rt_send returns 1; 65,536 */

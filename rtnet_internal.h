@@ -30,6 +30,7 @@ enum {
     RT__CONTROL = 125,               /* payload of a control frame */
     RT__REASON = 123,                /* of a close, without its code */
     RT__NAME = 255,                  /* of a group or a user id */
+    RT__PIECE_COST = 96,             /* of an entry in a send queue */
     RT__CODEC_HEAD = 16,             /* what a codec puts before a message */
     RT__RING_COUNT = 128,            /* messages kept for a replay, */
     RT__RING_BYTES = 64 * 1024,      /* and their payload */
@@ -457,7 +458,7 @@ struct rt__session {
     rt__ep *ep;
     void *user;
     rt__seat *seats; /* groups it is in */
-    uint16_t seat_count, seat_cap;
+    uint32_t seat_count, seat_cap;
     uint8_t state; /* enum rt_states */
     uint8_t cause;
     uint16_t code;
@@ -552,8 +553,8 @@ typedef struct {
     uint64_t messages_in, messages_out, bytes_in, bytes_out;
     uint64_t resumed, gaps;
     uint64_t turns, longest_turn_us;
-    uint64_t closes[17]; /* 1000..1015, and all others of the protocol */
-    uint64_t closes_app; /* 3000..4999 */
+    uint64_t closes[23]; /* 1000..1015, 4001..4003, 4501..4504 */
+    uint64_t closes_app; /* any other */
 } rt__stats;
 
 typedef struct {
@@ -605,7 +606,7 @@ struct rt_loop {
     rt__conn *dead;
     rt__shake *shakes_first, *shakes_last;
     uint32_t shake_count;
-    uint32_t conn_count, session_count;
+    uint32_t conn_count, session_count, accepted_count;
     rt__queue todo, closing, closed;
     rt__table users, groups, tokens;
     rt__flow *away_first, *away_last;
@@ -613,7 +614,7 @@ struct rt_loop {
     struct rt__presence *presence_first, *presence_last;
     rt__stats stats;
     int error;
-    char error_text[160];
+    char error_text[256];
 };
 
 #endif

@@ -281,6 +281,7 @@ rt__session *rt__session_new(rt_loop *loop, rt__ep *ep, uint64_t id)
     s->state = RT_OPENING;
     ep->refs++;
     loop->session_count++;
+    loop->accepted_count += !ep->dial;
     return s;
 }
 
@@ -296,13 +297,19 @@ static void session_free(rt_loop *loop, rt__session *s)
     rt__free(loop, s, sizeof *s);
 }
 
+static void session_uncount(rt_loop *loop, const rt__session *s)
+{
+    loop->session_count--;
+    loop->accepted_count -= !s->ep->dial;
+}
+
 /* Undoes rt__session_new for one that the application never heard of. */
 void rt__session_forget(rt_loop *loop, rt__session *s)
 {
     unbind(loop, s);
     keep_void(loop, s);
     rt__slot_free(loop, s->id);
-    loop->session_count--;
+    session_uncount(loop, s);
     session_free(loop, s);
 }
 
@@ -310,10 +317,12 @@ static void count_close(rt_loop *loop, int code)
 {
     if (code >= 1000 && code <= 1015)
         loop->stats.closes[code - 1000]++;
-    else if (code >= 3000)
-        loop->stats.closes_app++;
+    else if (code >= RT_CLOSE_SLOW && code <= RT_CLOSE_STALE)
+        loop->stats.closes[16 + code - RT_CLOSE_SLOW]++;
+    else if (code >= RT_CLOSE_REPLACED && code <= RT_CLOSE_SUPERSEDED)
+        loop->stats.closes[19 + code - RT_CLOSE_REPLACED]++;
     else
-        loop->stats.closes[16]++;
+        loop->stats.closes_app++;
 }
 
 /* Ends a session, whatever the reason: the only way.  RT_EGONE when it is
@@ -400,7 +409,7 @@ void rt__sessions_close(rt_loop *loop)
         tell_close(loop, s);
         rt__slot_free(loop, s->id);
         queue_push(&loop->closed, s);
-        loop->session_count--;
+        session_uncount(loop, s);
         heir_opens(loop, s);
     }
 }
@@ -2163,10 +2172,9 @@ void rt__greeting_over(rt_loop *loop, rt__conn *c)
 
 static void welcome_note(rt__dial *d, const welcome *w)
 {
-    memcpy(d->token, strcmp(w->token, "-") ? w->token : "", 23);
-    if (!strcmp(w->token, "-"))
-        d->token[0] = 0;
-    memcpy(d->who, w->who, 23);
+    snprintf(d->token, sizeof d->token, "%.22s",
+             strcmp(w->token, "-") ? w->token : "");
+    snprintf(d->who, sizeof d->who, "%.22s", w->who);
     d->ping_ms = w->ping < INT32_MAX ? (uint32_t)w->ping : INT32_MAX;
     d->attempt = 0;
     d->tries = 0;

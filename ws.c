@@ -858,7 +858,7 @@ uint64_t rt__shake_id(rt_loop *loop, rt__shake *k)
 rt__session *rt__shake_session(rt_loop *loop, rt__shake *k)
 {
     rt__session *s = NULL;
-    if (loop->session_count < (uint32_t)loop->opts.max_sessions)
+    if (loop->accepted_count < (uint32_t)loop->opts.max_sessions)
         s = rt__session_new(loop, k->conn->ep, k->id);
     if (!s)
         return NULL;

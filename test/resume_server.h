@@ -25,7 +25,8 @@ enum {
     JOINED = 4,  /* and in a group */
     OTHER = 8,   /* a second connection, before its h */
     NARROW = 16, /* a send queue of 1,000 bytes */
-    PINGS = 32   /* a peer that answers no pings */
+    PINGS = 32,  /* a peer that answers no pings */
+    TIME = 64    /* but no handle */
 };
 
 /*
@@ -138,11 +139,6 @@ static void says_w(void)
 static void says_unknown(void)
 {
     say(&st.a, "zx");
-}
-
-static void says_nothing(void)
-{
-    line_frame(&st.a, 1, "", 0);
 }
 
 static void resets(void)
@@ -303,8 +299,8 @@ static const row server_rows[] = {
       {0, "c4504", "away back:0", RT_OPEN, BACK},
       {0, "c4504", "away back:0", RT_OPEN, BACK},
       {0, NULL, "back:0", RT_OPEN, BACK},
-      {0, "c3999", "2.open close:3999:0", RT_EGONE, BACK},
-      {0, "", "2.open", RT_EGONE, BACK}}},
+      {0, "c3999", "2.open close:3999:0", RT_EGONE, NEW},
+      {0, "", "2.open", RT_EGONE, NEW}}},
     {"m", 0, says_m, NULL,
      {REFUSED(1002),
       VIOLATION(1002),
@@ -445,14 +441,14 @@ static const row server_rows[] = {
       NEVER,
       NEVER,
       NEVER}},
-    {"the handshake deadline", 0, NULL, handshake_passes,
+    {"the handshake deadline", TIME, NULL, handshake_passes,
      {REFUSED(1013),
       {0, "c1013", "away", RT_AWAY, BACK},
       {0, "", "", RT_OPEN, BACK},
       NEVER,
       NEVER,
       {0, "", "", RT_EGONE, NEW}}},
-    {"the end of the window", 0, NULL, window_passes,
+    {"the end of the window", TIME, NULL, window_passes,
      {{0, "", "", RT_OPENING, ""},
       {0, "", "", RT_OPEN, BACK},
       {0, "", "", RT_OPEN, BACK},
@@ -536,7 +532,7 @@ static const row server_rows[] = {
       {0, NULL, "close:4501:0", RT_EGONE, NEW},
       NEVER,
       {0, "", "", RT_EGONE, NEW}}},
-    {"rt_shutdown", 0, NULL, drains,
+    {"rt_shutdown", TIME, NULL, drains,
      {{0, NULL, "", RT_EGONE, ""},
       {0, "c1012", "close:1012:0", RT_EGONE, NULL},
       {0, "c1012", "close:1012:0", RT_EGONE, NULL},
@@ -639,22 +635,16 @@ static int happen(const row *r, int state)
     return r->call ? r->call() : 0;
 }
 
-/* Someone comes with the newest token: what does the server know? */
-static void come_again(const outcome *o)
+/* Someone comes with the session's newest token: what does the server know? */
+static void come_again(const char *hears)
 {
-    const welcome *w = st.b.w.token[0] && !(st.closes[1] && st.count < 2)
-                           ? &st.b.w
-                           : &st.a.w;
-    int number = w == &st.b.w && st.closes[1] ? 2 : 1;
-    int state = rt_state(st.loop, st.s[number]);
-    char told[32];
-    if (!w->token[0])
-        return;
-    line_return(&st.c, w, st.acked, 99);
-    HEARS(&st.c, o->again);
-    snprintf(told, sizeof told, "%sback:0", state == RT_OPEN ? "away " : "");
-    if (number == 2)
-        snprintf(told, sizeof told, "2.away 2.back:0");
+    int state = rt_state(st.loop, st.s[1]);
+    int moved = strcmp(st.b.w.status, "resumed") == 0;
+    char told[32] = "back:0";
+    line_return(&st.c, moved ? &st.b.w : &st.a.w, st.acked, 99);
+    HEARS(&st.c, hears);
+    if (state == RT_OPEN)
+        snprintf(told, sizeof told, "away back:0");
     if (state < 0)
         snprintf(told, sizeof told, "%d.open", st.count);
     TOLD(told);
@@ -668,15 +658,11 @@ static void check_outcome(const row *r, int state)
         HEARS(&st.a, o->hears);
     TOLD(o->told);
     if (s.id)
-        EQUAL(rt_state(st.loop, first()), o->state);
+        EQUAL(rt_state(st.loop, s), o->state);
     if (r->needs & OTHER && r->peer)
         HEARS(&st.b, state == ENDING || state == CLOSING ? NEW : BACK);
-    script_clear(&st.told);
-    if (!o->again || !o->again[0])
-        return;
-    if (r->needs & OTHER && r->call) /* the newer login stays out of this */
-        memset(&st.b.w, 0, sizeof st.b.w);
-    come_again(o);
+    if (o->again && o->again[0])
+        come_again(o->again);
 }
 
 /* Without a handle there is nothing to call. */
@@ -684,8 +670,7 @@ static int cell_exists(const row *r, int state)
 {
     if (!r->cells[state].told)
         return 0;
-    return state != OPENING || !r->call || st.wire == WS ||
-           r->cells[state].rc == 0;
+    return state != OPENING || st.wire == WS || !r->call || r->needs & TIME;
 }
 
 static void server_cell(const row *r, int state)
@@ -715,6 +700,205 @@ static void server_table(int backend, int wire)
             if (cell_exists(&server_rows[i], state))
                 server_cell(&server_rows[i], state);
         }
+}
+
+/* ---- the grammar --------------------------------------------------------- */
+
+/* Bytes with a NUL among them, perhaps. */
+#define BYTES(text) text, sizeof(text) - 1
+
+typedef struct {
+    const char *text; /* $: the token of the first session */
+    size_t len;
+} phrase;
+
+/* What is no h; each of them names the session, if it can be read so. */
+static const phrase not_h[] = {
+    {BYTES("h ")},
+    {BYTES("h$")},
+    {BYTES("h$ ")},
+    {BYTES("h$ 0")},
+    {BYTES("h$ 0 ")},
+    {BYTES("h$ 1 0 ")},
+    {BYTES("h$  0 1")},
+    {BYTES("h$ 0  1")},
+    {BYTES("h$ 0 1 ")},
+    {BYTES("h $ 0 1")},
+    {BYTES(" h$ 0 1")},
+    {BYTES("h$ 0 1 1")},
+    {BYTES("h$ 00 1")},
+    {BYTES("h$ 0 01")},
+    {BYTES("h$ 0 00")},
+    {BYTES("h$ -0 1")},
+    {BYTES("h$ 0 -1")},
+    {BYTES("h$ +0 1")},
+    {BYTES("h$ 0 +1")},
+    {BYTES("h$ 0x0 1")},
+    {BYTES("h$ 0.0 1")},
+    {BYTES("h$ 0 1e1")},
+    {BYTES("h$ 0 9007199254740992")},
+    {BYTES("h$ 9007199254740992 1")},
+    {BYTES("h$ 10000000000000000 1")},
+    {BYTES("h$ 0 10000000000000000")},
+    {BYTES("h$ 18446744073709551616 1")},
+    {BYTES("h$ 0 18446744073709551617")},
+    {BYTES("h$ a 1")},
+    {BYTES("h$\t0 1")},
+    {BYTES("h$,0,1")},
+    {BYTES("h$ 0 1\n")},
+    {BYTES("h$ 0 1\0")},
+    {BYTES("h$\0 0 1")},
+    {BYTES("h$ 0 1                                                        "
+           "                                                           ")},
+    {BYTES("H$ 0 1")},
+    {BYTES("h 0 1")},
+};
+
+/* Tokens that are spelled wrongly. */
+static const phrase not_tokens[] = {
+    {BYTES("h- 0 1")},
+    {BYTES("hAAAAAAAAAAAAAAAAAAAAA 0 1")},
+    {BYTES("hAAAAAAAAAAAAAAAAAAAAAAA 0 1")},
+    {BYTES("hAAAAAAAAAAAAAAAAAAAAAB 0 1")},
+    {BYTES("hAAAAAAAAAAAAAAAAAAAAAx 0 1")},
+    {BYTES("hAAAAAAAAAAA+AAAAAAAAAA 0 1")},
+    {BYTES("hAAAAAAAAAAA/AAAAAAAAAA 0 1")},
+    {BYTES("hAAAAAAAAAAAAAAAAAAAAA= 0 1")},
+    {BYTES("hAAAAAAAAAAA\0AAAAAAAAAA 0 1")},
+};
+
+enum { BOTH_WIRES = 0, ONLY_WS = 1, ONLY_TCP = 2 };
+
+/* What nobody may say once a session is open. */
+static const struct {
+    phrase p;
+    int wire, op; /* op: of the frame, 0: text */
+    int code;
+} not_messages[] = {
+    {{BYTES("")}, ONLY_WS, 0, 1002},
+    {{BYTES("")}, ONLY_WS, 2, 1002},
+    {{BYTES("")}, ONLY_TCP, 0, 1009},
+    {{BYTES("a")}, BOTH_WIRES, 0, 1002},
+    {{BYTES("a ")}, BOTH_WIRES, 0, 1002},
+    {{BYTES("a 0")}, BOTH_WIRES, 0, 1002},
+    {{BYTES("a0 ")}, BOTH_WIRES, 0, 1002},
+    {{BYTES("a0 0")}, BOTH_WIRES, 0, 1002},
+    {{BYTES("a00")}, BOTH_WIRES, 0, 1002},
+    {{BYTES("a01")}, BOTH_WIRES, 0, 1002},
+    {{BYTES("a-0")}, BOTH_WIRES, 0, 1002},
+    {{BYTES("a+0")}, BOTH_WIRES, 0, 1002},
+    {{BYTES("a0x0")}, BOTH_WIRES, 0, 1002},
+    {{BYTES("a0\0")}, BOTH_WIRES, 0, 1002},
+    {{BYTES("a0\n")}, BOTH_WIRES, 0, 1002},
+    {{BYTES("a9007199254740991")}, BOTH_WIRES, 0, 1002},
+    {{BYTES("a9007199254740992")}, BOTH_WIRES, 0, 1002},
+    {{BYTES("a18446744073709551616")}, BOTH_WIRES, 0, 1002},
+    {{BYTES("a0000000000000000000000000000000000000000000000000000000000000"
+            "00000000000000000000000000000000000000000000000000000000000000"
+            "0000000000")},
+     BOTH_WIRES,
+     0,
+     1002},
+    {{BYTES("A0")}, BOTH_WIRES, 0, 1002},
+    {{BYTES("h")}, BOTH_WIRES, 0, 1002},
+    {{BYTES("w")}, BOTH_WIRES, 0, 1002},
+    {{BYTES("n")}, BOTH_WIRES, 0, 1002},
+    {{BYTES(" ")}, BOTH_WIRES, 0, 1002},
+    {{BYTES("\0")}, BOTH_WIRES, 0, 1002},
+    {{BYTES("\0mx")}, BOTH_WIRES, 0, 1002},
+    {{BYTES("a0")}, ONLY_WS, 2, 1002},
+    {{BYTES("h")}, ONLY_WS, 2, 1002},
+    {{BYTES("zx")}, ONLY_WS, 2, 1002},
+    {{BYTES("Mx")}, ONLY_WS, 0, 1002},
+    {{BYTES("Ux")}, ONLY_WS, 0, 1002},
+    {{BYTES("Mx")}, ONLY_WS, 2, 1002},
+    {{BYTES("c1000")}, ONLY_WS, 0, 1002},
+    {{BYTES("p")}, ONLY_WS, 0, 1002},
+    {{BYTES("q")}, ONLY_WS, 0, 1002},
+    {{BYTES("m\xff")}, ONLY_WS, 0, 1007},
+    {{BYTES("c")}, ONLY_TCP, 0, 1002},
+    {{BYTES("c1")}, ONLY_TCP, 0, 1002},
+    {{BYTES("c999")}, ONLY_TCP, 0, 1002},
+    {{BYTES("c5000")}, ONLY_TCP, 0, 1002},
+    {{BYTES("c01000")}, ONLY_TCP, 0, 1002},
+    {{BYTES("c1000x")}, ONLY_TCP, 0, 1002},
+    {{BYTES("c 1000")}, ONLY_TCP, 0, 1002},
+    {{BYTES("c1001 123456789 123456789 123456789 123456789 123456789 1234567"
+            "89 123456789 123456789 123456789 123456789 123456789 123456789 "
+            "1234")},
+     ONLY_TCP,
+     0,
+     1002},
+    {{BYTES("p123456789abcdefgh")}, ONLY_TCP, 0, 1002},
+    {{BYTES("q123456789abcdefgh")}, ONLY_TCP, 0, 1002},
+};
+
+static void say_phrase(line *l, const phrase *p, int op)
+{
+    char text[256];
+    size_t i, n = 0;
+    for (i = 0; i < p->len; i++) {
+        text[n++] = p->text[i];
+        if (p->text[i] != '$')
+            continue;
+        memcpy(text + n - 1, st.a.w.token, 22);
+        n += 21;
+    }
+    line_frame(l, op ? op : 1, text, n);
+}
+
+/* The connection alone pays for it: the session that was named is there, and
+   the attempt is not counted. */
+static void not_an_h(const phrase *p)
+{
+    open_and_lose();
+    line_open(&st.b);
+    say_phrase(&st.b, p, 0);
+    HEARS(&st.b, "c1002");
+    TOLD("");
+    line_return(&st.c, &st.a.w, 0, 1);
+    HEARS(&st.c, BACK);
+    TOLD("back:0");
+}
+
+static void not_a_message(size_t i)
+{
+    char told[32], code[8];
+    open_first();
+    say_phrase(&st.a, &not_messages[i].p, not_messages[i].op);
+    snprintf(told, sizeof told, "close:%d:0", not_messages[i].code);
+    snprintf(code, sizeof code, "c%d", not_messages[i].code);
+    HEARS(&st.a, code);
+    TOLD(told);
+    if (not_messages[i].code == 1002)
+        EQUAL(st.end.cause, RT_BY_ERROR);
+}
+
+static void server_grammar(int backend, int wire)
+{
+    size_t i, some = sizeof not_h / sizeof *not_h;
+    size_t tokens = sizeof not_tokens / sizeof *not_tokens;
+    for (i = 0; i < some + tokens; i++) {
+        test_begin("not an h: \"%s\", %s",
+                   i < some ? not_h[i].text : not_tokens[i - some].text,
+                   wire_names[wire]);
+        stage_begin(backend, wire);
+        stage();
+        not_an_h(i < some ? &not_h[i] : &not_tokens[i - some]);
+        stage_end();
+        test_end();
+    }
+    for (i = 0; i < sizeof not_messages / sizeof *not_messages; i++) {
+        if (not_messages[i].wire == (wire == WS ? ONLY_TCP : ONLY_WS))
+            continue;
+        test_begin("not a message: \"%s\" %d, %s", not_messages[i].p.text,
+                   (int)i, wire_names[wire]);
+        stage_begin(backend, wire);
+        stage();
+        not_a_message(i);
+        stage_end();
+        test_end();
+    }
 }
 
 #endif
