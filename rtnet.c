@@ -2318,7 +2318,7 @@ void rt__in_began(rt_loop *loop, rt__conn *c)
     if (c->in->since)
         return;
     c->in->since = loop->now;
-    rt__conn_due(loop, c, loop->now + c->ep->assembly_ms);
+    rt__conn_due(loop, c, rt_now(loop) + c->ep->assembly_ms);
 }
 
 /* Its deadlines are looked at by then, or earlier. */
@@ -2421,7 +2421,7 @@ void rt__conn_lost(rt_loop *loop, rt__conn *c, int code, int cause,
 
 static void conn_deadline_in(rt_loop *loop, rt__conn *c, uint32_t ms)
 {
-    rt__timer_set(loop, &c->timer, loop->now + ms);
+    rt__timer_set(loop, &c->timer, rt_now(loop) + ms);
 }
 
 /* Everything is said and written: our half is shut, and what still comes is
@@ -3043,7 +3043,7 @@ static void listener_starved(rt_loop *loop, rt__listener *l)
     }
     loop->stats.shed++;
     source_set(loop, &l->source, 0);
-    rt__timer_set(loop, &l->pause, loop->now + 100);
+    rt__timer_set(loop, &l->pause, rt_now(loop) + 100);
 }
 
 static void listener_rested(rt_loop *loop, rt__listener *l)
@@ -3051,7 +3051,7 @@ static void listener_rested(rt_loop *loop, rt__listener *l)
     if (loop->spare < 0)
         loop->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
     if (source_set(loop, &l->source, RT_READ) < 0)
-        rt__timer_set(loop, &l->pause, loop->now + 100);
+        rt__timer_set(loop, &l->pause, rt_now(loop) + 100);
 }
 
 /* 1: try again; 0: not now. */
@@ -3322,6 +3322,48 @@ int rt_resolved(rt_loop *loop, rt_session handle, const char *text)
     return 0;
 }
 
+/* ---- shutting down ------------------------------------------------------ */
+
+enum { DRAIN_STEP_MS = 10 };
+
+/* Ends so many sessions that all are gone by the end of the window. */
+static void drain_step(rt_loop *loop)
+{
+    uint64_t left =
+        loop->drain_until > loop->now ? loop->drain_until - loop->now : 0;
+    uint64_t n =
+        loop->session_count * (uint64_t)DRAIN_STEP_MS / (left + DRAIN_STEP_MS) +
+        1;
+    rt__session *s = NULL;
+    char reason[32];
+    if (left == 0)
+        n = loop->session_count;
+    while (n-- > 0 && (s = (rt__session *)rt__slot_next(loop, &loop->drain_at,
+                                                        RT__SESSION)) != NULL) {
+        snprintf(reason, sizeof reason, "retry=%u",
+                 500 + (unsigned)(rt__random(loop) % 2000));
+        rt__session_end(loop, s, 1012, RT_BY_LOOP, reason);
+    }
+    if (!s)
+        loop->drain_at = 0; /* from the start again, for those that came */
+    if (left > 0 || loop->session_count > 0)
+        rt__timer_set(loop, &loop->drain, rt_now(loop) + DRAIN_STEP_MS);
+}
+
+int rt_shutdown(rt_loop *loop, int window_ms)
+{
+    uint64_t at = 0;
+    rt__listener *l;
+    if (window_ms < 0)
+        return RT_EINVAL;
+    while ((l = (rt__listener *)rt__slot_next(loop, &at, RT__LISTENER)))
+        listener_free(loop, l);
+    loop->draining = 1;
+    loop->drain_until = rt_now(loop) + (uint64_t)window_ms;
+    rt__timer_set(loop, &loop->drain, loop->now);
+    return 0;
+}
+
 /* ---- the turn ----------------------------------------------------------- */
 
 static void timer_fire(rt_loop *loop, rt__timer *t)
@@ -3335,6 +3377,10 @@ static void timer_fire(rt_loop *loop, rt__timer *t)
         conn_deadline(loop, (rt__conn *)((char *)t - conn));
     else if (t->kind == RT__OF_FLOW)
         rt__flow_due(loop, (rt__flow *)t); /* it stands first there */
+    else if (t->kind == RT__OF_GROUP)
+        rt__group_due(loop, t);
+    else if (t->kind == RT__OF_LOOP)
+        drain_step(loop);
     else if (t->kind == RT__OF_LISTENER)
         listener_rested(loop, (rt__listener *)((char *)t - pause));
 }
@@ -3357,7 +3403,8 @@ static int timers_run(rt_loop *loop)
 static int work_queued(rt_loop *loop)
 {
     return loop->wake_count > 0 || loop->dirty || loop->todo.first ||
-           loop->closing.first || loop->dead || rt__groups_busy(loop);
+           loop->closing.first || loop->dead || loop->notes_first ||
+           rt__groups_busy(loop);
 }
 
 int rt_loop_timeout(rt_loop *loop)
@@ -3494,6 +3541,8 @@ static int loop_memory(rt_loop *loop)
     loop->receive = (uint8_t *)rt__realloc(loop, NULL, 0, RT__RECEIVE + 1);
     loop->ready =
         (rt__ready *)rt__realloc(loop, NULL, 0, RT__BATCH * sizeof(rt__ready));
+    if (rt__timer_adopt(loop, &loop->drain, RT__OF_LOOP) < 0)
+        return -1;
     return loop->receive && loop->ready ? 0 : -1;
 }
 
@@ -3629,6 +3678,7 @@ void rt_loop_free(rt_loop *loop)
         rt_watch_stop(loop, w);
     }
     rt__groups_free(loop);
+    rt__notes_free(loop);
     loop_release(loop);
 }
 

@@ -101,7 +101,14 @@ void rt__table_free(rt_loop *loop, rt__table *table);
 /* ---- timers and sources ------------------------------------------------- */
 
 /* One entry of the loop's heap; kind says what it is part of. */
-enum { RT__OF_APP = 1, RT__OF_CONN, RT__OF_LISTENER, RT__OF_FLOW };
+enum {
+    RT__OF_APP = 1,
+    RT__OF_CONN,
+    RT__OF_LISTENER,
+    RT__OF_FLOW,
+    RT__OF_GROUP,
+    RT__OF_LOOP
+};
 typedef struct {
     uint64_t due;
     uint32_t seq;                   /* equal due: the older first */
@@ -515,6 +522,11 @@ int rt__session_drop(rt_loop *loop, rt__session *s, int code, int cause,
 int rt__keep_open(rt_loop *loop, rt__session *s);
 void rt__keep_close(rt_loop *loop, rt__session *s);
 int rt__session_released(rt_loop *loop, rt__session *s);
+/* What a hook of the loop's options is told, in the events phase. */
+enum rt__hook { RT__GROUP_FIRST, RT__GROUP_LAST, RT__GROUP_OUT, RT__PUSH_MISS };
+void rt__note(rt_loop *loop, enum rt__hook hook, const char *name, int kind,
+              const void *data, size_t len);
+void rt__notes_free(rt_loop *loop);
 void rt__sessions_events(rt_loop *loop);
 void rt__sessions_close(rt_loop *loop);
 void rt__sessions_reap(rt_loop *loop);
@@ -545,6 +557,7 @@ void rt__groups_leave(rt_loop *loop, rt__session *s);
 void rt__groups_events(rt_loop *loop);
 void rt__groups_free(rt_loop *loop);
 int rt__groups_busy(rt_loop *loop);
+void rt__group_due(rt_loop *loop, rt__timer *timer);
 
 /* ---- the loop ----------------------------------------------------------- */
 
@@ -612,6 +625,10 @@ struct rt_loop {
     rt__flow *away_first, *away_last;
     uint32_t away_count;
     struct rt__presence *presence_first, *presence_last;
+    struct rt__note *notes_first, *notes_last;
+    rt__timer drain; /* paces rt_shutdown */
+    uint8_t draining;
+    uint64_t drain_until, drain_at;
     rt__stats stats;
     int error;
     char error_text[256];

@@ -105,7 +105,7 @@ static void rate_pause(rt_loop *loop, rt__session *s, uint64_t wait)
     if (s->ep->rate_over != RT_OVER_PAUSE || wait == 0)
         return;
     s->conn->hold |= RT__HOLD_RATE;
-    rt__conn_due(loop, s->conn, loop->now + wait);
+    rt__conn_due(loop, s->conn, rt_now(loop) + wait);
     rt__conn_interest(loop, s->conn);
 }
 
@@ -134,7 +134,7 @@ int rt__session_released(rt_loop *loop, rt__session *s)
     uint64_t wait = rt__window_wait(s->window, s->ep->rate_limit,
                                     s->ep->rate_ms, loop->now);
     if (wait > 0) {
-        rt__conn_due(loop, s->conn, loop->now + wait);
+        rt__conn_due(loop, s->conn, rt_now(loop) + wait);
         return 0;
     }
     s->conn->hold &= (uint8_t)~RT__HOLD_RATE;
@@ -226,6 +226,106 @@ void rt__tell_presence(rt_loop *loop,
                        rt_group group, rt_session who, int what)
 {
     fn(loop, group, who, what);
+}
+
+/* Something for a hook of the loop's options, which no call may run. */
+struct rt__note {
+    struct rt__note *next;
+    enum rt__hook hook;
+    int kind;
+    size_t name_size, len; /* name with its NUL, then data, stand behind */
+};
+
+static void tell_hook(rt_loop *loop, const struct rt__note *note)
+{
+    const rt_loop_opts *o = &loop->opts;
+    const char *name = (const char *)(note + 1);
+    const void *data = name + note->name_size;
+    switch (note->hook) {
+    case RT__GROUP_FIRST:
+        o->group_first(loop, name);
+        return;
+    case RT__GROUP_LAST:
+        o->group_last(loop, name);
+        return;
+    case RT__GROUP_OUT:
+        o->group_out(loop, name, note->kind, data, note->len);
+        return;
+    case RT__PUSH_MISS:
+        o->push_miss(loop, name, note->kind, data, note->len);
+        return;
+    }
+}
+
+static int hook_set(const rt_loop_opts *o, enum rt__hook hook)
+{
+    switch (hook) {
+    case RT__GROUP_FIRST:
+        return o->group_first != NULL;
+    case RT__GROUP_LAST:
+        return o->group_last != NULL;
+    case RT__GROUP_OUT:
+        return o->group_out != NULL;
+    case RT__PUSH_MISS:
+        return o->push_miss != NULL;
+    }
+    return 0;
+}
+
+static size_t note_size(const struct rt__note *note)
+{
+    return sizeof *note + note->name_size + note->len;
+}
+
+/* Notes it for the events phase, with a copy of the message. */
+void rt__note(rt_loop *loop, enum rt__hook hook, const char *name, int kind,
+              const void *data, size_t len)
+{
+    size_t name_size = strlen(name) + 1;
+    struct rt__note *note;
+    if (!hook_set(&loop->opts, hook) || loop->freeing)
+        return;
+    note = (struct rt__note *)rt__realloc(loop, NULL, 0,
+                                          sizeof *note + name_size + len);
+    if (!note) {
+        rt__log(loop, RT_LOG_ERROR, "hook not told", rt_strerror(RT_ENOMEM));
+        return;
+    }
+    note->next = NULL;
+    note->hook = hook;
+    note->kind = kind;
+    note->name_size = name_size;
+    note->len = len;
+    memcpy(note + 1, name, name_size);
+    if (len)
+        memcpy((char *)(note + 1) + name_size, data, len);
+    if (loop->notes_last)
+        loop->notes_last->next = note;
+    else
+        loop->notes_first = note;
+    loop->notes_last = note;
+}
+
+static void notes_tell(rt_loop *loop)
+{
+    struct rt__note *note = loop->notes_first, *next;
+    loop->notes_first = loop->notes_last = NULL;
+    for (; note; note = next) {
+        next = note->next;
+        tell_hook(loop, note);
+        rt__free(loop, note, note_size(note));
+    }
+}
+
+/* The loop ends: nobody is told any more. */
+void rt__notes_free(rt_loop *loop)
+{
+    struct rt__note *note = loop->notes_first, *next;
+    for (; note; note = next) {
+        next = note->next;
+        rt__free(loop, note, note_size(note));
+    }
+    loop->notes_first = loop->notes_last = NULL;
 }
 
 /* ---- lists -------------------------------------------------------------- */
@@ -381,6 +481,7 @@ void rt__sessions_events(rt_loop *loop)
         else
             session_events(loop, s, todo);
     }
+    notes_tell(loop);
 }
 
 /* The connection goes on without its session.  What the system has taken of
@@ -907,7 +1008,7 @@ static int count_in(rt_loop *loop, rt__session *s, size_t len)
     s->keep->received++;
     f->unacked_bytes += (uint32_t)len;
     if (f->unacked++ == 0) {
-        f->ack_due = loop->now + 500;
+        f->ack_due = rt_now(loop) + 500;
         rt__conn_due(loop, s->conn, f->ack_due);
     }
     if (f->unacked >= 16 || f->unacked_bytes >= 16384)
@@ -1276,19 +1377,52 @@ static int uid_valid(const char *uid)
     return n > 0 && n <= RT__NAME;
 }
 
-/* Would binding to it be refused now? */
+/* The holder that has been away longest; NULL: all are here. */
+static rt__session *longest_away(const rt__user *u)
+{
+    rt__session *s, *found = NULL;
+    uint64_t since, oldest = UINT64_MAX;
+    for (s = u->first; s; s = s->next_bound) {
+        if (s->state != RT_AWAY || !s->keep->flow)
+            continue;
+        since = s->keep->flow->timer.due - s->window_ms;
+        if (since >= oldest)
+            continue;
+        oldest = since;
+        found = s;
+    }
+    return found;
+}
+
+static int most_bound(const rt_loop *loop)
+{
+    return loop->opts.bind_policy == RT_BIND_MANY ? loop->opts.bind_max : 1;
+}
+
+/* Would binding to it be refused now?  One who is away blocks nobody. */
 int rt__uid_check(rt_loop *loop, const char *uid)
 {
     uint64_t hash;
     rt__user *u = uid_valid(uid) ? user_find(loop, uid, &hash) : NULL;
     if (!uid_valid(uid))
         return RT_EINVAL;
-    if (!u || loop->opts.bind_policy == RT_BIND_NEWEST)
+    if (!u || loop->opts.bind_policy == RT_BIND_NEWEST ||
+        u->count < most_bound(loop) || longest_away(u))
         return 0;
-    if (loop->opts.bind_policy == RT_BIND_REFUSE ||
-        u->count >= loop->opts.bind_max)
-        return RT_EREFUSED;
-    return 0;
+    return RT_EREFUSED;
+}
+
+/* A newer login than the policy has room for: who goes? */
+static void bound_too_many(rt_loop *loop, rt__user *u, rt__session *newest)
+{
+    rt__session *goes;
+    if (u->count <= most_bound(loop))
+        return;
+    goes = loop->opts.bind_policy == RT_BIND_NEWEST ? newest->next_bound
+                                                    : longest_away(u);
+    if (goes)
+        rt__session_end(loop, goes, RT_CLOSE_REPLACED, RT_BY_REPLACE,
+                        "a newer login");
 }
 
 static void user_free(rt_loop *loop, rt__user *u)
@@ -1351,9 +1485,7 @@ int rt__bind(rt_loop *loop, rt__session *s, const char *uid)
     s->next_bound = u->first;
     u->first = s;
     u->count++;
-    if (loop->opts.bind_policy == RT_BIND_NEWEST && s->next_bound)
-        rt__session_end(loop, s->next_bound, RT_CLOSE_REPLACED, RT_BY_REPLACE,
-                        "a newer login");
+    bound_too_many(loop, u, s);
     return 0;
 }
 
@@ -1399,6 +1531,8 @@ int rt_push(rt_loop *loop, const char *uid, int kind, const void *data,
         count += took(rt__cast_to(loop, &cast, s));
     }
     rt__cast_close(loop, &cast);
+    if (!u)
+        rt__note(loop, RT__PUSH_MISS, uid, kind, data, len);
     return count;
 }
 
@@ -1625,7 +1759,7 @@ static void retry_schedule(rt_loop *loop, rt__session *s)
     wait = d->retry_ms ? d->retry_ms : rt__random(loop) % (span + 1);
     d->retry_ms = 0;
     d->tries++;
-    rt__timer_set(loop, &s->keep->flow->timer, loop->now + wait);
+    rt__timer_set(loop, &s->keep->flow->timer, rt_now(loop) + wait);
 }
 
 /* Too many are away: an unbound one gives way to a bound one, the longest away
@@ -1663,7 +1797,7 @@ static void session_away(rt_loop *loop, rt__session *s)
     loop->away_count++;
     if (!s->bound)
         away_list(loop, f);
-    rt__timer_set(loop, &f->timer, loop->now + s->window_ms);
+    rt__timer_set(loop, &f->timer, rt_now(loop) + s->window_ms);
     away_most(loop, s);
 }
 
@@ -2127,6 +2261,8 @@ static int hello_in(rt_loop *loop, rt__conn *c, const char *text)
     int allowed = 0;
     if (!hello_read(text, &h))
         return -1002;
+    if (loop->draining)
+        return greeting_refuse(loop, c, 1012, "retry=1000");
     t = h.named ? token_find(loop, h.token) : NULL;
     if (t)
         allowed = resume_allowed(loop, c, t->session);
@@ -2149,7 +2285,7 @@ void rt__greet(rt_loop *loop, rt__conn *c)
     int n = 1;
     c->state = RT__GREETING;
     c->confirmed = 1;
-    rt__timer_set(loop, &c->timer, loop->now + c->ep->handshake_ms);
+    rt__timer_set(loop, &c->timer, rt_now(loop) + c->ep->handshake_ms);
     d->attempt++;
     if (d->token[0])
         n = snprintf(text, sizeof text, "h%s %llu %llu", d->token,

@@ -986,7 +986,7 @@ static void shake_replied(rt_loop *loop, rt__conn *c)
     k->len = k->scanned = 0;
     if (c->out && c->out->bytes > c->ep->soft_mark)
         c->hold |= RT__HOLD_HTTP;
-    rt__timer_set(loop, &c->timer, loop->now + c->ep->handshake_ms);
+    rt__timer_set(loop, &c->timer, rt_now(loop) + c->ep->handshake_ms);
     rt__conn_interest(loop, c);
 }
 
@@ -1002,7 +1002,7 @@ static void shake_greet(rt_loop *loop, rt__conn *c)
     c->hold = 0;
     c->state = RT__GREETING;
     if (k->stage == ACCEPTED && k->was_deferred)
-        rt__timer_set(loop, &c->timer, loop->now + c->ep->handshake_ms);
+        rt__timer_set(loop, &c->timer, rt_now(loop) + c->ep->handshake_ms);
     rt__conn_interest(loop, c);
 }
 
@@ -1179,7 +1179,8 @@ static void shake_defer(rt_loop *loop, rt__conn *c)
     c->shake->stage = DEFERRED;
     c->shake->was_deferred = 1;
     c->hold |= RT__HOLD_HOST;
-    rt__timer_set(loop, &c->timer, loop->now + (uint32_t)loop->opts.defer_ms);
+    rt__timer_set(loop, &c->timer,
+                  rt_now(loop) + (uint32_t)loop->opts.defer_ms);
     rt__conn_interest(loop, c);
 }
 
