@@ -1632,7 +1632,7 @@ int rt__out_room(rt__conn *c, enum rt__lane lane, uint32_t key, size_t size)
 {
     uint64_t cost = out_cost(c->out);
     rt__loose *old = lane == RT__KEYED ? out_keyed(c->out, key) : NULL;
-    if (size > RT__SEND_MAX + RT__CODEC_HEAD)
+    if (size > RT__SEND_MAX + 64) /* the message and its head */
         return RT_EFULL;
     if (lane == RT__DROPPABLE && cost > c->ep->soft_mark)
         return 1;

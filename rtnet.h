@@ -328,7 +328,8 @@ typedef struct {
     rt_handler on;
     void *user;      /* rt_context answers it */
     int max_message; /* largest message in; 65,536; larger: close 1009 */
-    int resume_ms;   /* how long a session may be away; off */
+    int resume_ms;   /* how long a session may be away, for clients that
+                        speak rtnet.1; off */
     /* Which pages may connect.  NULL: those from the same host; "*": any; else
        a list of origins divided by spaces, like "https://game.example". */
     const char *origins;

@@ -1136,7 +1136,7 @@ int rt__send_check(int kind, const void *data, size_t len)
     int op = kind & 0xff;
     int flags = RT_DROPPABLE | RT_NO_HISTORY | rt_latest(0x7fff);
     if (op == 0 || kind & ~(0xff | flags) || (len && !data) ||
-        len > RT__SEND_MAX - 14)
+        len > RT__SEND_MAX)
         return RT_EINVAL;
     return op == RT_TEXT && len && !rt__utf8_valid(data, len) ? RT_EUTF8 : 0;
 }

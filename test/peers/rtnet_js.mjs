@@ -10,10 +10,14 @@ import path from 'node:path';
 import util from 'node:util';
 import { WebSocketServer, WebSocket } from 'ws';
 import { connect } from '../../examples/rtnet.js';
-import { done, root, run, serve, skip, sleep, test, until, within }
+import { done, root, run, serve, skip, sleep, test as add, until, within }
     from './lib.mjs';
 import { startRelay } from './relay.mjs';
 import { startRef } from './rtnet_ref.mjs';
+
+// ONLY=word runs the cases whose names have it.
+const test = (name, ...rest) =>
+    name.includes(process.env.ONLY ?? '') && add(name, ...rest);
 
 const TOKENS = ['AAAAAAAAAAAAAAAAAAAAAA', 'BBBBBBBBBBBBBBBBBBBBBQ',
                 'CCCCCCCCCCCCCCCCCCCC-g', 'DDDDDDDDDDDDDDDDDDDD_w'];
@@ -607,7 +611,7 @@ test('close codes after which it comes back', async () => {
         });
 }, 30000);
 
-test('final codes are final while it is away and before it is open', async () => {
+test('final codes are final while away and before it is open', async () => {
     for (const code of codes.final) {
         await opened(async (peer, server, { told, see }) => {
             losses.reset(peer);
