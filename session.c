@@ -1786,8 +1786,9 @@ static void session_away(rt_loop *loop, rt__session *s)
         retry_schedule(loop, s);
         return;
     }
+    if (s->state != RT_AWAY) /* a client's further tries are not told */
+        rt__session_todo(loop, s, RT__TODO_AWAY);
     s->state = RT_AWAY;
-    rt__session_todo(loop, s, RT__TODO_AWAY);
     if (s->ep->dial && s->ep->dial->resume) {
         if (!f->timer.at)
             retry_schedule(loop, s);

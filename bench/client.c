@@ -55,14 +55,16 @@ static int request_make(load *l, const char *path)
                                  "Upgrade: websocket\r\n"
                                  "Connection: Upgrade\r\n"
                                  "Sec-WebSocket-Key: " NONCE "\r\n"
+                                 "%s"
                                  "Sec-WebSocket-Version: 13\r\n\r\n";
-    size_t cap = sizeof format + strlen(path) + sizeof l->target;
+    static const char offer[] = "Sec-WebSocket-Protocol: rtnet.1\r\n";
+    size_t cap = sizeof format + strlen(path) + sizeof l->target + sizeof offer;
     int n;
     l->request = malloc(cap);
     if (!l->request)
         return -1;
     n = snprintf(l->request, cap, format, *path == '/' ? "" : "/", path,
-                 l->target);
+                 l->target, l->set.resume ? offer : "");
     l->request_len = (size_t)n;
     return 0;
 }
@@ -116,8 +118,9 @@ const char *client_target(load *l)
 
 static void conn_shut(load *l, conn *c)
 {
-    if (c->state == CONN_CONNECTING || c->state == CONN_UPGRADING)
+    if (c->state >= CONN_CONNECTING && c->state < CONN_OPEN)
         l->opening--;
+    wire_ack_drop(l, c);
     if (c->fd >= 0) {
         close(c->fd);
         l->alive--;
@@ -231,7 +234,7 @@ static int conn_connect(load *l, conn *c)
     return error;
 }
 
-static void conn_opened(load *l, conn *c)
+void conn_opened(load *l, conn *c)
 {
     l->opening--;
     c->state = CONN_OPEN;
@@ -323,8 +326,21 @@ static int header_is(const char *text, const char *name, const char *want,
     return value[strspn(value, " \t")] == '\r';
 }
 
+static const char *protocol_judge(const load *l, const char *headers)
+{
+    if (header_find(headers, "Sec-WebSocket-Extensions"))
+        return "it chose an extension that was not offered";
+    if (!header_find(headers, "Sec-WebSocket-Protocol"))
+        return l->set.resume ? "it does not speak rtnet.1 (is its resume on?)"
+                             : NULL;
+    if (!l->set.resume ||
+        !header_is(headers, "Sec-WebSocket-Protocol", "rtnet.1", strncmp))
+        return "it chose a protocol that was not offered";
+    return NULL;
+}
+
 /* What is wrong with an answer to the upgrade, or NULL. */
-static const char *answer_judge(const char *text)
+static const char *answer_judge(const load *l, const char *text)
 {
     const char *headers = strstr(text, "\r\n"), *found;
     if (!header_is(headers, "Upgrade", "websocket", strncasecmp))
@@ -336,10 +352,7 @@ static const char *answer_judge(const char *text)
         return "its Connection is not Upgrade";
     if (!header_is(headers, "Sec-WebSocket-Accept", ACCEPT, strncmp))
         return "its Sec-WebSocket-Accept is wrong";
-    if (header_find(headers, "Sec-WebSocket-Extensions") ||
-        header_find(headers, "Sec-WebSocket-Protocol"))
-        return "it chose an extension or protocol that was not offered";
-    return NULL;
+    return protocol_judge(l, headers);
 }
 
 /* text is the whole answer, ended by a NUL. */
@@ -349,10 +362,13 @@ static int answer_read(load *l, conn *c, char *text)
     if (strncmp(text, "HTTP/1.1 101", 12) != 0)
         return conn_fail(l, c, "the server refused the upgrade: %.*s",
                          (int)strcspn(text, "\r\n"), text);
-    bad = answer_judge(text);
+    bad = answer_judge(l, text);
     if (bad)
         return conn_fail(l, c, "a bad answer to the upgrade: %s", bad);
-    conn_opened(l, c);
+    if (l->set.resume)
+        wire_greet(c);
+    else
+        conn_opened(l, c);
     return c->fd < 0 ? -1 : 0;
 }
 
@@ -508,8 +524,8 @@ static ssize_t send_messages(load *l, conn *c)
 
 static void conn_write(load *l, conn *c)
 {
-    while (c->sent < c->begun || c->control_len > 0) {
-        int control = c->control_len > 0 && c->out_at == 0;
+    while (c->sent < c->begun || c->control_len > 0 || c->ack_owed) {
+        int control = c->control_len > 0 && c->out_at == 0 && !c->ack_owed;
         ssize_t n = control ? send_control(c) : send_messages(l, c);
         if (n < 0 && errno == EINTR)
             continue;
@@ -520,7 +536,7 @@ static void conn_write(load *l, conn *c)
             return;
         }
         if (n >= 0)
-            c->active = l->now;
+            c->active = c->said = l->now;
         if (c->blocked)
             return;
     }
@@ -545,7 +561,7 @@ void conn_pump(load *l, conn *c)
         while (c->begun < most)
             message_start(l, c);
     }
-    if (c->fd >= 0 && !c->blocked && c->state >= CONN_OPEN)
+    if (c->fd >= 0 && !c->blocked && c->state >= CONN_GREETING)
         conn_write(l, c);
 }
 
@@ -590,6 +606,6 @@ void conn_event(load *l, conn *c, uint32_t events)
         c->blocked = 0;
     if (events & readable)
         conn_read(l, c, (events & (EPOLLRDHUP | EPOLLHUP)) != 0);
-    else if (c->state >= CONN_OPEN)
+    else if (c->state >= CONN_GREETING)
         conn_pump(l, c);
 }

@@ -139,19 +139,31 @@ static void check_open(load *l, conn *c)
                   (unsigned long long)c->done, l->set.timeout);
 }
 
+/* rtnet.1: who has said nothing for long says `a`. */
+static void check_silence(load *l, conn *c)
+{
+    if (c->fd < 0 || !l->set.resume || l->now - c->said < l->silence)
+        return;
+    c->ack_owed = 1;
+    conn_pump(l, c);
+}
+
 static void check_deadline(load *l, conn *c)
 {
     if (c->fd < 0)
         return;
-    if (c->state == CONN_OPEN)
+    if (c->state == CONN_OPEN) {
         check_open(l, c);
-    else if (!is_late(l, c->started))
+        check_silence(l, c);
+    } else if (!is_late(l, c->started))
         return;
     else if (c->state == CONN_CONNECTING)
         conn_fail(l, c, "no connection to %s in %g s", l->target,
                   l->set.timeout);
     else if (c->state == CONN_UPGRADING)
         conn_fail(l, c, "no answer to the upgrade in %g s", l->set.timeout);
+    else if (c->state == CONN_GREETING)
+        conn_fail(l, c, "no welcome in %g s", l->set.timeout);
     else if (l->phase != PHASE_CLOSING)
         conn_fail(l, c, "the server did not close in %g s", l->set.timeout);
 }
@@ -256,14 +268,16 @@ static void drain(load *l)
     phase_enter(l, PHASE_DRAIN, l->set.timeout);
 }
 
-/* What was begun is done, and nothing more is due. */
+/* What was begun is done, with rtnet.1 acknowledged, too, and nothing more is
+   due. */
 static int is_drained(const load *l)
 {
     if (l->set.scenario == SCENE_STORM)
         return l->alive == 0 && !storm_may(l);
     for (long i = 0; i < l->senders; i++) {
         const conn *c = &l->conns[i];
-        if (c->fd >= 0 && c->done < drive_allowed(l, c))
+        if (c->fd >= 0 && (c->done < drive_allowed(l, c) ||
+                           (l->set.resume && c->known < c->sent)))
             return 0;
     }
     return 1;
@@ -299,7 +313,8 @@ static void draining(load *l)
         l->given_up = 1;
         l->phase_end = l->now + in_ns(l->set.timeout);
     } else if (l->now >= l->phase_end) {
-        load_error(l, "not all is answered %g s after the end",
+        load_error(l, "not all is answered%s %g s after the end",
+                   l->set.resume ? " and acknowledged" : "",
                    2 * l->set.timeout);
         farewell(l);
     }
@@ -316,6 +331,7 @@ static void step(load *l)
 {
     if (is_running(l))
         schedule(l);
+    wire_ack_due(l);
     if (l->phase == PHASE_OPENING)
         opening(l);
     else if (l->phase == PHASE_WARMUP && l->now >= l->phase_end)
@@ -358,6 +374,8 @@ static int wait_ms(load *l)
     uint64_t next = l->tick, due;
     if (l->phase != PHASE_OPENING && l->phase_end < next)
         next = l->phase_end;
+    if (l->ack_first && l->ack_first->ack_due < next)
+        next = l->ack_first->ack_due;
     if (l->period && is_running(l)) {
         due = drive_due(l, l->due);
         if (due <= l->now)

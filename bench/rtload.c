@@ -58,6 +58,8 @@ static void settings_judge(const option_set *set, settings *s)
         options_fail(set, "--size: fanout needs at least %d bytes", STAMP_MAX);
     if (s->raw && (s->scenario != SCENE_ECHO || s->size < 1))
         options_fail(set, "--raw: only with echo, and messages of some size");
+    if (s->raw && s->resume)
+        options_fail(set, "--resume: not with --raw");
 }
 
 static void settings_read(int argc, char **argv)
@@ -83,6 +85,8 @@ static void settings_read(int argc, char **argv)
         {"timeout", OPTION_REAL, &s->timeout, 0.1, 1e6,
          "seconds until a silent server is an error (10)"},
         {"text", OPTION_FLAG, &s->text, 0, 0, "text messages, not binary"},
+        {"resume", OPTION_FLAG, &s->resume, 0, 0,
+         "speak rtnet.1, so that sessions could be resumed; none is"},
         {"raw", OPTION_FLAG, &s->raw, 0, 0,
          "echo: bytes over TCP, no WebSocket (for bench/limit)"},
         {"json", OPTION_FLAG, &s->json, 0, 0, "the result as a JSON object"},
@@ -196,6 +200,7 @@ static void json_settings(const load *l)
     json_text("scenario", s->scenario_name);
     json_text("url", s->url);
     json_text("kind", s->raw ? "raw" : s->text ? "text" : "binary");
+    printf("  \"resume\": %s,\n", s->resume ? "true" : "false");
     printf("  \"connections\": %ld,\n  \"size\": %ld,\n  \"depth\": %ld,\n"
            "  \"senders\": %ld,\n  \"rate\": %.10g,\n  \"warmup_s\": %.3f,\n"
            "  \"duration_s\": %.3f,\n",
@@ -210,6 +215,9 @@ static void json_result(const load *l)
            (unsigned long long)l->sent, (unsigned long long)l->received,
            (unsigned long long)l->unsent, (unsigned long long)l->counted,
            (unsigned long long)l->errors, l->held);
+    printf("  \"acks_sent\": %llu,\n  \"acks_received\": %llu,\n",
+           (unsigned long long)l->acks_sent,
+           (unsigned long long)l->acks_received);
     printf("  \"per_s\": %.1f,\n  \"mb_per_s\": %.3f,\n", per_second(l),
            megabytes(l));
     printf("  \"latency_us\": {\"min\": %.1f, \"mean\": %.1f, \"p50\": %.1f,"
@@ -248,6 +256,10 @@ static void print_text(const load *l)
     printf("  counted    %llu sent, %llu received, %llu errors\n",
            (unsigned long long)l->sent, (unsigned long long)l->received,
            (unsigned long long)l->errors);
+    if (s->resume)
+        printf("  acks       %llu sent, %llu received\n",
+               (unsigned long long)l->acks_sent,
+               (unsigned long long)l->acks_received);
     printf("  own CPU    %.2f us for each\n", cpu_each(l));
 }
 

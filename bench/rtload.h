@@ -30,6 +30,7 @@ typedef struct {
     const char *url, *scenario_name;
     int scenario;
     int text, raw, json, quiet;
+    int resume; /* speak rtnet.1: one byte of type before each payload */
     long connections, size, depth, senders;
     double rate, duration, warmup, timeout; /* per second; seconds */
 } settings;
@@ -47,6 +48,7 @@ enum conn_state {
     CONN_NONE,
     CONN_CONNECTING,
     CONN_UPGRADING, /* the request is sent, the answer incomplete */
+    CONN_GREETING,  /* rtnet.1: h is sent, w awaited */
     CONN_OPEN,
     CONN_CLOSING, /* the close frame is on its way */
     CONN_DEAD
@@ -57,13 +59,17 @@ enum {
     STAMP_WORD = 9,     /* 63 bits, 7 to a byte, so valid in a text too */
     STAMP_MAX = 18,     /* two words */
     CONTROL_MAX = 125,  /* payload of a control frame */
+    LETTER_MAX = 129,   /* of a control message of rtnet.1, without its type */
+    ACK_COUNT = 16,     /* rtnet.1: messages, or */
+    ACK_BYTES = 16384,  /* payload, until an acknowledgement is due */
     ANSWER_MAX = 16384, /* bytes of an answer to the upgrade */
     IN_MAX = 262144,    /* bytes of one recv */
     IOV_COUNT = 128,    /* pieces of one send */
     OUT_MAX = 65536     /* bytes of one send that are put together first */
 };
 
-typedef struct {
+typedef struct conn conn;
+struct conn {
     int fd;
     uint8_t state;    /* enum conn_state */
     uint8_t blocked;  /* the socket takes no more; an event will tell */
@@ -89,13 +95,23 @@ typedef struct {
     uint64_t since;   /* ns: when it should have */
     uint64_t active;  /* ns: when a byte last moved */
 
-    uint8_t control_in[CONTROL_MAX];
+    /* rtnet.1: what is acknowledged of got, and by the server of sent. */
+    uint8_t type;     /* of the message that comes: its first byte */
+    uint8_t ack_owed; /* one is to be written, or finished */
+    uint8_t ack_len, ack_at;
+    uint64_t acked, known;
+    uint64_t unacked; /* bytes of payload since then */
+    uint64_t ack_due; /* ns: when it is owed at the latest; 0: not listed */
+    uint64_t said;    /* ns: when something was last sent */
+    conn *ack_prev, *ack_next;
+
+    uint8_t control_in[LETTER_MAX + 1];
     uint8_t control_in_len;
     uint8_t control[CONTROL_MAX + 6]; /* a frame to send between messages */
     uint8_t control_len, control_at;
     char *answer; /* an incomplete answer to the upgrade, or NULL */
     size_t answer_len;
-} conn;
+};
 
 typedef struct {
     settings set;
@@ -114,7 +130,7 @@ typedef struct {
     uint8_t *frame; /* the frame of every message, its stamp not filled in */
     uint8_t *plain; /* its payload, not masked */
     size_t head_len, stamp_len, frame_len;
-    uint8_t reply_head[10]; /* what a reply that is one frame begins with */
+    uint8_t reply_head[11]; /* what a reply that is one frame begins with */
     size_t reply_head_len;
     uint8_t *in;
     uint8_t *out;
@@ -136,6 +152,11 @@ typedef struct {
     uint64_t until;
     uint64_t phase_end;
     uint64_t moved; /* ns: when anything was last delivered */
+
+    conn *ack_first; /* those that owe one, the longest waiting first */
+    conn *ack_last;
+    uint64_t silence; /* ns: after so long without a word, an `a` is due */
+    uint64_t acks_sent, acks_received;
 
     uint32_t *spare; /* storm: connections that may start again */
     long spares;
@@ -180,6 +201,8 @@ uint64_t drive_due(const load *l, uint64_t number);
 /* Takes set.url apart; returns an error text or NULL. */
 const char *client_target(load *l);
 void conn_start(load *l, conn *c);
+/* The peer is ready for messages. */
+void conn_opened(load *l, conn *c);
 void conn_event(load *l, conn *c, uint32_t events);
 /* Begins what may be begun and writes what can be written. */
 void conn_pump(load *l, conn *c);
@@ -195,9 +218,9 @@ int conn_fail(load *l, conn *c, const char *format, ...)
 
 /* Prepares the frame for set.size; -1 when there is no memory for it. */
 int wire_init(load *l);
-/* The frames of c that are begun and not written: as many as fit into iov.
-   Returns the number of pieces. */
-int wire_gather(load *l, const conn *c, struct iovec *iov);
+/* An acknowledgement, if one is owed, and the frames of c that are begun and
+   not written: as many as fit into iov.  Returns the number of pieces. */
+int wire_gather(load *l, conn *c, struct iovec *iov);
 /* Counts n written bytes. */
 void wire_written(load *l, conn *c, size_t n);
 /* Takes n received bytes; -1 when the connection has failed. */
@@ -208,5 +231,9 @@ int wire_skip(load *l, conn *c, size_t n);
 uint64_t wire_skippable(const load *l, const conn *c);
 /* Puts a control frame between the messages of c. */
 void wire_control(conn *c, int op, const uint8_t *data, size_t len);
+/* rtnet.1: says h; owes what time has made due; owes nothing any more. */
+void wire_greet(conn *c);
+void wire_ack_due(load *l);
+void wire_ack_drop(load *l, conn *c);
 
 #endif

@@ -5,11 +5,26 @@
  * time.  So a reply tells which message it answers, and a fan-out how long it
  * took, without any state.  All frames use one mask: a server has to undo it
  * all the same, and preparing is what keeps this side cheap.
+ *
+ * With rtnet.1 a type byte stands before each payload: m, all that is sent and
+ * counted here, is a part of the prepared head.  Acknowledgements go out in
+ * front of the next messages; as those, they are made again when only a part
+ * was written.
  */
 #include "rtload.h"
+#include <stdio.h>
 #include <stdlib.h>
 
-enum { OP_TEXT = 1, OP_BINARY = 2, OP_CLOSE = 8, OP_PING = 9, OP_PONG = 10 };
+enum {
+    OP_TEXT = 1,
+    OP_BINARY = 2,
+    OP_CLOSE = 8,
+    OP_PING = 9,
+    OP_PONG = 10,
+    OP_LETTER = 16 /* a text that is a control message of rtnet.1 */
+};
+
+#define ACK_NS 500000000u /* from the first message until its `a` is due */
 
 enum {
     SAMPLE = 101,      /* the contents of one message in so many are compared */
@@ -76,19 +91,30 @@ static void stamp_make(const load *l, const conn *c, uint64_t message,
 
 static void stamp_mask(const load *l, uint8_t *p)
 {
+    size_t phase = (size_t)l->set.resume;
     if (l->set.raw)
         return;
     for (size_t i = 0; i < l->stamp_len; i++)
-        p[i] ^= mask[i & 3];
+        p[i] ^= mask[(i + phase) & 3];
+}
+
+static void fill_heads(load *l, size_t size)
+{
+    if (l->set.raw)
+        return;
+    l->head_len = head_put(l->frame, message_op(l), size, 1);
+    l->reply_head_len = head_put(l->reply_head, message_op(l), size, 0);
+    if (!l->set.resume)
+        return;
+    l->frame[l->head_len++] = 'm' ^ mask[0];
+    l->reply_head[l->reply_head_len++] = 'm';
 }
 
 static void fill(load *l, size_t size)
 {
     uint32_t seed = 1;
-    if (!l->set.raw) {
-        l->head_len = head_put(l->frame, message_op(l), size, 1);
-        l->reply_head_len = head_put(l->reply_head, message_op(l), size, 0);
-    }
+    size_t typed = (size_t)l->set.resume;
+    fill_heads(l, size + typed);
     l->frame_len = l->head_len + size;
     for (size_t i = 0; i < size; i++) {
         seed = seed * 1664525u + 1013904223u;
@@ -96,7 +122,7 @@ static void fill(load *l, size_t size)
         if (l->set.text)
             l->plain[i] = (uint8_t)('a' + l->plain[i] % 26);
         l->frame[l->head_len + i] =
-            l->set.raw ? l->plain[i] : l->plain[i] ^ mask[i & 3];
+            l->set.raw ? l->plain[i] : l->plain[i] ^ mask[(i + typed) & 3];
     }
 }
 
@@ -106,7 +132,7 @@ int wire_init(load *l)
     l->stamp_len = l->set.scenario == SCENE_FANOUT ? STAMP_MAX : STAMP_WORD;
     if (size < l->stamp_len)
         l->stamp_len = 0;
-    l->frame = malloc(size + HEAD_MAX);
+    l->frame = malloc(size + HEAD_MAX + 1);
     l->plain = malloc(size + 1);
     l->in = malloc(IN_MAX);
     l->out = malloc(OUT_MAX);
@@ -150,11 +176,43 @@ static size_t copied_part(const load *l)
     return l->frame_len <= SMALL_FRAME ? l->frame_len : prefix;
 }
 
-int wire_gather(load *l, const conn *c, struct iovec *iov)
+static size_t control_put(uint8_t *p, int op, const uint8_t *data, size_t len)
+{
+    p[0] = (uint8_t)(0x80 | op);
+    p[1] = (uint8_t)(0x80 | len);
+    memcpy(p + 2, mask, 4);
+    for (size_t i = 0; i < len; i++)
+        p[6 + i] = data[i] ^ mask[i & 3];
+    return 6 + len;
+}
+
+/* Tells of the newest message, unless a part of an older number is out. */
+static void gather_ack(load *l, conn *c, gather *g)
+{
+    char text[24];
+    int len;
+    if (c->ack_at == 0) {
+        wire_ack_drop(l, c);
+        c->acked = c->got;
+        c->unacked = 0;
+    }
+    len = snprintf(text, sizeof text, "a%llu", (unsigned long long)c->acked);
+    g->used = control_put(l->out, OP_TEXT, (uint8_t *)text, (size_t)len);
+    g->skip = c->ack_at;
+    c->ack_len = (uint8_t)g->used;
+    gather_piece(g, l->out, g->used);
+}
+
+int wire_gather(load *l, conn *c, struct iovec *iov)
 {
     gather g = {iov, 0, 0, c->out_at};
     size_t copied = copied_part(l);
-    for (uint64_t m = c->sent; m < c->begun; m++) {
+    uint64_t until = c->begun;
+    if (c->ack_owed && c->out_at == 0)
+        gather_ack(l, c, &g);
+    else if (c->ack_owed)
+        until = c->sent + 1; /* then it has its turn */
+    for (uint64_t m = c->sent; m < until; m++) {
         uint8_t *p = l->out + g.used;
         if (g.used + copied > OUT_MAX || g.count + 2 > IOV_COUNT)
             break;
@@ -168,8 +226,32 @@ int wire_gather(load *l, const conn *c, struct iovec *iov)
     return g.count;
 }
 
+static int ack_wanted(const conn *c)
+{
+    if (c->state != CONN_OPEN || c->got == c->acked)
+        return 0;
+    return c->got - c->acked >= ACK_COUNT || c->unacked >= ACK_BYTES ||
+           c->ack_due == 0;
+}
+
+/* Counts of n written bytes those of the acknowledgement. */
+static size_t ack_written(load *l, conn *c, size_t n)
+{
+    size_t left = (size_t)c->ack_len - c->ack_at;
+    if (n < left) {
+        c->ack_at = (uint8_t)(c->ack_at + n);
+        return n;
+    }
+    c->ack_at = 0;
+    c->ack_owed = (uint8_t)ack_wanted(c);
+    l->acks_sent++;
+    return left;
+}
+
 void wire_written(load *l, conn *c, size_t n)
 {
+    if (c->ack_owed && c->out_at == 0)
+        n -= ack_written(l, c, n);
     n += c->out_at;
     if (n == l->frame_len) { /* the usual case spares a division */
         c->out_at = 0;
@@ -187,12 +269,64 @@ void wire_control(conn *c, int op, const uint8_t *data, size_t len)
     /* One that is half written stays; the next ping gets its answer. */
     if (c->control_at > 0)
         return;
-    c->control[0] = (uint8_t)(0x80 | op);
-    c->control[1] = (uint8_t)(0x80 | len);
-    memcpy(c->control + 2, mask, 4);
-    for (size_t i = 0; i < len; i++)
-        c->control[6 + i] = data[i] ^ mask[i & 3];
-    c->control_len = (uint8_t)(6 + len);
+    c->control_len = (uint8_t)control_put(c->control, op, data, len);
+}
+
+/* ---- rtnet.1: h and a */
+
+void wire_greet(conn *c)
+{
+    wire_control(c, OP_TEXT, (const uint8_t *)"h", 1);
+    c->state = CONN_GREETING;
+}
+
+static void ack_list(load *l, conn *c)
+{
+    c->ack_due = l->now + ACK_NS;
+    c->ack_prev = l->ack_last;
+    c->ack_next = NULL;
+    if (c->ack_prev)
+        c->ack_prev->ack_next = c;
+    else
+        l->ack_first = c;
+    l->ack_last = c;
+}
+
+void wire_ack_drop(load *l, conn *c)
+{
+    if (c->ack_due == 0)
+        return;
+    c->ack_due = 0;
+    if (c->ack_prev)
+        c->ack_prev->ack_next = c->ack_next;
+    else
+        l->ack_first = c->ack_next;
+    if (c->ack_next)
+        c->ack_next->ack_prev = c->ack_prev;
+    else
+        l->ack_last = c->ack_prev;
+}
+
+/* One message more came that is counted. */
+static void ack_count(load *l, conn *c)
+{
+    if (c->got - c->acked == 1)
+        ack_list(l, c);
+    c->unacked += c->at;
+    if (ack_wanted(c))
+        c->ack_owed = 1;
+}
+
+void wire_ack_due(load *l)
+{
+    while (l->ack_first && l->ack_first->ack_due <= l->now) {
+        conn *c = l->ack_first;
+        wire_ack_drop(l, c);
+        if (!ack_wanted(c))
+            continue;
+        c->ack_owed = 1;
+        conn_pump(l, c);
+    }
 }
 
 /* ---- in */
@@ -274,16 +408,20 @@ static int message_fanned(load *l, conn *c)
 
 static int message_end(load *l, conn *c)
 {
+    int bad = 0;
     c->within = 0;
     if (is_checked(l) && c->at != (size_t)l->set.size)
         return conn_fail(l, c, "reply %llu has %zu bytes, not %ld",
                          (unsigned long long)c->got, c->at, l->set.size);
     if (l->set.scenario == SCENE_ECHO)
-        return message_echoed(l, c);
-    if (l->set.scenario == SCENE_FANOUT)
-        return message_fanned(l, c);
-    c->got++;
-    return 0;
+        bad = message_echoed(l, c);
+    else if (l->set.scenario == SCENE_FANOUT)
+        bad = message_fanned(l, c);
+    else if (c->type != 'u')
+        c->got++;
+    if (l->set.resume && c->type != 'u' && bad == 0)
+        ack_count(l, c);
+    return bad;
 }
 
 static int closed_by_server(load *l, conn *c, size_t len)
@@ -309,8 +447,53 @@ static int control_end(load *l, conn *c)
     return 0;
 }
 
+/* "w" token SP public SP "0 0 new" SP ping: a session begins. */
+static int welcomed(load *l, conn *c)
+{
+    const char *text = (const char *)c->control_in;
+    char token[24] = "", who[24] = "", same[LETTER_MAX + 1];
+    unsigned long long ping = 0;
+    sscanf(text, "%23s %23s 0 0 new %16llu", token, who, &ping);
+    snprintf(same, sizeof same, "%s %s 0 0 new %llu", token, who, ping);
+    if (strcmp(text, same) != 0 || strlen(text) != c->control_in_len)
+        return conn_fail(l, c, "the welcome is no new session's");
+    l->silence = ping * 1000000;
+    c->said = l->now;
+    c->ack_owed = 1; /* a0, whatever follows */
+    conn_opened(l, c);
+    return c->fd < 0 ? -1 : 0;
+}
+
+/* "a" number: the server has so many. */
+static int acknowledged(load *l, conn *c)
+{
+    const char *text = (const char *)c->control_in;
+    uint64_t begun = c->sent + (c->out_at > 0);
+    char same[24];
+    unsigned long long a = 0;
+    sscanf(text, "%16llu", &a);
+    snprintf(same, sizeof same, "%llu", a);
+    if (strcmp(text, same) != 0 || strlen(text) != c->control_in_len)
+        return conn_fail(l, c, "an acknowledgement that is no number");
+    if (a < c->known || a > begun)
+        return conn_fail(l, c, "it acknowledges %llu, not %llu to %llu", a,
+                         (unsigned long long)c->known,
+                         (unsigned long long)begun);
+    c->known = a;
+    l->acks_received++;
+    return 0;
+}
+
+static int letter_end(load *l, conn *c)
+{
+    c->control_in[c->control_in_len] = 0;
+    return c->type == 'w' ? welcomed(l, c) : acknowledged(l, c);
+}
+
 static int frame_end(load *l, conn *c)
 {
+    if (c->op == OP_LETTER)
+        return letter_end(l, c);
     if (c->op >= OP_CLOSE)
         return control_end(l, c);
     return c->fin ? message_end(l, c) : 0;
@@ -345,10 +528,50 @@ static int frame_begin(load *l, conn *c)
     return c->left == 0 ? frame_end(l, c) : 0;
 }
 
+/* May a message of rtnet.1 begin with that byte now? */
+static int is_expected(const load *l, const conn *c, int type)
+{
+    if (c->state == CONN_GREETING || type == 'w')
+        return c->state == CONN_GREETING && type == 'w';
+    return type == 'm' || type == 'a' || (type == 'u' && !is_checked(l));
+}
+
+/* As frame_begin for the first frame of a message of rtnet.1, whose type
+   stands behind the header. */
+static int typed_begin(load *l, conn *c, uint8_t type)
+{
+    int letter = type == 'w' || type == 'a';
+    if (c->left == 0 || !is_expected(l, c, type))
+        return conn_fail(l, c, "a message of type %02x came", type);
+    c->type = type;
+    c->left--;
+    if (!letter)
+        return frame_begin(l, c);
+    if (c->op != OP_TEXT || !c->fin || c->within || c->left > LETTER_MAX)
+        return conn_fail(l, c, "a bad frame for type %c: opcode %d, %llu bytes",
+                         type, c->op, (unsigned long long)c->left);
+    c->op = OP_LETTER;
+    c->control_in_len = 0;
+    return c->left == 0 ? frame_end(l, c) : 0;
+}
+
 /* The size of the header whose first two bytes are known. */
 static size_t head_size(const uint8_t *p)
 {
     return (p[1] & 0x7f) < 126 ? 2 : (p[1] & 0x7f) == 126 ? 4 : 10;
+}
+
+/* Whether the type of a message of rtnet.1 follows the header. */
+static int is_typed(const load *l, const uint8_t *p)
+{
+    int op = p[0] & 15;
+    return l->set.resume && (op == OP_TEXT || op == OP_BINARY);
+}
+
+/* How many bytes are looked at together; an empty message has no type. */
+static size_t head_need(const load *l, const uint8_t *p)
+{
+    return head_size(p) + (is_typed(l, p) && (p[1] & 0x7f) != 0);
 }
 
 static int head_end(load *l, conn *c)
@@ -364,6 +587,8 @@ static int head_end(load *l, conn *c)
     c->left = size == 2 ? p[1] : 0;
     for (size_t i = 2; i < size; i++)
         c->left = c->left << 8 | p[i];
+    if (is_typed(l, p))
+        return typed_begin(l, c, c->left ? p[size] : 0);
     return frame_begin(l, c);
 }
 
@@ -373,7 +598,7 @@ static ptrdiff_t feed_head(load *l, conn *c, const uint8_t *p, size_t n)
     size_t used = 0;
     while (used < n) {
         c->head[c->head_len++] = p[used++];
-        if (c->head_len >= 2 && c->head_len == head_size(c->head))
+        if (c->head_len >= 2 && c->head_len == head_need(l, c->head))
             return head_end(l, c) < 0 ? -1 : (ptrdiff_t)used;
     }
     return (ptrdiff_t)used;
@@ -427,7 +652,8 @@ int wire_feed(load *l, conn *c, const uint8_t *p, size_t n)
         ptrdiff_t used = 0;
         if (c->left > 0)
             used = feed_payload(l, c, p, n);
-        else if (c->head_len == 0 && !c->within && is_checked(l))
+        else if (c->head_len == 0 && !c->within && is_checked(l) &&
+                 c->state != CONN_GREETING)
             used = feed_whole(l, c, p, n);
         if (used == 0 && l->set.raw)
             raw_begin(l, c);

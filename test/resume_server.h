@@ -231,11 +231,6 @@ static int is_replaced(void)
     return rt_bind(st.loop, st.s[2], "u");
 }
 
-static int drains(void)
-{
-    return rt_shutdown(st.loop, 0);
-}
-
 static int window_passes(void)
 {
     skip(2001);
@@ -532,13 +527,6 @@ static const row server_rows[] = {
       {0, NULL, "close:4501:0", RT_EGONE, NEW},
       NEVER,
       {0, "", "", RT_EGONE, NEW}}},
-    {"rt_shutdown", TIME, NULL, drains,
-     {{0, NULL, "", RT_EGONE, ""},
-      {0, "c1012", "close:1012:0", RT_EGONE, NULL},
-      {0, "c1012", "close:1012:0", RT_EGONE, NULL},
-      {0, NULL, "close:1012:0", RT_EGONE, NULL},
-      {0, "c3999", "close:3999:0", RT_EGONE, NULL},
-      {0, "", "", RT_EGONE, NULL}}},
     {"rt_bind", 0, NULL, binds,
      {{RT_ESTATE, "", "", RT_OPENING, ""},
       {0, "", "", RT_OPEN, BACK},
