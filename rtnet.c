@@ -2161,7 +2161,6 @@ void rt__conn_flush(rt_loop *loop, rt__conn *c)
         conn_unsendable(loop, c);
         return;
     }
-    c->said = loop->now;
     if (c->session && c->session->keep)
         rt__flushed(loop, c);
     if (o->bytes == 0) {
@@ -2442,6 +2441,7 @@ void rt__conn_finish(rt_loop *loop, rt__conn *c)
 /* Flushes what is queued, then closes; nothing more is read for anybody. */
 void rt__conn_finish_soon(rt_loop *loop, rt__conn *c)
 {
+    rt__shake_detach(loop, c); /* a handshake that was refused is over */
     c->state = RT__FINISHING;
     c->hold = 0;
     conn_deadline_in(loop, c, c->ep->close_ms);
@@ -2466,6 +2466,7 @@ void rt__conn_bye(rt_loop *loop, rt__conn *c, int code, const char *reason)
         rt__conn_finish_soon(loop, c);
         return;
     }
+    rt__shake_detach(loop, c);
     c->state = RT__FAREWELL;
     c->hold = 0;
     if (c->in && c->in->kept)
@@ -2678,12 +2679,18 @@ static const char *stream_fault(int code)
     return code == 1011 ? "out of memory" : "protocol error";
 }
 
+/* A session that is ending still learns what its peer has. */
+static int stream_wants(const rt__conn *c)
+{
+    return c->state == RT__LIVE || c->state == RT__GREETING ||
+           (c->typed && c->session && c->state == RT__FINISHING);
+}
+
 static void stream_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
 {
     ptrdiff_t used = 0;
     int code;
-    while (n > 0 && used >= 0 && !c->hold &&
-           (c->state == RT__LIVE || c->state == RT__GREETING)) {
+    while (n > 0 && used >= 0 && !c->hold && stream_wants(c)) {
         used = c->wire == RT__RAW ? raw_step(loop, c, p, n)
                                   : stream_step(loop, c, p, n);
         p += used > 0 ? used : 0;

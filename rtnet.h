@@ -522,7 +522,8 @@ int rt_push(rt_loop *loop, const char *uid, int kind, const void *data,
             size_t len);
 
 /* 0 stops reading from the peer (TCP slows it down; nothing is lost; its
-   silence is not held against it), 1 goes on. */
+   silence is not held against it), 1 goes on.  RT_ESTATE while it is away; a
+   new connection is read. */
 int rt_read(rt_loop *loop, rt_session s, int on);
 
 /* Ends the session, see rule 2.  code: 1000..4999 that RFC 6455 lets an
@@ -531,7 +532,7 @@ int rt_read(rt_loop *loop, rt_session s, int on);
 int rt_close(rt_loop *loop, rt_session s, int code, const char *reason);
 
 /* Loses the connection only.  A session that can resume goes away; any other
-   one ends with this code. */
+   one ends with this code.  RT_ESTATE when it is away. */
 int rt_drop(rt_loop *loop, rt_session s, int code, const char *reason);
 
 /* Ends every session bound to uid; code 0 is RT_CLOSE_KICKED.  Returns how

@@ -674,6 +674,8 @@ int rt_drop(rt_loop *loop, rt_session handle, int code, const char *reason)
         code = 1000;
     if (close_check(code, reason) < 0)
         return RT_EINVAL;
+    if (s->state == RT_AWAY)
+        return RT_ESTATE; /* it has none to lose */
     if (s->state == RT_OPENING)
         return rt_close(loop, handle, code, reason);
     rt__session_drop(loop, s, code, RT_BY_APP, reason ? reason : "");
@@ -968,6 +970,7 @@ void rt__flush_begins(rt_loop *loop, rt__conn *c)
                  (unsigned long long)s->keep->received);
     if (rt__ws_control(loop, c, RT_TEXT, text, (size_t)n) < 0)
         return; /* it is still owed */
+    c->said = loop->now;
     f->ack_owed = 0;
     f->unacked = f->unacked_bytes = 0;
     f->ack_due = 0;
@@ -1039,6 +1042,8 @@ void rt__typed_due(rt_loop *loop, rt__conn *c)
         rt__conn_due(loop, c, f->ack_due);
     if (ping < INT32_MAX)
         rt__conn_due(loop, c, c->said + ping);
+    if (s->ep->dial && ping < INT32_MAX)
+        rt__conn_due(loop, c, c->heard + 2 * ping + 5001);
     flow_settle(loop, s);
 }
 
@@ -1194,6 +1199,8 @@ static int put(rt_loop *loop, rt__session *s, rt__piece piece,
     if (error < 0)
         return error;
     loop->stats.messages_out++;
+    if (online(s))
+        s->conn->said = loop->now;
     return online(s) ? rt__out_status(s->conn) : error;
 }
 
@@ -1853,8 +1860,6 @@ int rt__session_drop(rt_loop *loop, rt__session *s, int code, int cause,
                      const char *reason)
 {
     rt__conn *c = s->conn;
-    if (!c && s->state == RT_AWAY)
-        return 0;
     if (!c || !resumable(s) || !flow_open(loop, s)) {
         if (c && code == RT_CLOSE_SLOW)
             rt__out_discard(loop, c);
@@ -2001,6 +2006,8 @@ static void attach(rt_loop *loop, rt__conn *c, rt__session *s)
     }
     rt__conn_opened(loop, c);
     rt__conn_interest(loop, c);
+    if (c->typed && c->confirmed && s->conn == c)
+        rt__typed_due(loop, c);
 }
 
 /* The kind and the head of a frame that is kept; its payload is unmasked in
@@ -2446,6 +2453,8 @@ static int ack_in(rt_loop *loop, rt__conn *c, const char *text)
         c->confirmed = 1;
         rt__shake_free(loop, c);
         rt__conn_opened(loop, c);
+        rt__typed_due(loop, c);
+        f = s->keep->flow;
     }
     if (!f)
         return 0;
@@ -2463,6 +2472,20 @@ static const char *control_text(const uint8_t *data, size_t n, char out[131])
     memcpy(out, data, n);
     out[n] = 0;
     return out + 1; /* behind the letter */
+}
+
+/* The session is ending, but on_close may still tell better what arrived. */
+static int late_ack(rt_loop *loop, rt__session *s, const uint8_t *data,
+                    size_t n)
+{
+    char copy[131];
+    const char *text =
+        n > 0 && *data == 'a' ? control_text(data, n, copy) : NULL;
+    uint64_t a;
+    if (text && number_read(&text, &a) && !*text && s->keep->flow &&
+        a > s->keep->flow->acked && a <= s->keep->n)
+        s->keep->flow->acked = a;
+    return 0;
 }
 
 static int counted_in(rt_loop *loop, rt__session *s, int op, uint8_t *data,
@@ -2483,7 +2506,7 @@ int rt__typed_in(rt_loop *loop, rt__conn *c, int op, uint8_t *data, size_t n)
     char copy[131];
     uint8_t type = n > 0 ? data[0] : 0;
     if (s && s->state == RT_CLOSING)
-        return 0;
+        return late_ack(loop, s, data, n);
     if (type != 'm' && type != 'u' &&
         (op != RT_TEXT || !(text = control_text(data, n, copy))))
         return -1002;

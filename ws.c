@@ -1745,8 +1745,10 @@ static int frame_allowed(const rt__conn *c, const rt__frame *f)
 
 static int deliver(rt_loop *loop, rt__conn *c, int op, uint8_t *data, size_t n)
 {
-    if (c->typed && c->state != RT__FAREWELL)
-        return rt__typed_in(loop, c, op, data, n);
+    if (c->typed)
+        return c->session || c->state == RT__GREETING
+                   ? rt__typed_in(loop, c, op, data, n)
+                   : 0;
     if (c->ep->codec && c->session)
         return rt__codec_in(loop, c, data, n);
     if (c->session)
