@@ -2441,7 +2441,8 @@ void rt__conn_finish(rt_loop *loop, rt__conn *c)
 /* Flushes what is queued, then closes; nothing more is read for anybody. */
 void rt__conn_finish_soon(rt_loop *loop, rt__conn *c)
 {
-    rt__shake_detach(loop, c); /* a handshake that was refused is over */
+    if (c->state == RT__GREETING)
+        rt__shake_detach(loop, c); /* it will be no session */
     c->state = RT__FINISHING;
     c->hold = 0;
     conn_deadline_in(loop, c, c->ep->close_ms);
@@ -2466,7 +2467,8 @@ void rt__conn_bye(rt_loop *loop, rt__conn *c, int code, const char *reason)
         rt__conn_finish_soon(loop, c);
         return;
     }
-    rt__shake_detach(loop, c);
+    if (c->state == RT__GREETING)
+        rt__shake_detach(loop, c);
     c->state = RT__FAREWELL;
     c->hold = 0;
     if (c->in && c->in->kept)

@@ -2475,8 +2475,7 @@ static const char *control_text(const uint8_t *data, size_t n, char out[131])
 }
 
 /* The session is ending, but on_close may still tell better what arrived. */
-static int late_ack(rt_loop *loop, rt__session *s, const uint8_t *data,
-                    size_t n)
+static int late_ack(rt__session *s, const uint8_t *data, size_t n)
 {
     char copy[131];
     const char *text =
@@ -2506,7 +2505,7 @@ int rt__typed_in(rt_loop *loop, rt__conn *c, int op, uint8_t *data, size_t n)
     char copy[131];
     uint8_t type = n > 0 ? data[0] : 0;
     if (s && s->state == RT_CLOSING)
-        return late_ack(loop, s, data, n);
+        return late_ack(s, data, n);
     if (type != 'm' && type != 'u' &&
         (op != RT_TEXT || !(text = control_text(data, n, copy))))
         return -1002;

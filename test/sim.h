@@ -233,6 +233,7 @@ ws_peer *ws_connect(int port, const char *path);
 
 /* The same, but sends nothing yet: for those who do it byte by byte. */
 ws_peer *ws_connect_silent(int port);
+ws_peer *ws_connect_from(int port, const char *address);
 
 /* What ws_connect sends. */
 const char *ws_request(const char *path);
@@ -267,5 +268,8 @@ void ws_free(ws_peer *w);
  */
 int model_run(uint64_t seed, int backend, int until, int trace,
               uint64_t *digest);
+
+/* The same for sessions that outlive their sockets, sim_resume.c. */
+int resume_run(uint64_t seed, int backend, int trace, uint64_t *digest);
 
 #endif

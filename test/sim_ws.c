@@ -381,6 +381,11 @@ ws_peer *ws_connect_silent(int port)
     return peer_new(sim_connect(port));
 }
 
+ws_peer *ws_connect_from(int port, const char *address)
+{
+    return peer_new(sim_connect_from(port, address));
+}
+
 ws_peer *ws_connect(int port, const char *path)
 {
     ws_peer *w = ws_connect_silent(port);

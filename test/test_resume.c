@@ -4,8 +4,7 @@
  * hosts with a protocol of their own, and both ends of the library against
  * each other.
  */
-#include "resume_cases.h"
-#include "resume_client.h"
+#include "resume_more.h"
 
 int main(void)
 {
@@ -25,5 +24,8 @@ int main(void)
     }
     server_cases();
     more_server_cases();
+    client_cases();
+    for (wire = 0; wire < WIRES; wire++)
+        pair_table(RT_AUTO, wire);
     return test_done();
 }

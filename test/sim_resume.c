@@ -1,0 +1,1366 @@
+/*
+ * Random worlds of sessions that outlive their sockets.  A world is a server
+ * that keeps sessions for a while, and clients of two kinds: scripts that speak
+ * rtnet.1 by themselves, over WebSocket or over TCP, written from its
+ * description alone; and dialled sessions that come back, behind a relay.
+ * Lines are cut in every way a line can be cut: with a FIN, with a RST, at any
+ * byte, silently, at one end only.  Strangers come with tokens that are void.
+ *
+ * Each message is made from its serial number, so the model keeps no bytes: for
+ * each direction of each session the serials that were accepted.  What must
+ * hold: they arrive once and in order, all of them, but for those that the
+ * server tells lost, of which the number is exact and the ring's size the
+ * excuse; a key never goes back, and its last value arrives; away and back
+ * come in turns, and the close once and last.
+ */
+#include "rtnet.h"
+#include "sim.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { WS_PORT = 9000, TCP_PORT = 9001, RELAY_PORT = 9100 };
+enum { CLIENTS = 6, SESSIONS = 64, LINES = 256, MESSAGES = 8192, KEYS = 3 };
+enum { USERS = 3, SPENT = 32, BIGGEST = 80000 };
+enum { RING_COUNT = 128, RING_BYTES = 65536 }; /* what an end must keep */
+
+struct list {
+    uint32_t *at;
+    size_t len, cap;
+};
+
+/* One direction of a session. */
+struct stream {
+    struct list m;        /* the counted messages that were accepted */
+    struct list u, after; /* the others, and how many counted came before */
+    uint32_t got;         /* counted ones that came, or are told lost */
+    uint32_t key_sent[KEYS], key_got[KEYS], drop_got;
+};
+
+/* A session, as the server's application sees it. */
+struct sess {
+    int id;
+    rt_session s;
+    int state;         /* RT_OPEN, RT_AWAY; 0 once on_close came */
+    int pending;       /* its line just broke; the callback is due */
+    int plain;         /* without rtnet.1 or without a token */
+    int ended;         /* by the server, with this code */
+    int user;          /* bound to, from 1 on */
+    int member;        /* of the group */
+    uint64_t away_at;  /* since when */
+    uint32_t acked;    /* the server surely knows of so many */
+    uint32_t gap, has; /* the last gap: all up to it; what the client had */
+    struct client *client; /* who knows of it */
+    struct stream down, up;
+    struct list said; /* with each message up, what had been acknowledged */
+};
+
+enum phase { IDLE, GREETING, TALKING };
+
+struct client {
+    int id;
+    int dialled, tcp, plain;
+    int over;      /* it will not come back */
+    int bye;       /* it said so itself */
+    int refused;   /* the host refused its last resume */
+    struct sess *s;
+    struct line *line;
+    enum phase phase;
+    char token[24], who[24], spare[24];
+    uint64_t attempt;
+    uint32_t acked, written, taken, top; /* of its own messages */
+    uint32_t acks;                       /* last one it said */
+    uint32_t confirms; /* heard: the token before is void */
+    int lazy;          /* it seldom acknowledges */
+    rt_session dial;
+    int opens, full;
+};
+
+enum ghost { OWNED, WRITES, SILENT, READS };
+
+struct line {
+    int id;
+    struct client *client; /* NULL when nobody reads it any more */
+    struct sess *opened;   /* on_open came by it */
+    enum ghost ghost;
+    int hello, stale;
+    ws_peer *ws;           /* a script's, or */
+    sim_peer *back, *front; /* TCP: back; a relay: both */
+    int shut_back, shut_front;
+    struct ws_bytes in, out;
+    int code; /* of a close over TCP */
+};
+
+static struct model {
+    rt_loop *loop, *far; /* of the server, of those that dial */
+    rt_group group;
+    struct sess sess[SESSIONS];
+    struct client clients[CLIENTS];
+    struct line lines[LINES];
+    int sess_count, client_count, line_count;
+    uint32_t serial;
+    struct {
+        int kind, key;
+        char verb;
+        size_t len;
+    } messages[MESSAGES];
+    char spent[SPENT][24];
+    int spent_count;
+    int window_ms, hard, policy;
+    int dry;      /* no random bytes */
+    int refusing; /* the resume handler says no */
+    int freeing, settling, depth, fds;
+    uint64_t digest;
+} m;
+
+static char pattern[BIGGEST + 128];
+
+/* ---- lists and messages ------------------------------------------------- */
+
+static void push(struct list *l, uint32_t value)
+{
+    if (l->len == l->cap) {
+        l->cap = 2 * l->cap + 16;
+        l->at = realloc(l->at, l->cap * sizeof *l->at);
+        if (!l->at)
+            exit(2);
+    }
+    l->at[l->len++] = value;
+}
+
+static void bytes_add(struct ws_bytes *b, const void *data, size_t n)
+{
+    if (b->len + n > b->cap) {
+        b->cap = 2 * (b->len + n);
+        b->at = realloc(b->at, b->cap);
+        if (!b->at)
+            exit(2);
+    }
+    if (n)
+        memcpy(b->at + b->len, data, n);
+    b->len += n;
+}
+
+static void bytes_drop(struct ws_bytes *b, size_t n)
+{
+    b->len -= n;
+    if (b->len)
+        memmove(b->at, b->at + n, b->len);
+}
+
+static void digest(int what, uint64_t value)
+{
+    m.digest = (m.digest * 31 + (uint64_t)what) * UINT64_C(0x100000001b3);
+    m.digest ^= value;
+}
+
+static size_t tail_length(void)
+{
+    switch (sim_choose(24)) {
+    case 0:
+        return sim_choose(30000);
+    case 1:
+    case 2:
+        return sim_choose(3000);
+    default:
+        return sim_choose(40);
+    }
+}
+
+/* A new message; 0 when there were too many. */
+static uint32_t message_new(char verb, int key, size_t tail)
+{
+    uint32_t g = m.serial + 1;
+
+    if (g == MESSAGES)
+        return 0;
+    m.serial = g;
+    m.messages[g].verb = verb;
+    m.messages[g].key = key;
+    m.messages[g].kind = sim_choose(3) ? RT_TEXT : RT_BINARY;
+    m.messages[g].len = 24 + tail;
+    return g;
+}
+
+/* Its text, valid until the next call: a head of 24 bytes and a tail. */
+static const char *message_text(uint32_t g, size_t *len)
+{
+    static char text[BIGGEST];
+
+    *len = m.messages[g].len;
+    snprintf(text, 25, "%c %10u %10u", m.messages[g].verb, g,
+             (unsigned)m.messages[g].key);
+    memcpy(text + 24, pattern + g % 97, *len - 24);
+    return text;
+}
+
+/* Which message this is; 0: none of ours. */
+static uint32_t message_find(int kind, const void *data, size_t len)
+{
+    char head[25];
+    unsigned g;
+    size_t want;
+
+    if (len < 24)
+        return 0;
+    memcpy(head, data, 24);
+    head[24] = 0;
+    if (sscanf(head + 1, "%u", &g) != 1 || !g || g > m.serial)
+        return 0;
+    if (memcmp(message_text(g, &want), data, want < len ? want : len) != 0)
+        return 0;
+    return want == len && kind == m.messages[g].kind ? g : 0;
+}
+
+static int in_list(const struct list *l, uint32_t value, size_t *at)
+{
+    size_t i;
+
+    for (i = l->len; i-- > 0;) {
+        *at = i;
+        if (l->at[i] == value)
+            return 1;
+    }
+    return 0;
+}
+
+/* ---- what must arrive --------------------------------------------------- */
+
+static void hear_counted(struct stream *d, uint32_t g, const char *who, int id)
+{
+    if (d->got >= d->m.len || d->m.at[d->got] != g)
+        sim_fault("%s %d: message %u came, number %u of %zu is %u", who, id, g,
+                  d->got + 1, d->m.len,
+                  d->got < d->m.len ? d->m.at[d->got] : 0);
+    else
+        d->got++;
+}
+
+static void hear_other(struct stream *d, uint32_t g, const char *who, int id)
+{
+    int key = m.messages[g].key;
+    size_t i = 0;
+
+    if (!in_list(&d->u, g, &i))
+        sim_fault("%s %d: %u was never sent to it", who, id, g);
+    else if (d->after.at[i] > d->got)
+        sim_fault("%s %d: %u passed a message, %u came of %u", who, id, g,
+                  d->got, d->after.at[i]);
+    if (m.messages[g].verb == 'D') {
+        if (g <= d->drop_got)
+            sim_fault("%s %d: droppable %u after %u", who, id, g, d->drop_got);
+        d->drop_got = g;
+        return;
+    }
+    if (g < d->key_got[key])
+        sim_fault("%s %d: key %d went back from %u to %u", who, id, key,
+                  d->key_got[key], g);
+    d->key_got[key] = g;
+}
+
+/* A message came; its serial, 0 when it is none. */
+static uint32_t hear(struct stream *d, int kind, const void *data, size_t len,
+                     const char *who, int id)
+{
+    uint32_t g = message_find(kind, data, len);
+
+    digest(who[0], g);
+    sim_note("%s %d hears %u", who, id, g);
+    if (!g)
+        sim_fault("%s %d hears what nobody said: %.30s", who, id,
+                  (const char *)data);
+    else if (m.messages[g].verb == 'R')
+        hear_counted(d, g, who, id);
+    else
+        hear_other(d, g, who, id);
+    return g;
+}
+
+/* It was accepted. */
+static void expect(struct stream *d, uint32_t g)
+{
+    if (m.messages[g].verb == 'R') {
+        push(&d->m, g);
+        return;
+    }
+    push(&d->u, g);
+    push(&d->after, (uint32_t)d->m.len);
+    if (m.messages[g].verb == 'K')
+        d->key_sent[m.messages[g].key] = g;
+}
+
+/* Can the server have forgotten one? */
+static int ring_over(const struct sess *s)
+{
+    size_t i, bytes = 0;
+
+    for (i = s->acked; i < s->down.m.len; i++)
+        bytes += m.messages[s->down.m.at[i]].len;
+    return s->down.m.len - s->acked > RING_COUNT || bytes > RING_BYTES;
+}
+
+/* ---- the wire of a script ----------------------------------------------- */
+
+static void client_hears(struct client *c, char type, int kind,
+                         const uint8_t *data, size_t len);
+static void client_lost(struct client *c, int code);
+
+/* Queues a message of rtnet.1. */
+static void line_say(struct line *l, char type, int kind, const void *data,
+                     size_t len)
+{
+    static uint8_t text[BIGGEST + 5];
+    uint32_t n = (uint32_t)len + 1;
+
+    if (!l->ws && kind == RT_BINARY && (type == 'm' || type == 'u'))
+        type = (char)(type - 'a' + 'A');
+    text[0] = (uint8_t)(n >> 24);
+    text[1] = (uint8_t)(n >> 16);
+    text[2] = (uint8_t)(n >> 8);
+    text[3] = (uint8_t)n;
+    text[4] = (uint8_t)type;
+    memcpy(text + 5, data, len);
+    if (l->ws)
+        ws_send(l->ws, kind, text + 4, len + 1);
+    else
+        bytes_add(&l->out, text, len + 5);
+}
+
+static void line_word(struct line *l, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+static void line_word(struct line *l, const char *format, ...)
+{
+    char text[200];
+    va_list list;
+
+    va_start(list, format);
+    vsnprintf(text, sizeof text, format, list);
+    va_end(list);
+    sim_note("line %d says %s", l->id, text);
+    line_say(l, text[0], RT_TEXT, text + 1, strlen(text) - 1);
+}
+
+static void on_frame(ws_peer *w, int op, const uint8_t *data, size_t len)
+{
+    struct line *l = w->user;
+
+    if (!l->client || (op != WS_TEXT && op != WS_BINARY))
+        return;
+    if (l->client->plain)
+        client_hears(l->client, 0, op, data, len);
+    else if (!len)
+        sim_fault("line %d: a message without a type", l->id);
+    else
+        client_hears(l->client, (char)data[0], op, data + 1, len - 1);
+}
+
+/* One message of a stream. */
+static void stream_hears(struct line *l, const uint8_t *data, size_t len)
+{
+    char type = (char)data[0];
+    int kind = RT_TEXT;
+
+    if (type == 'p') {
+        line_say(l, 'q', RT_TEXT, data + 1, len - 1);
+        return;
+    }
+    if (type == 'c') {
+        l->code = atoi((const char *)data + 1); /* a digit is no more a space */
+        return;
+    }
+    if (type == 'q')
+        return;
+    if (type == 'M' || type == 'U') {
+        kind = RT_BINARY;
+        type = (char)(type - 'A' + 'a');
+    }
+    if (l->client)
+        client_hears(l->client, type, kind, data + 1, len - 1);
+}
+
+static void stream_read(struct line *l)
+{
+    uint8_t piece[4096];
+    size_t n;
+
+    while ((n = sim_peer_recv(l->back, piece, sizeof piece)) > 0)
+        bytes_add(&l->in, piece, n);
+    while (l->in.len >= 5) {
+        n = (size_t)l->in.at[0] << 24 | (size_t)l->in.at[1] << 16 |
+            (size_t)l->in.at[2] << 8 | l->in.at[3];
+        if (!n || n > BIGGEST)
+            sim_fault("line %d: a length of %zu", l->id, n);
+        if (!n || n > BIGGEST || l->in.len < n + 4)
+            return;
+        bytes_add(&l->in, "", 1); /* ends the text of a word */
+        l->in.len--;
+        stream_hears(l, l->in.at + 4, n);
+        bytes_drop(&l->in, n + 4);
+    }
+}
+
+static void give(sim_peer *to, struct ws_bytes *from)
+{
+    ptrdiff_t n = sim_peer_send(to, from->at, from->len);
+
+    bytes_drop(from, n > 0 ? (size_t)n : n < 0 ? from->len : 0);
+}
+
+static void stream_pump(struct line *l)
+{
+    if (l->ghost != WRITES)
+        stream_read(l);
+    if (l->out.len)
+        give(l->back, &l->out);
+    if (sim_peer_state(l->back) != SIM_UP &&
+        (l->ghost == WRITES || !sim_peer_waiting(l->back))) {
+        sim_peer_close(l->back);
+        l->back = NULL;
+    }
+}
+
+/* The greeting goes out once the upgrade is done. */
+static void greet(struct line *l)
+{
+    struct client *c = l->client;
+
+    l->hello = 1;
+    if (c->plain)
+        c->phase = TALKING;
+    else if (c->token[0])
+        line_word(l, "h%s %u %llu", c->token, c->s->down.got,
+                  (unsigned long long)++c->attempt);
+    else
+        line_word(l, "h%s", c->spare);
+    c->spare[0] = 0;
+}
+
+static void script_pump(struct line *l)
+{
+    int code;
+
+    if (l->ws)
+        ws_pump(l->ws);
+    else
+        stream_pump(l);
+    if (!l->client)
+        return;
+    if (l->client->phase == GREETING && !l->hello && (!l->ws || l->ws->open))
+        greet(l);
+    code = l->ws ? l->ws->close_code : l->code;
+    if (code || (l->ws ? !l->ws->line : !l->back))
+        client_lost(l->client, code ? code : 1006);
+}
+
+/* ---- relays ------------------------------------------------------------- */
+
+static void relay_end(struct line *l)
+{
+    if (l->front)
+        sim_peer_close(l->front);
+    if (l->back)
+        sim_peer_close(l->back);
+    l->front = l->back = NULL;
+}
+
+static void relay_copy(sim_peer *from, sim_peer *to, struct ws_bytes *b,
+                       int *shut)
+{
+    uint8_t piece[4096];
+    size_t n;
+
+    while (b->len < 20000 && (n = sim_peer_recv(from, piece, sizeof piece)) > 0)
+        bytes_add(b, piece, n);
+    if (b->len)
+        give(to, b);
+    if (sim_peer_state(from) != SIM_FIN || sim_peer_waiting(from) || b->len ||
+        *shut)
+        return;
+    *shut = 1;
+    sim_peer_shut(to);
+}
+
+static void relay_pump(struct line *l)
+{
+    if (l->ghost == SILENT || !l->front || !l->back)
+        return;
+    relay_copy(l->front, l->back, &l->in, &l->shut_back);
+    relay_copy(l->back, l->front, &l->out, &l->shut_front);
+    if (sim_peer_state(l->front) == SIM_RST ||
+        sim_peer_state(l->back) == SIM_RST || (l->shut_back && l->shut_front))
+        relay_end(l);
+}
+
+static struct line *line_new(struct client *c)
+{
+    struct line *l = &m.lines[m.line_count];
+
+    if (m.line_count == LINES)
+        return NULL;
+    memset(l, 0, sizeof *l);
+    l->id = m.line_count++;
+    l->client = c;
+    return l;
+}
+
+static const char *line_address(const struct line *l)
+{
+    static char text[32];
+
+    snprintf(text, sizeof text, "10.1.%d.%d", l->id / 100, l->id % 100 + 1);
+    return text;
+}
+
+static struct line *line_find(const char *address)
+{
+    int a, b;
+
+    if (sscanf(address, "10.1.%d.%d", &a, &b) != 2 ||
+        a * 100 + b - 1 >= m.line_count)
+        return NULL;
+    return &m.lines[a * 100 + b - 1];
+}
+
+static void relay_accept(struct client *c)
+{
+    sim_peer *front;
+    struct line *l;
+
+    while ((front = sim_accept(RELAY_PORT + c->id)) != NULL) {
+        l = line_new(c);
+        if (!l) {
+            sim_peer_reset(front);
+            sim_peer_close(front);
+            continue;
+        }
+        l->front = front;
+        l->back = sim_connect_from(c->tcp ? TCP_PORT : WS_PORT,
+                                   line_address(l));
+        if (c->line)
+            c->line->client = NULL;
+        c->line = l;
+        if (!l->back)
+            relay_end(l);
+    }
+}
+
+/* ---- the script of a client --------------------------------------------- */
+
+static void client_say(struct client *c, uint32_t g, char type)
+{
+    size_t len;
+    const char *text = message_text(g, &len);
+
+    line_say(c->line, type, m.messages[g].kind, text, len);
+}
+
+/* Number n goes out on the present line. */
+static void client_write(struct client *c, uint32_t n)
+{
+    if (c->s->said.len < n)
+        push(&c->s->said, c->acks);
+    client_say(c, c->s->up.m.at[n - 1], 'm');
+    c->taken = n;
+    if (c->taken > c->top)
+        c->top = c->taken;
+}
+
+static void client_ack(struct client *c)
+{
+    if (c->phase != TALKING || c->plain || c->dialled)
+        return;
+    c->acks = c->s->down.got;
+    line_word(c->line, "a%u", c->acks);
+}
+
+static int token_good(const char *t)
+{
+    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnop"
+                                  "qrstuvwxyz0123456789-_";
+
+    return strlen(t) == 22 && strspn(t, letters) == 22 && strchr("AQgw", t[21]);
+}
+
+static void token_spent(const char *token)
+{
+    if (*token && m.spent_count < SPENT)
+        memcpy(m.spent[m.spent_count++], token, 24);
+}
+
+struct welcome {
+    char token[24], who[24], status[12];
+    unsigned long long received, base, ping;
+};
+
+static int welcome_read(const char *text, struct welcome *w)
+{
+    char again[200];
+
+    if (sscanf(text, "%23s %23s %llu %llu %11s %llu", w->token, w->who,
+               &w->received, &w->base, w->status, &w->ping) != 6)
+        return 0;
+    snprintf(again, sizeof again, "%s %s %llu %llu %s %llu", w->token, w->who,
+             w->received, w->base, w->status, w->ping);
+    return strcmp(again, text) == 0 &&
+           (strcmp(w->token, "-") == 0 || token_good(w->token)) &&
+           strlen(w->who) <= 22;
+}
+
+/* A new session; if the client had one, it must be over. */
+static void welcome_new(struct client *c, const struct welcome *w)
+{
+    struct sess *old = c->s;
+
+    if (w->received || w->base)
+        sim_fault("client %d: a new session that begins at %llu, %llu", c->id,
+                  w->received, w->base);
+    if (old && old->state && !c->refused)
+        sim_fault("client %d is told that session %d is over", c->id, old->id);
+    if (old) {
+        token_spent(old->state ? "" : c->token);
+        old->client = NULL;
+    }
+    c->s = c->line->opened;
+    if (!c->s || c->s->client) {
+        sim_fault("client %d has a session that never opened", c->id);
+        return;
+    }
+    if (c->s->plain != !strcmp(w->token, "-"))
+        sim_fault("client %d: token %s", c->id, w->token);
+    c->s->client = c;
+    c->acked = c->written = c->taken = c->top = 0;
+    memcpy(c->who, w->who, sizeof c->who);
+}
+
+static void welcome_gap(struct client *c, const struct welcome *w)
+{
+    struct sess *s = c->s;
+
+    if (w->base <= s->down.got || w->base > s->down.m.len)
+        sim_fault("client %d has %u of %zu, gap to %llu", c->id, s->down.got,
+                  s->down.m.len, w->base);
+    if (w->base != s->gap || s->down.got != s->has)
+        sim_fault("client %d has %u, gap to %llu; on_back said %u, %u", c->id,
+                  s->down.got, w->base, s->has, s->gap);
+    s->down.got = (uint32_t)w->base;
+}
+
+static void welcome_back(struct client *c, const struct welcome *w)
+{
+    if (!c->s || !c->s->state || c->s->plain || strcmp(c->who, w->who) != 0) {
+        sim_fault("client %d gets a session that is not its own", c->id);
+        return;
+    }
+    if (!strcmp(w->token, "-"))
+        sim_fault("client %d comes back without a token", c->id);
+    if (w->received < c->acked || w->received > c->top)
+        sim_fault("client %d: the server has %llu of %u..%u", c->id,
+                  w->received, c->acked, c->top);
+    if (w->received != c->s->up.got)
+        sim_fault("client %d: the server says %llu, it told %u", c->id,
+                  w->received, c->s->up.got);
+    if (!strcmp(w->status, "gap"))
+        welcome_gap(c, w);
+    else if (w->base != c->s->down.got)
+        sim_fault("client %d has %u, the server goes on after %llu", c->id,
+                  c->s->down.got, w->base);
+    if (c->s->acked < c->s->down.got)
+        c->s->acked = c->s->down.got;
+    c->acked = c->taken = (uint32_t)w->received;
+    memcpy(c->spare, c->token, sizeof c->spare);
+    c->confirms = (uint32_t)c->s->up.m.len;
+}
+
+static void welcome_in(struct client *c, const char *text)
+{
+    struct welcome w;
+    uint32_t n;
+    int fresh;
+
+    sim_note("client %d is told w%s", c->id, text);
+    if (!welcome_read(text, &w)) {
+        sim_fault("client %d: not a welcome: w%s", c->id, text);
+        return;
+    }
+    fresh = !strcmp(w.status, "new");
+    if (fresh)
+        welcome_new(c, &w);
+    else
+        welcome_back(c, &w);
+    if (sim_faults())
+        return;
+    snprintf(c->token, sizeof c->token, "%s",
+             strcmp(w.token, "-") ? w.token : "");
+    c->attempt = 0;
+    c->phase = TALKING;
+    client_ack(c);
+    for (n = c->taken + 1; n <= c->s->up.m.len; n++)
+        client_write(c, n);
+}
+
+static void ack_in(struct client *c, const char *text)
+{
+    unsigned long a = strtoul(text, NULL, 10);
+
+    if (a < c->acked || a > c->taken)
+        sim_fault("client %d: a%lu of %u..%u", c->id, a, c->acked, c->taken);
+    c->acked = (uint32_t)a;
+}
+
+static void client_hears(struct client *c, char type, int kind,
+                         const uint8_t *data, size_t len)
+{
+    char text[132];
+    uint32_t g;
+
+    if (sim_faults())
+        return;
+    if (type == 'w' || type == 'a') {
+        snprintf(text, sizeof text, "%.*s", (int)len, (const char *)data);
+        if ((type == 'w') != (c->phase == GREETING))
+            sim_fault("client %d: %c in phase %d", c->id, type, (int)c->phase);
+        else if (type == 'w')
+            welcome_in(c, text);
+        else
+            ack_in(c, text);
+        return;
+    }
+    if (c->plain && !c->s && c->line->opened) {
+        c->s = c->line->opened;
+        c->s->client = c;
+    }
+    if (c->phase != TALKING || !c->s) {
+        sim_fault("client %d hears %c too early", c->id, type);
+        return;
+    }
+    g = hear(&c->s->down, kind, data, len, "client", c->id);
+    if (type && g && (type == 'm') != (m.messages[g].verb == 'R'))
+        sim_fault("client %d: %u came as %c", c->id, g, type);
+    if (type == 'm' && (c->lazy ? !sim_choose(200) : !sim_choose(4)))
+        client_ack(c);
+}
+
+/* ---- how lines end ------------------------------------------------------ */
+
+/* Nobody reads it any more; what it still does is up to the ghost. */
+static void line_part(struct line *l, enum ghost ghost)
+{
+    struct client *c = l->client;
+
+    l->client = NULL;
+    l->ghost = ghost;
+    if (!c || c->line != l || c->dialled)
+        return;
+    c->line = NULL;
+    c->phase = IDLE;
+    c->over |= c->plain || (c->s && c->s->plain);
+}
+
+static void line_close(struct line *l)
+{
+    if (l->ws && l->ws->line) {
+        sim_peer_close(l->ws->line);
+        l->ws->line = NULL;
+    }
+    relay_end(l);
+}
+
+static sim_peer *line_peer(const struct line *l)
+{
+    return l->ws ? l->ws->line : l->back;
+}
+
+/* The client gives it up, or the net does. */
+static void script_cut(struct line *l, uint32_t how)
+{
+    struct ws_bytes *out = l->ws ? &l->ws->out : &l->out;
+
+    if (sim_choose(2))
+        out->len = sim_choose((uint32_t)out->len + 1);
+    line_part(l, how == 2 ? SILENT : WRITES);
+    if (l->ws) {
+        l->ws->reads = 0;
+        if (how == 4)
+            ws_close(l->ws, 4000);
+    }
+    if (how >= 2 || !line_peer(l))
+        return;
+    if (l->ws)
+        ws_pump(l->ws);
+    else
+        give(l->back, &l->out);
+    if (!how && line_peer(l))
+        sim_peer_reset(line_peer(l));
+    line_close(l);
+}
+
+static void relay_cut(struct line *l, uint32_t how)
+{
+    if (!l->front || !l->back)
+        return;
+    if (sim_choose(2))
+        l->in.len = sim_choose((uint32_t)l->in.len + 1);
+    if (sim_choose(2))
+        l->out.len = sim_choose((uint32_t)l->out.len + 1);
+    if (how == 0 || how == 3)
+        sim_peer_reset(l->front);
+    if (how == 0 || how == 4)
+        sim_peer_reset(l->back);
+    if (how < 2) {
+        relay_end(l);
+        return;
+    }
+    l->ghost = SILENT; /* one of them, or both, will wait for long */
+}
+
+static void line_cut(struct line *l, uint32_t how)
+{
+    sim_note("line %d is cut, way %u", l->id, how);
+    if (l->front)
+        relay_cut(l, how);
+    else
+        script_cut(l, how);
+}
+
+static void line_pump(struct line *l)
+{
+    if (l->front) {
+        relay_pump(l);
+        return;
+    }
+    if (l->ghost == SILENT || !line_peer(l))
+        return;
+    script_pump(l);
+}
+
+/* ---- how a client learns that it is cut ---------------------------------- */
+
+static int comes_back(int code)
+{
+    return code == 1001 || code == 1005 || code == 1006 || code == 1011 ||
+           (code >= 1013 && code <= 1015) || (code >= 3000 && code < 3500) ||
+           (code >= 4000 && code < 4500);
+}
+
+static void client_lost(struct client *c, int code)
+{
+    struct sess *s = c->s;
+
+    sim_note("client %d loses its line: %d", c->id, code);
+    line_part(c->line, READS);
+    if (code == 1002 || code == 1003 || code == 1007 || code == 1009 ||
+        code == 4504)
+        sim_fault("client %d, an honest one, is told %d", c->id, code);
+    if (code == 4003)
+        c->attempt += 2;
+    if (comes_back(code))
+        return;
+    c->over = 1;
+    if (s && s->state && !c->bye)
+        sim_fault("client %d is told %d, but session %d lives", c->id, code,
+                  s->id);
+}
+
+/* ---- callbacks of the server -------------------------------------------- */
+
+static void callback_begins(const char *name)
+{
+    if (m.depth++)
+        sim_fault("%s inside another callback", name);
+}
+
+static struct sess *sess_new(rt_loop *l, rt_session h)
+{
+    struct sess *s = &m.sess[m.sess_count];
+    struct sess was = *s;
+
+    if (m.sess_count == SESSIONS) {
+        sim_fault("too many sessions for this model");
+        return NULL;
+    }
+    memset(s, 0, sizeof *s);
+    s->down.m.at = was.down.m.at;
+    s->down.m.cap = was.down.m.cap;
+    s->down.u.at = was.down.u.at;
+    s->down.u.cap = was.down.u.cap;
+    s->down.after.at = was.down.after.at;
+    s->down.after.cap = was.down.after.cap;
+    s->up.m.at = was.up.m.at;
+    s->up.m.cap = was.up.m.cap;
+    s->up.u.at = was.up.u.at;
+    s->up.u.cap = was.up.u.cap;
+    s->up.after.at = was.up.after.at;
+    s->up.after.cap = was.up.after.cap;
+    s->said.at = was.said.at;
+    s->said.cap = was.said.cap;
+    s->id = m.sess_count++;
+    s->s = h;
+    s->state = RT_OPEN;
+    rt_set_user(l, h, s);
+    return s;
+}
+
+static int lives(const struct sess *s)
+{
+    int state = rt_state(m.loop, s->s);
+
+    return s->state && (state == RT_OPEN || state == RT_AWAY);
+}
+
+static void serve_one(struct sess *s, uint32_t g)
+{
+    size_t len;
+    const char *text = message_text(g, &len);
+    int kind = m.messages[g].kind, was = lives(s), answer;
+    int away = rt_state(m.loop, s->s) == RT_AWAY;
+
+    if (m.messages[g].verb == 'D')
+        kind |= RT_DROPPABLE;
+    if (m.messages[g].verb == 'K')
+        kind |= rt_latest((uint16_t)m.messages[g].key);
+    answer = rt_send(m.loop, s->s, kind, text, len);
+    sim_note("server sends %u to session %d: %d", g, s->id, answer);
+    if (!was) {
+        if (answer != RT_EGONE)
+            sim_fault("rt_send to session %d, which is over: %d", s->id,
+                      answer);
+        return;
+    }
+    if (answer == RT_EFULL && s->plain && m.messages[g].verb == 'R') {
+        s->ended = RT_CLOSE_SLOW;
+        return;
+    }
+    if (answer == RT_EFULL && m.messages[g].verb == 'K')
+        return;
+    if (answer < 0 || (away && answer && m.messages[g].verb == 'R'))
+        sim_fault("rt_send to session %d: %d", s->id, answer);
+    expect(&s->down, g);
+}
+
+static void opened(rt_loop *l, rt_session h)
+{
+    const rt_request *r = rt_request_of(l, h);
+    struct line *ln = r ? line_find(r->address) : NULL;
+    struct sess *s;
+
+    if (!ln || ln->opened) {
+        sim_fault("on_open of nobody: %s", r ? r->address : "no request");
+        return;
+    }
+    s = sess_new(l, h);
+    if (!s)
+        return;
+    sim_note("session %d opens, line %d", s->id, ln->id);
+    digest('o', (uint64_t)ln->id);
+    ln->opened = s;
+    s->plain = m.dry || (ln->client && ln->client->plain);
+    if (sim_choose(3) == 0)
+        s->member = rt_group_join(l, m.group, h) == 0;
+    while (sim_choose(3) == 0)
+        serve_one(s, message_new('R', 0, tail_length()));
+}
+
+static void on_open(rt_loop *l, rt_session h)
+{
+    callback_begins("on_open");
+    opened(l, h);
+    m.depth--;
+}
+
+static struct sess *valid(rt_loop *l, rt_session h, const char *what)
+{
+    struct sess *s = rt_user(l, h);
+
+    if (s && s->state && rt_same(s->s, h))
+        return s;
+    sim_fault("%s of a session that is not open", what);
+    return NULL;
+}
+
+/* What its client had said before this message has arrived, too. */
+static void confirmed(struct sess *s, uint32_t number)
+{
+    struct client *c = s->client;
+
+    if (s->said.len >= number && s->said.at[number - 1] > s->acked)
+        s->acked = s->said.at[number - 1];
+    if (c && c->spare[0] && number > c->confirms) {
+        token_spent(c->spare);
+        c->spare[0] = 0;
+    }
+}
+
+static void heard(struct sess *s, int kind, const void *data, size_t len)
+{
+    uint32_t g;
+
+    if (s->ended || s->state != RT_OPEN)
+        sim_fault("on_message of session %d, %s", s->id,
+                  s->ended ? "which was ended" : "which is away");
+    g = hear(&s->up, kind, data, len, "server", s->id);
+    if (g && m.messages[g].verb == 'R')
+        confirmed(s, s->up.got);
+    if (sim_choose(4) == 0)
+        serve_one(s, message_new('R', 0, tail_length()));
+}
+
+static void on_message(rt_loop *l, rt_session h, int kind, const void *data,
+                       size_t len)
+{
+    struct sess *s;
+
+    callback_begins("on_message");
+    s = valid(l, h, "on_message");
+    if (s)
+        heard(s, kind, data, len);
+    m.depth--;
+}
+
+static void on_away(rt_loop *l, rt_session h)
+{
+    struct sess *s;
+
+    callback_begins("on_away");
+    s = valid(l, h, "on_away");
+    if (s) {
+        sim_note("session %d is away", s->id);
+        digest('a', (uint64_t)s->id);
+        if (s->state != RT_OPEN || s->plain || s->ended)
+            sim_fault("on_away of session %d", s->id);
+        s->state = RT_AWAY;
+        s->away_at = rt_now(l);
+        if (sim_choose(4) == 0)
+            serve_one(s, message_new('R', 0, tail_length()));
+    }
+    m.depth--;
+}
+
+static void on_back(rt_loop *l, rt_session h, uint64_t lost)
+{
+    struct sess *s;
+
+    callback_begins("on_back");
+    s = valid(l, h, "on_back");
+    if (s) {
+        sim_note("session %d is back, %d lost", s->id, (int)lost);
+        digest('b', lost);
+        if (s->state != RT_AWAY || m.dry || s->ended)
+            sim_fault("on_back of session %d", s->id);
+        if (lost > s->down.m.len || (lost && !ring_over(s)))
+            sim_fault("session %d lost %d of %zu, %u are known to be there",
+                      s->id, (int)lost, s->down.m.len, s->acked);
+        if (lost) {
+            s->gap = (uint32_t)s->down.m.len;
+            s->has = s->gap - (uint32_t)lost;
+        }
+        s->state = RT_OPEN;
+        if (sim_choose(4) == 0)
+            serve_one(s, message_new('R', 0, tail_length()));
+    }
+    m.depth--;
+}
+
+/* What the server knows to have arrived. */
+static void check_lost(const struct sess *s, uint64_t lost)
+{
+    uint32_t most = s->down.got > s->gap ? s->down.got : s->gap;
+    uint64_t acked = s->down.m.len - lost;
+
+    if (s->plain)
+        return;
+    if (lost > s->down.m.len || acked > most || acked < s->acked)
+        sim_fault("session %d: %d of %zu lost; %u came, %u surely", s->id,
+                  (int)lost, s->down.m.len, s->down.got, s->acked);
+}
+
+static int justified(const struct sess *s, const rt_end *why, uint64_t now)
+{
+    if (why->cause == RT_BY_LOOP)
+        return m.freeing;
+    if (s->ended)
+        return why->code == s->ended;
+    if (why->code == 1000)
+        return s->client && s->client->bye;
+    if (why->code == RT_CLOSE_EXPIRED)
+        return s->state == RT_AWAY &&
+               now >= s->away_at + (uint64_t)m.window_ms;
+    return s->plain && (why->code == 1006 || why->code == 4002 ||
+                        why->code == 1005 || why->code == 4000 ||
+                        why->code == 1013);
+}
+
+static void on_close(rt_loop *l, rt_session h, const rt_end *why)
+{
+    struct sess *s;
+
+    callback_begins("on_close");
+    s = valid(l, h, "on_close");
+    if (s) {
+        sim_note("session %d closes: %d, cause %d, %d lost", s->id, why->code,
+                 why->cause, (int)why->lost);
+        digest('c', (uint64_t)why->code);
+        if (!justified(s, why, rt_now(l)))
+            sim_fault("session %d closes without a reason: %d, cause %d",
+                      s->id, why->code, why->cause);
+        check_lost(s, why->lost);
+        s->state = 0;
+        s->member = 0;
+    }
+    m.depth--;
+}
+
+static int on_resume(rt_loop *l, rt_session h, rt_session fresh)
+{
+    const rt_request *r = rt_request_of(l, fresh);
+    struct line *ln = r ? line_find(r->address) : NULL;
+
+    callback_begins("resume");
+    m.depth--;
+    if (!ln || !valid(l, h, "resume"))
+        sim_fault("resume by nobody");
+    else if (m.refusing && ln->client)
+        ln->client->refused = 1;
+    return m.refusing;
+}
+
+static void on_log(void *user, int level, const char *text)
+{
+    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnop"
+                                  "qrstuvwxyz0123456789-_";
+    size_t n;
+
+    (void)user;
+    (void)level;
+    sim_note("log: %s", text);
+    for (; *text; text += n + 1) {
+        n = strspn(text, letters);
+        if (n >= 22)
+            sim_fault("the log may hold a token: %s", text);
+        if (!text[n])
+            return;
+    }
+}
+
+/* ---- what the server does ----------------------------------------------- */
+
+static struct sess *any_sess(void)
+{
+    return m.sess_count ? &m.sess[sim_choose((uint32_t)m.sess_count)] : NULL;
+}
+
+/* To all members of the group, or to all bound to a user. */
+static void serve_many(int user, uint32_t g)
+{
+    size_t len;
+    const char *text = message_text(g, &len);
+    struct sess *s;
+    char uid[8];
+    int n = 0, answer;
+
+    snprintf(uid, sizeof uid, "u%d", user);
+    if (user)
+        answer = rt_push(m.loop, uid, m.messages[g].kind, text, len);
+    else
+        answer = rt_group_send(m.loop, m.group, m.messages[g].kind, text, len);
+    sim_note("server sends %u to %s: %d", g, user ? uid : "all", answer);
+    for (s = m.sess; s < m.sess + m.sess_count; s++) {
+        if (user ? s->user != user : !s->member)
+            continue;
+        if (lives(s)) {
+            expect(&s->down, g);
+            n++;
+        } else if (s->state && s->plain && !s->ended) {
+            s->ended = s->pending ? s->ended : RT_CLOSE_SLOW;
+        }
+    }
+    if (n != answer)
+        sim_fault("%d took it, but %d live", answer, n);
+}
+
+static void serve(void)
+{
+    struct sess *s = any_sess();
+    uint32_t g, n = sim_choose(16) ? 1 + sim_choose(4) : sim_choose(200);
+
+    for (; s && n > 0; n--) {
+        g = message_new(sim_choose(5) ? 'R' : sim_choose(3) ? 'K' : 'D',
+                        (int)sim_choose(KEYS), tail_length());
+        if (!g)
+            return;
+        if (m.messages[g].verb == 'R' && sim_choose(4) == 0)
+            serve_many(s->user && sim_choose(2) ? s->user : 0, g);
+        else
+            serve_one(s, g);
+    }
+}
+
+static void host_ends(void)
+{
+    struct sess *s = any_sess();
+    char uid[8];
+
+    if (!s || !lives(s))
+        return;
+    sim_note("the server ends session %d", s->id);
+    if (s->user && sim_choose(2)) {
+        snprintf(uid, sizeof uid, "u%d", s->user);
+        if (rt_kick(m.loop, uid, 0, "kicked") != 1)
+            sim_fault("%s is not kicked", uid);
+        s->ended = RT_CLOSE_KICKED;
+    } else {
+        s->ended = sim_choose(2) ? 1000 : 4100;
+        if (rt_close(m.loop, s->s, s->ended, NULL) != 0)
+            sim_fault("session %d is not closed", s->id);
+    }
+}
+
+static void host_drops(void)
+{
+    struct sess *s = any_sess();
+    int was, answer;
+
+    if (!s)
+        return;
+    was = lives(s);
+    sim_note("the server drops the line of session %d", s->id);
+    answer = rt_drop(m.loop, s->s, 4100, "drop");
+    if (answer != (was ? 0 : RT_EGONE))
+        sim_fault("session %d is not dropped: %d", s->id, answer);
+    if (was && s->plain)
+        s->ended = 4100;
+}
+
+static struct sess *bound_to(int user)
+{
+    struct sess *s;
+
+    for (s = m.sess; s < m.sess + m.sess_count; s++) {
+        if (s->user == user && lives(s))
+            return s;
+    }
+    return NULL;
+}
+
+static void host_binds(void)
+{
+    struct sess *s = any_sess(), *old;
+    int user = 1 + (int)sim_choose(USERS), want = 0, answer;
+    char uid[8];
+
+    if (!s || !lives(s))
+        return;
+    snprintf(uid, sizeof uid, "u%d", user);
+    old = bound_to(user);
+    if (s->user)
+        want = RT_EBOUND;
+    else if (old && m.policy == RT_BIND_REFUSE &&
+             rt_state(m.loop, old->s) != RT_AWAY)
+        want = RT_EREFUSED;
+    answer = rt_bind(m.loop, s->s, uid);
+    sim_note("session %d is bound to %s: %d", s->id, uid, answer);
+    if (answer != want)
+        sim_fault("session %d is bound to %s: %d, not %d", s->id, uid, answer,
+                  want);
+    if (want)
+        return;
+    s->user = user;
+    if (old)
+        old->ended = RT_CLOSE_REPLACED;
+    if (!rt_same(rt_find(m.loop, uid), s->s))
+        sim_fault("%s is not found", uid);
+}
+
+static void host_groups(void)
+{
+    struct sess *s = any_sess();
+    int answer;
+
+    if (!s || !lives(s))
+        return;
+    answer = s->member ? rt_group_leave(m.loop, m.group, s->s)
+                       : rt_group_join(m.loop, m.group, s->s);
+    if (answer)
+        sim_fault("session %d joins or leaves: %d", s->id, answer);
+    s->member = !s->member;
+}
+
+/* ---- what clients do ---------------------------------------------------- */
+
+static void come_as_script(struct client *c)
+{
+    static const char request[] =
+        "GET / HTTP/1.1\r\nHost: game\r\nUpgrade: websocket\r\nConnection: "
+        "Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        "Sec-WebSocket-Version: 13\r\n%s\r\n";
+    struct line *l = line_new(c);
+    char text[300];
+
+    if (!l)
+        return;
+    if (c->tcp) {
+        l->back = sim_connect_from(TCP_PORT, line_address(l));
+    } else {
+        l->ws = ws_connect_from(WS_PORT, line_address(l));
+        if (l->ws) {
+            l->ws->on = on_frame;
+            l->ws->user = l;
+            snprintf(text, sizeof text, request,
+                     c->plain ? "" : "Sec-WebSocket-Protocol: rtnet.1\r\n");
+            ws_raw(l->ws, text, strlen(text));
+        }
+    }
+    if (!line_peer(l))
+        return;
+    sim_note("client %d connects, line %d", c->id, l->id);
+    c->line = l;
+    c->phase = GREETING;
+    c->refused = 0;
+}
+
+static const rt_handler dial_handler;
+
+static void come_as_dial(struct client *c)
+{
+    rt_dial_opts o = {.on = dial_handler, .user = c, .resume = 1};
+    char url[64];
+
+    snprintf(url, sizeof url, "%s://127.0.0.1:%d", c->tcp ? "tcp" : "ws",
+             RELAY_PORT + c->id);
+    o.framing = c->tcp ? RT_RTNET1 : 0;
+    o.hard_mark = m.hard;
+    c->dial = rt_dial(m.far, url, &o);
+    if (!c->dial.id)
+        sim_fault("rt_dial: %d", rt_error(m.far, NULL));
+}
+
+/* A stranger tries a token that is none, or no more. */
+static void spare_token(struct client *c)
+{
+    if (sim_choose(2) && m.spent_count) {
+        snprintf(c->spare, sizeof c->spare, "%.22s",
+                 m.spent[sim_choose((uint32_t)m.spent_count)]);
+    }
+}
+
+static void client_new(void)
+{
+    struct client *c = &m.clients[m.client_count];
+
+    if (m.client_count == CLIENTS)
+        return;
+    memset(c, 0, sizeof *c);
+    c->id = m.client_count++;
+    c->tcp = sim_choose(4) == 0;
+    c->dialled = sim_choose(3) == 0;
+    c->lazy = sim_choose(2) == 0;
+    c->plain = !c->tcp && !c->dialled && sim_choose(10) == 0;
+    if (c->dialled) {
+        sim_serve(RELAY_PORT + c->id);
+        come_as_dial(c);
+        return;
+    }
+    spare_token(c);
+    come_as_script(c);
+}
