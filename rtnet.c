@@ -879,6 +879,7 @@ rt_watch rt_watch_start(rt_loop *loop, rt_fd fd, int events,
     rt_watch handle = {0};
     watch *w;
     if (fd < 0 || fd > INT32_MAX || !fn || events & ~(RT_READ | RT_WRITE) ||
+        fcntl((int)fd, F_GETFD) < 0 || /* before a table reaches so far */
         ((size_t)fd < loop->by_fd_cap && loop->by_fd[fd])) {
         rt__fail(loop, RT_EINVAL, "watch", NULL);
         return handle;
@@ -1626,6 +1627,12 @@ static rt__loose *out_keyed(rt__out *o, uint32_t key)
     return NULL;
 }
 
+/* No message waits, at most HTTP or control frames. */
+static int out_idle(const rt__out *o)
+{
+    return !o || (o->messages == 0 && o->loose_count == 0);
+}
+
 /* 0: a frame of that size may be queued; 1: a droppable one is skipped;
    RT_EFULL: there is no room for it. */
 int rt__out_room(rt__conn *c, enum rt__lane lane, uint32_t key, size_t size)
@@ -1640,7 +1647,7 @@ int rt__out_room(rt__conn *c, enum rt__lane lane, uint32_t key, size_t size)
         return RT_EFULL;
     if (old)
         cost -= old->piece.len;
-    if (cost == 0 || cost + size <= c->ep->hard_mark)
+    if (out_idle(c->out) || cost + size <= c->ep->hard_mark)
         return 0;
     return lane == RT__DROPPABLE ? 1 : RT_EFULL;
 }
@@ -2028,8 +2035,13 @@ static void out_taken(rt_loop *loop, rt__conn *c, size_t n)
    that are. */
 static uint32_t out_drop(rt_loop *loop, rt__out *o)
 {
-    uint32_t i, kept = o->frame_left > 0;
-    uint32_t lost = o->messages - (kept && o->frame_counts);
+    uint32_t i, kept = 0, left = o->frame_left, lost = o->messages;
+    while (left > 0) { /* a frame is one piece, HTTP may be several */
+        rt__piece *piece = &o->q[o->head + kept++];
+        piece->len = piece->len < left ? piece->len : left;
+        left -= piece->len;
+    }
+    lost -= kept && o->frame_counts;
     for (i = kept; i < o->count; i++)
         rt__buf_release(loop, o->q[o->head + i].buf);
     for (i = 0; i < o->loose_count; i++)
@@ -2038,8 +2050,6 @@ static uint32_t out_drop(rt_loop *loop, rt__out *o)
     o->loose_count = 0;
     o->messages -= lost;
     o->bytes = o->frame_left;
-    if (kept)
-        o->q[o->head].len = o->frame_left;
     return lost;
 }
 
@@ -2432,10 +2442,13 @@ void rt__conn_finish(rt_loop *loop, rt__conn *c)
         rt__conn_kill(loop, c); /* RFC 6455, 7.1.1: the server closes first */
         return;
     }
-    c->state = RT__DRAINING;
+    if (c->hold & RT__HOLD_END) {
+        rt__conn_kill(loop, c); /* nothing more can come: no reset either */
+        return;
+    }
+    c->state = RT__DRAINING; /* within the deadline that runs already */
     if (c->wire != RT__WS_CLIENT || !c->peer_closed)
         shutdown(c->source.fd, SHUT_WR);
-    conn_deadline_in(loop, c, c->ep->close_ms);
 }
 
 /* Flushes what is queued, then closes; nothing more is read for anybody. */
@@ -2443,9 +2456,10 @@ void rt__conn_finish_soon(rt_loop *loop, rt__conn *c)
 {
     if (c->state == RT__GREETING)
         rt__shake_detach(loop, c); /* it will be no session */
+    if (c->state < RT__FAREWELL)
+        conn_deadline_in(loop, c, c->ep->close_ms);
     c->state = RT__FINISHING;
     c->hold = 0;
-    conn_deadline_in(loop, c, c->ep->close_ms);
     if (!c->out)
         rt__conn_finish(loop, c);
     rt__conn_interest(loop, c);
@@ -2471,10 +2485,10 @@ void rt__conn_bye(rt_loop *loop, rt__conn *c, int code, const char *reason)
         rt__shake_detach(loop, c);
     c->state = RT__FAREWELL;
     c->hold = 0;
-    if (c->in && c->in->kept)
-        rt__conn_wake(loop, c); /* its answer may be among it */
     conn_deadline_in(loop, c, c->ep->close_ms);
     rt__conn_interest(loop, c);
+    if (c->state != RT__DEAD && c->in && c->in->kept)
+        rt__conn_wake(loop, c); /* its answer may be among it */
 }
 
 /* The peer broke the protocol or a limit: its session ends, the code is told,
@@ -2851,6 +2865,8 @@ static void conn_ready(rt_loop *loop, rt__conn *c, int events)
         c->pings = 0; /* it took something: a slow peer is a living one */
         c->out->blocked = 0;
         out_dirty(loop, c->out);
+        if (c->state == RT__SHAKING && c->hold == RT__HOLD_HTTP)
+            conn_deadline_in(loop, c, c->ep->handshake_ms);
     }
     if (events & RT_READ && source_of(loop, key))
         conn_readable(loop, c);

@@ -498,11 +498,22 @@ static void part(rt_loop *loop, rt__session *s)
     s->conn = NULL;
 }
 
+/* Those that ended after something was owed to them are closing, too. */
+static void todo_sort(rt_loop *loop)
+{
+    rt__queue all = queue_detach(&loop->todo);
+    rt__session *s;
+    while ((s = queue_pop(&all)) != NULL)
+        queue_push(s->state == RT_CLOSING ? &loop->closing : &loop->todo, s);
+}
+
 /* The closing phase. */
 void rt__sessions_close(rt_loop *loop)
 {
-    rt__queue all = queue_detach(&loop->closing);
+    rt__queue all;
     rt__session *s;
+    todo_sort(loop);
+    all = queue_detach(&loop->closing);
     if (all.first)
         rt__groups_events(loop); /* RT_LEFT comes before on_close */
     while ((s = queue_pop(&all)) != NULL) {
@@ -628,6 +639,8 @@ int rt_read(rt_loop *loop, rt_session handle, int on)
     rt__session *s = rt__session_get(loop, handle.id, &error);
     if (!s || !online(s))
         return s ? RT_ESTATE : error;
+    if (on && s->conn->hold & RT__HOLD_APP && s->conn->in && s->conn->in->since)
+        s->conn->in->since = rt_now(loop); /* the pause was not the peer's */
     if (on)
         s->conn->hold &= (uint8_t)~RT__HOLD_APP;
     else
@@ -1178,7 +1191,7 @@ static int room(rt_loop *loop, rt__session *s, enum rt__lane lane, uint32_t key,
         return error;
     error = rt__out_room(s->conn, lane, key, size);
     if (error == 1) {
-        rt__out_status(s->conn);
+        s->conn->out->was_high = 1;
         return RT__SKIPPED;
     }
     if (error == 0 || lane != RT__RELIABLE)
@@ -1309,16 +1322,13 @@ static rt__piece *cast_form(rt_loop *loop, rt__cast *cast, const line *l)
     return form;
 }
 
-/* As rt_send to one of many. */
-int rt__cast_to(rt_loop *loop, rt__cast *cast, rt__session *s)
+static int cast_one(rt_loop *loop, rt__cast *cast, rt__session *s)
 {
     rt__piece *form;
     uint32_t key;
     enum rt__lane lane = lane_of(cast->kind, &key);
     line l;
     int error;
-    if (!alive(s))
-        return RT_EGONE;
     if (!s->ep->codec && (cast->kind & 0xff) > RT_BINARY)
         return RT_EINVAL;
     if (s->keep && !flow_open(loop, s))
@@ -1334,6 +1344,30 @@ int rt__cast_to(rt_loop *loop, rt__cast *cast, rt__session *s)
         return RT_ENOMEM;
     form->buf->refs++;
     return put(loop, s, *form, lane, key);
+}
+
+/* There was no memory for its message.  Where it can resume, the message is
+   numbered and forgotten, so that coming back tells of it. */
+static void missed(rt_loop *loop, rt__session *s)
+{
+    if (!resumable(s) || !s->keep->flow) {
+        rt__session_end(loop, s, 1011, RT_BY_ERROR, "out of memory");
+        return;
+    }
+    s->keep->n++;
+    ring_clear(loop, s->keep->flow);
+    rt__session_drop(loop, s, RT_CLOSE_SLOW, RT_BY_ERROR, "out of memory");
+}
+
+/* As rt_send to one of many.  One for whom there is no memory ends: the sender
+   gets a number alone, and a stream never has a silent hole. */
+int rt__cast_to(rt_loop *loop, rt__cast *cast, rt__session *s)
+{
+    uint32_t key;
+    int error = alive(s) ? cast_one(loop, cast, s) : RT_EGONE;
+    if (error == RT_ENOMEM && lane_of(cast->kind, &key) == RT__RELIABLE)
+        missed(loop, s);
+    return error;
 }
 
 void rt__cast_close(rt_loop *loop, rt__cast *cast)

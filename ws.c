@@ -1009,6 +1009,10 @@ static void shake_greet(rt_loop *loop, rt__conn *c)
 static void shake_open(rt_loop *loop, rt__conn *c)
 {
     rt__session *s;
+    c->hold = 0;
+    rt__conn_interest(loop, c);
+    if (c->state == RT__DEAD) /* before there is a session to be told */
+        return;
     if (c->shake->typed) {
         shake_greet(loop, c);
         return;
@@ -1026,11 +1030,8 @@ static void shake_open(rt_loop *loop, rt__conn *c)
     shake_unlist(loop, c->shake);
     s->conn = c;
     c->session = s;
-    c->hold = 0;
     rt__conn_opened(loop, c);
-    rt__conn_interest(loop, c);
-    if (s->conn == c)
-        rt__tell_open(loop, s);
+    rt__tell_open(loop, s);
     rt__shake_free(loop, c);
 }
 
@@ -1095,6 +1096,7 @@ static const char *protocol_choose(const rt__shake *k, const rt_accept_opts *o)
 static void shake_wake(rt_loop *loop, rt__conn *c)
 {
     c->hold |= RT__HOLD_HTTP;
+    rt__timer_set(loop, &c->timer, rt_now(loop) + c->ep->handshake_ms);
     rt__conn_wake(loop, c);
 }
 
@@ -1392,7 +1394,7 @@ static size_t head_feed(rt_loop *loop, rt__conn *c, const uint8_t *p, size_t n)
     if (n > c->ep->max_header - k->len)
         n = c->ep->max_header - k->len;
     if (shake_room(loop, k, n) < 0) {
-        rt__conn_kill(loop, c);
+        rt__conn_lost(loop, c, 1006, RT_BY_ERROR, rt_strerror(RT_ENOMEM));
         return 0;
     }
     memcpy(k->buf + k->len, p, n);
@@ -1419,7 +1421,7 @@ static size_t body_feed(rt_loop *loop, rt__conn *c, const uint8_t *p, size_t n)
     if (n > left)
         n = left;
     if (shake_room(loop, k, n) < 0) {
-        rt__conn_kill(loop, c);
+        rt__conn_lost(loop, c, 1006, RT_BY_ERROR, rt_strerror(RT_ENOMEM));
         return 0;
     }
     memcpy(k->buf + k->len, p, n);
@@ -1443,8 +1445,8 @@ void rt__shake_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
         p += used;
         n -= used;
     }
-    if (n > 0 && (c->state == RT__LIVE || c->state == RT__GREETING))
-        rt__conn_input(loop, c, p, n); /* frames behind the handshake */
+    if (n > 0 && c->state != RT__SHAKING) /* also for a farewell's answer */
+        rt__conn_input(loop, c, p, n);    /* frames behind the handshake */
 }
 
 /* The host answered a deferred request. */
@@ -1462,8 +1464,8 @@ void rt__shake_woken(rt_loop *loop, rt__conn *c)
 /* The answers were taken: the next request may be read. */
 void rt__shake_drained(rt_loop *loop, rt__conn *c)
 {
-    if (c->shake->stage == DEFERRED || c->shake->stage == ACCEPTED)
-        return; /* it is the host that is waited for */
+    if (c->hold & RT__HOLD_HOST)
+        return; /* the host is waited for, or its answer is not looked at */
     c->hold = 0;
     rt__conn_wake(loop, c);
 }
@@ -1664,7 +1666,8 @@ int rt__pong_in(rt_loop *loop, rt__conn *c, const uint8_t *data, size_t n)
     rtt = (int32_t)rtt < 1 ? 1 : rtt;
     off = rtt > c->rtt_us ? rtt - c->rtt_us : c->rtt_us - rtt;
     if (c->rtt_us)
-        c->jitter_us += (off - c->jitter_us) / 16;
+        c->jitter_us =
+            (uint32_t)(c->jitter_us + ((int64_t)off - c->jitter_us) / 16);
     c->rtt_us = rtt;
     return 0;
 }

@@ -16,6 +16,7 @@
 #include "rtnet.h"
 #include "sim.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +25,10 @@ enum { WS_PORT = 9000, TCP_PORT = 9001, RELAY_PORT = 9100 };
 enum { CLIENTS = 6, SESSIONS = 64, LINES = 256, MESSAGES = 8192, KEYS = 3 };
 enum { USERS = 3, SPENT = 32, BIGGEST = 80000 };
 enum { RING_COUNT = 128, RING_BYTES = 65536 }; /* what an end must keep */
+
+/* What this model takes for the most that the library may hold. */
+enum { HEAP_LOOP = 2 * 512 * 1024, HEAP_LINE = 2 * 65536 + 8192 };
+enum { HEAP_SESSION = 200000 + 2 * RING_BYTES + 40000 };
 
 struct list {
     uint32_t *at;
@@ -45,6 +50,7 @@ struct sess {
     int state;         /* RT_OPEN, RT_AWAY; 0 once on_close came */
     int pending;       /* its line just broke; the callback is due */
     int plain;         /* without rtnet.1 or without a token */
+    int was;           /* it lived when the present call began */
     int ended;         /* by the server, with this code */
     int user;          /* bound to, from 1 on */
     int member;        /* of the group */
@@ -84,7 +90,8 @@ struct line {
     struct client *client; /* NULL when nobody reads it any more */
     struct sess *opened;   /* on_open came by it */
     enum ghost ghost;
-    int hello, stale;
+    int plain, stalled, stale; /* stale: its h will name an old attempt */
+    int hello;
     ws_peer *ws;           /* a script's, or */
     sim_peer *back, *front; /* TCP: back; a relay: both */
     int shut_back, shut_front;
@@ -110,7 +117,8 @@ static struct model {
     int window_ms, hard, policy;
     int dry;      /* no random bytes */
     int refusing; /* the resume handler says no */
-    int freeing, settling, depth, fds;
+    int hook, resume; /* this world has its own random bytes, that handler */
+    int freeing, settling, whole, late, depth;
     uint64_t digest;
 } m;
 
@@ -200,7 +208,7 @@ static uint32_t message_find(int kind, const void *data, size_t len)
 {
     char head[25];
     unsigned g;
-    size_t want;
+    size_t want = 0;
 
     if (len < 24)
         return 0;
@@ -410,7 +418,7 @@ static void give(sim_peer *to, struct ws_bytes *from)
 
 static void stream_pump(struct line *l)
 {
-    if (l->ghost != WRITES)
+    if (l->ghost != WRITES && !l->stalled)
         stream_read(l);
     if (l->out.len)
         give(l->back, &l->out);
@@ -431,9 +439,9 @@ static void greet(struct line *l)
         c->phase = TALKING;
     else if (c->token[0])
         line_word(l, "h%s %u %llu", c->token, c->s->down.got,
-                  (unsigned long long)++c->attempt);
+                  (unsigned long long)(c->attempt += !l->stale));
     else
-        line_word(l, "h%s", c->spare);
+        line_word(l, c->spare[0] ? "h%s 0 1" : "h%s", c->spare);
     c->spare[0] = 0;
 }
 
@@ -502,6 +510,7 @@ static struct line *line_new(struct client *c)
     memset(l, 0, sizeof *l);
     l->id = m.line_count++;
     l->client = c;
+    l->plain = c->plain;
     return l;
 }
 
@@ -728,6 +737,7 @@ static void client_hears(struct client *c, char type, int kind,
         return;
     }
     if (c->plain && !c->s && c->line->opened) {
+        c->phase = TALKING;
         c->s = c->line->opened;
         c->s->client = c;
     }
@@ -849,6 +859,9 @@ static void client_lost(struct client *c, int code)
     struct sess *s = c->s;
 
     sim_note("client %d loses its line: %d", c->id, code);
+    if (code == 4003 && !c->line->stale)
+        sim_fault("client %d: try %llu is said to be old", c->id,
+                  (unsigned long long)c->attempt);
     line_part(c->line, READS);
     if (code == 1002 || code == 1003 || code == 1007 || code == 1009 ||
         code == 4504)
@@ -955,7 +968,7 @@ static void opened(rt_loop *l, rt_session h)
     sim_note("session %d opens, line %d", s->id, ln->id);
     digest('o', (uint64_t)ln->id);
     ln->opened = s;
-    s->plain = m.dry || (ln->client && ln->client->plain);
+    s->plain = m.dry || ln->plain;
     if (sim_choose(3) == 0)
         s->member = rt_group_join(l, m.group, h) == 0;
     while (sim_choose(3) == 0)
@@ -1070,6 +1083,8 @@ static void check_lost(const struct sess *s, uint64_t lost)
 
     if (s->plain)
         return;
+    if (m.whole && lost && s->client && s->state == RT_OPEN)
+        sim_fault("session %d: %d lost, but all have come", s->id, (int)lost);
     if (lost > s->down.m.len || acked > most || acked < s->acked)
         sim_fault("session %d: %d of %zu lost; %u came, %u surely", s->id,
                   (int)lost, s->down.m.len, s->down.got, s->acked);
@@ -1156,9 +1171,11 @@ static void serve_many(int user, uint32_t g)
     size_t len;
     const char *text = message_text(g, &len);
     struct sess *s;
-    char uid[8];
+    char uid[16];
     int n = 0, answer;
 
+    for (s = m.sess; s < m.sess + m.sess_count; s++)
+        s->was = (user ? s->user == user : s->member) && lives(s);
     snprintf(uid, sizeof uid, "u%d", user);
     if (user)
         answer = rt_push(m.loop, uid, m.messages[g].kind, text, len);
@@ -1166,13 +1183,13 @@ static void serve_many(int user, uint32_t g)
         answer = rt_group_send(m.loop, m.group, m.messages[g].kind, text, len);
     sim_note("server sends %u to %s: %d", g, user ? uid : "all", answer);
     for (s = m.sess; s < m.sess + m.sess_count; s++) {
-        if (user ? s->user != user : !s->member)
+        if (!s->was)
             continue;
         if (lives(s)) {
             expect(&s->down, g);
             n++;
-        } else if (s->state && s->plain && !s->ended) {
-            s->ended = s->pending ? s->ended : RT_CLOSE_SLOW;
+        } else if (s->plain) {
+            s->ended = RT_CLOSE_SLOW;
         }
     }
     if (n != answer)
@@ -1199,7 +1216,7 @@ static void serve(void)
 static void host_ends(void)
 {
     struct sess *s = any_sess();
-    char uid[8];
+    char uid[16];
 
     if (!s || !lives(s))
         return;
@@ -1247,7 +1264,7 @@ static void host_binds(void)
 {
     struct sess *s = any_sess(), *old;
     int user = 1 + (int)sim_choose(USERS), want = 0, answer;
-    char uid[8];
+    char uid[16];
 
     if (!s || !lives(s))
         return;
@@ -1317,9 +1334,137 @@ static void come_as_script(struct client *c)
     c->line = l;
     c->phase = GREETING;
     c->refused = 0;
+    l->stale = c->attempt > 0 && !sim_choose(16);
 }
 
-static const rt_handler dial_handler;
+/* ---- callbacks of those that dial --------------------------------------- */
+
+static void dial_open(rt_loop *l, rt_session h)
+{
+    struct client *c = rt_context(l, h);
+    struct sess *s = c->line ? c->line->opened : NULL;
+
+    callback_begins("on_open, dialled");
+    sim_note("client %d opens", c->id);
+    if (!s || s->client || c->s)
+        sim_fault("client %d opens without a session", c->id);
+    c->dial = h;
+    c->s = s;
+    c->refused = 0;
+    c->phase = TALKING;
+    c->opens++;
+    if (s)
+        s->client = c;
+    m.depth--;
+}
+
+static struct client *dial_valid(rt_loop *l, rt_session h, const char *what)
+{
+    struct client *c = rt_context(l, h);
+
+    callback_begins(what);
+    m.depth--;
+    if (c && c->s && rt_same(c->dial, h))
+        return c;
+    sim_fault("%s of a dialled session that is not open", what);
+    return NULL;
+}
+
+static void dial_message(rt_loop *l, rt_session h, int kind, const void *data,
+                         size_t len)
+{
+    struct client *c = dial_valid(l, h, "on_message");
+
+    if (!c)
+        return;
+    if (c->phase != TALKING || c->bye)
+        sim_fault("on_message of client %d", c->id);
+    hear(&c->s->down, kind, data, len, "client", c->id);
+}
+
+static void dial_away(rt_loop *l, rt_session h)
+{
+    struct client *c = dial_valid(l, h, "on_away");
+
+    if (!c)
+        return;
+    sim_note("client %d is away", c->id);
+    if (c->phase != TALKING || c->s->plain)
+        sim_fault("on_away of client %d", c->id);
+    c->phase = IDLE;
+}
+
+static void dial_back(rt_loop *l, rt_session h, uint64_t lost)
+{
+    struct client *c = dial_valid(l, h, "on_back");
+    struct sess *s;
+
+    if (!c)
+        return;
+    sim_note("client %d is back, %d lost", c->id, (int)lost);
+    s = c->s;
+    if (c->phase != IDLE || !s->state)
+        sim_fault("on_back of client %d", c->id);
+    if (s->acked < s->down.got)
+        s->acked = s->down.got;
+    if (lost && (s->has != s->down.got || s->gap != s->down.got + lost))
+        sim_fault("client %d has %u and lost %d; the server said %u, %u", c->id,
+                  s->down.got, (int)lost, s->has, s->gap);
+    s->down.got += (uint32_t)lost;
+    c->phase = TALKING;
+}
+
+static void dial_writable(rt_loop *l, rt_session h)
+{
+    struct client *c = dial_valid(l, h, "on_writable");
+
+    if (c)
+        c->full = 0;
+}
+
+/* It is over for good, or a new session follows the old one. */
+static void dial_over(struct client *c, const rt_end *why)
+{
+    struct sess *s = c->s;
+
+    if (s && (why->lost > s->up.m.len ||
+              s->up.m.len - why->lost > s->up.got) && !s->plain)
+        sim_fault("client %d: %d of %zu lost, %u came", c->id, (int)why->lost,
+                  s->up.m.len, s->up.got);
+    if (s && s->state && !c->bye && !c->refused && !s->plain && !m.freeing)
+        sim_fault("client %d is over, %d, session %d lives", c->id, why->code,
+                  s->id);
+    if (s)
+        s->client = why->code == RT_CLOSE_EXPIRED ? NULL : c;
+    c->over = why->code != RT_CLOSE_EXPIRED;
+    c->phase = IDLE;
+    c->full = 0;
+    if (!c->over)
+        c->s = NULL;
+}
+
+static void dial_close(rt_loop *l, rt_session h, const rt_end *why)
+{
+    struct client *c = rt_context(l, h);
+
+    callback_begins("on_close, dialled");
+    sim_note("client %d closes: %d, %d lost", c->id, why->code, (int)why->lost);
+    if (!rt_same(c->dial, h) || c->over)
+        sim_fault("on_close of client %d", c->id);
+    if (c->bye ? why->code != 1000 : why->cause == RT_BY_APP)
+        sim_fault("client %d closes with %d", c->id, why->code);
+    if (!c->s && !m.freeing && !c->bye)
+        sim_fault("client %d closes before it opened: %d", c->id, why->code);
+    dial_over(c, why);
+    m.depth--;
+}
+
+static const rt_handler dial_handler = {.open = dial_open,
+                                        .message = dial_message,
+                                        .writable = dial_writable,
+                                        .away = dial_away,
+                                        .back = dial_back,
+                                        .close = dial_close};
 
 static void come_as_dial(struct client *c)
 {
@@ -1339,8 +1484,8 @@ static void come_as_dial(struct client *c)
 static void spare_token(struct client *c)
 {
     if (sim_choose(2) && m.spent_count) {
-        snprintf(c->spare, sizeof c->spare, "%.22s",
-                 m.spent[sim_choose((uint32_t)m.spent_count)]);
+        memcpy(c->spare, m.spent[sim_choose((uint32_t)m.spent_count)],
+               sizeof c->spare);
     }
 }
 
@@ -1363,4 +1508,541 @@ static void client_new(void)
     }
     spare_token(c);
     come_as_script(c);
+}
+
+static size_t unacked_bytes(const struct client *c)
+{
+    size_t i, n = 0;
+
+    for (i = c->acked; i < c->s->up.m.len; i++)
+        n += m.messages[c->s->up.m.at[i]].len;
+    return n;
+}
+
+static void client_plain(struct client *c, uint32_t g)
+{
+    size_t len;
+    const char *text = message_text(g, &len);
+
+    ws_send(c->line->ws, m.messages[g].kind, text, len);
+}
+
+static void script_speaks(struct client *c)
+{
+    struct stream *up = &c->s->up;
+    uint32_t g;
+
+    if (c->phase == TALKING && sim_choose(8) == 0 && !c->plain) {
+        g = message_new('D', 0, tail_length());
+        if (!g)
+            return;
+        expect(up, g);
+        client_say(c, g, 'u');
+        return;
+    }
+    g = message_new('R', 0, tail_length());
+    if (!g || (c->plain && c->phase != TALKING) ||
+        (!c->plain && (up->m.len - c->acked >= RING_COUNT ||
+                       unacked_bytes(c) + m.messages[g].len > RING_BYTES)))
+        return;
+    expect(up, g);
+    if (c->phase != TALKING)
+        return;
+    if (c->plain)
+        client_plain(c, g);
+    else
+        client_write(c, (uint32_t)up->m.len);
+}
+
+static void dial_speaks(struct client *c)
+{
+    uint32_t x = sim_choose(8);
+    uint32_t g = message_new(x > 1 ? 'R' : x ? 'K' : 'D', (int)sim_choose(KEYS),
+                             tail_length());
+    int state = rt_state(m.far, c->dial), answer, kind;
+    size_t len;
+    const char *text;
+
+    if (!g)
+        return;
+    text = message_text(g, &len);
+    kind = m.messages[g].kind;
+    if (m.messages[g].verb == 'D')
+        kind |= RT_DROPPABLE;
+    if (m.messages[g].verb == 'K')
+        kind |= rt_latest((uint16_t)m.messages[g].key);
+    answer = rt_send(m.far, c->dial, kind, text, len);
+    sim_note("client %d sends %u: %d", c->id, g, answer);
+    if (answer == RT_EFULL && m.messages[g].verb == 'R' && !c->s->plain)
+        c->full = 1;
+    if (answer == RT_EFULL || state == RT_CLOSING || state == RT_EGONE)
+        return;
+    if (answer < 0)
+        sim_fault("client %d cannot send: %d", c->id, answer);
+    else
+        expect(&c->s->up, g);
+}
+
+static void client_speaks(struct client *c)
+{
+    uint32_t n = sim_choose(12) ? 1 + sim_choose(3) : sim_choose(160);
+
+    if (!c->s || c->over || c->bye)
+        return;
+    sim_note("client %d speaks %u times", c->id, n);
+    for (; n > 0; n--) {
+        if (c->dialled)
+            dial_speaks(c);
+        else
+            script_speaks(c);
+    }
+}
+
+static void client_leaves(struct client *c)
+{
+    sim_note("client %d says good-bye", c->id);
+    c->bye = 1;
+    if (c->dialled) {
+        rt_close(m.far, c->dial, 1000, NULL);
+        return;
+    }
+    c->over = 1;
+    if (c->line && c->line->ws)
+        ws_close(c->line->ws, 1000);
+    else if (c->line)
+        line_word(c->line, "c1000");
+    if (c->line)
+        line_part(c->line, READS);
+}
+
+static void line_stall(struct line *l, int stalled)
+{
+    if (!line_peer(l) || l->front)
+        return;
+    sim_note("line %d is %s", l->id, stalled ? "stalled" : "read again");
+    l->stalled = stalled;
+    if (l->ws)
+        l->ws->reads = !stalled;
+    sim_peer_window(line_peer(l),
+                    stalled ? sim_choose(2) * 1000 : 1000 + sim_choose(65536));
+}
+
+static void client_acts(struct client *c)
+{
+    uint32_t x = sim_choose(32);
+
+    if (c->over)
+        return;
+    if (!c->line && !c->dialled)
+        come_as_script(c);
+    else if (!c->line || x > 14)
+        client_speaks(c);
+    else if (x < 8)
+        line_cut(c->line, sim_choose(5));
+    else if (x < 10)
+        line_stall(c->line, 1);
+    else if (x < 12)
+        line_stall(c->line, 0);
+    else if (x == 12 && sim_choose(4) == 0)
+        client_leaves(c);
+    else
+        client_ack(c);
+}
+
+static void host_acts(void)
+{
+    switch (sim_choose(24)) {
+    case 0:
+        host_ends();
+        break;
+    case 1:
+    case 2:
+        host_drops();
+        break;
+    case 3:
+    case 4:
+    case 5:
+        host_binds();
+        break;
+    case 6:
+    case 7:
+        host_groups();
+        break;
+    case 8:
+        m.dry = m.hook && !sim_choose(2);
+        break;
+    case 9:
+        m.refusing = m.resume && !sim_choose(2);
+        break;
+    default:
+        serve();
+    }
+}
+
+static void act(void)
+{
+    uint32_t n = 1 + sim_choose(3);
+
+    if (!m.client_count || sim_choose(8) == 0)
+        client_new();
+    for (; n > 0; n--) {
+        if (sim_choose(3) == 0)
+            host_acts();
+        else
+            client_acts(&m.clients[sim_choose((uint32_t)m.client_count)]);
+    }
+}
+
+/* ---- what must be true after a turn ------------------------------------- */
+
+static void check_sess(struct sess *s)
+{
+    int state = rt_state(m.loop, s->s);
+
+    if (s->ended && s->state)
+        sim_fault("session %d was ended, but on_close did not come", s->id);
+    if (s->state == RT_AWAY &&
+        rt_now(m.loop) > s->away_at + (uint64_t)m.window_ms + 100)
+        sim_fault("session %d has been away for too long", s->id);
+    if (state == (s->state ? s->state : RT_EGONE)) {
+        s->pending = 0;
+        return;
+    }
+    if (s->pending++ || !s->state || s->state == RT_AWAY)
+        sim_fault("session %d is in state %d, not %d", s->id, state, s->state);
+}
+
+static void check_all(void)
+{
+    size_t most = HEAP_LOOP;
+    struct sess *s;
+
+    for (s = m.sess; s < m.sess + m.sess_count; s++) {
+        check_sess(s);
+        most += s->state ? HEAP_SESSION : 0;
+    }
+    most += (size_t)m.client_count * HEAP_SESSION;
+    most += (size_t)sim_streams() * HEAP_LINE;
+    if (sim_heap() > most)
+        sim_fault("heap of %zu bytes, %zu are expected", sim_heap(), most);
+}
+
+/* ---- a world ------------------------------------------------------------ */
+
+static void pump(void)
+{
+    struct line *l;
+    int i;
+
+    for (i = 0; i < m.client_count; i++) {
+        if (m.clients[i].dialled)
+            relay_accept(&m.clients[i]);
+    }
+    for (l = m.lines; l < m.lines + m.line_count; l++) {
+        if (!l->front && !line_peer(l) && !l->client)
+            continue;
+        if (m.settling || l->ghost == READS)
+            line_pump(l);
+        else if (l->ghost == OWNED ? sim_choose(8) : !sim_choose(4))
+            line_pump(l);
+        else if (l->ghost != OWNED && !sim_choose(64))
+            line_close(l);
+    }
+}
+
+static void turn(int ms)
+{
+    int answer;
+
+    sim_note("---- a turn of %d ms", ms);
+    pump();
+    answer = rt_poll(m.loop, ms);
+    if (answer >= 0 && m.far != m.loop)
+        answer = rt_poll(m.far, 0);
+    if (answer < 0)
+        sim_fault("rt_poll: %d", answer);
+    check_all();
+}
+
+static int on_random(void *user, void *out, size_t n)
+{
+    static uint64_t x = 1;
+    uint8_t *p = out;
+
+    (void)user;
+    if (m.dry)
+        return -1;
+    for (x += m.serial; n > 0; n--) {
+        x = x * UINT64_C(6364136223846793005) + 1442695040888963407U;
+        *p++ = (uint8_t)(x >> 56);
+    }
+    return 0;
+}
+
+static const rt_handler server_handler = {.open = on_open,
+                                          .message = on_message,
+                                          .away = on_away,
+                                          .back = on_back,
+                                          .close = on_close};
+
+static int listens(const char *url, int framing)
+{
+    rt_listen_opts o = {.on = server_handler, .framing = framing};
+
+    o.on.resume = m.resume ? on_resume : NULL;
+    o.resume_ms = m.window_ms;
+    o.soft_mark = m.hard / 4;
+    o.hard_mark = m.hard;
+    return rt_listen(m.loop, url, &o).id != 0;
+}
+
+static int world_open(int backend)
+{
+    static const int windows[] = {300, 5000, 60000};
+    rt_loop_opts o = {.backend = backend, .realloc = sim_realloc, .log = on_log};
+
+    m.window_ms = windows[sim_choose(3)];
+    m.hard = sim_choose(2) ? 8000 : 200000;
+    m.policy = sim_choose(4) ? RT_BIND_NEWEST : RT_BIND_REFUSE;
+    m.hook = !sim_choose(2);
+    m.resume = !sim_choose(2);
+    o.bind_policy = m.policy;
+    o.random = m.hook ? on_random : NULL;
+    m.loop = m.far = rt_loop_new(&o);
+    if (sim_choose(2))
+        m.far = rt_loop_new(&o);
+    if (!m.loop || !m.far)
+        return 0;
+    m.group = rt_group_open(m.loop, "all", NULL);
+    return listens("ws://127.0.0.1:9000", 0) &&
+           listens("tcp://127.0.0.1:9001", RT_RTNET1) && m.group.id;
+}
+
+static void live(void)
+{
+    static const int waits[] = {0, 0, 0, 1, 20, 200, 600, 3000};
+    uint32_t steps = 20 + sim_choose(40);
+
+    while (steps-- > 0 && !sim_faults()) {
+        act();
+        turn(waits[sim_choose(8)]);
+    }
+}
+
+/* What is still missing for this client; NULL: nothing. */
+static const char *misses(const struct client *c)
+{
+    const struct sess *s = c->s;
+
+    if (c->over || (c->dialled && c->bye))
+        return NULL;
+    if (!s || c->phase != TALKING)
+        return "its session";
+    if (!s->state && !c->dialled)
+        return "its end";
+    if (s->up.got != s->up.m.len)
+        return "that it is heard";
+    return s->down.got == s->down.m.len ? NULL : "messages";
+}
+
+static const struct client *unsettled(void)
+{
+    int i;
+
+    for (i = 0; i < m.client_count; i++) {
+        if (misses(&m.clients[i]))
+            return &m.clients[i];
+    }
+    return NULL;
+}
+
+static void calm_down(void)
+{
+    struct line *l;
+
+    m.settling = 1;
+    m.dry = m.refusing = 0;
+    for (l = m.lines; l < m.lines + m.line_count; l++) {
+        if (l->ghost != OWNED) {
+            line_close(l);
+            continue;
+        }
+        line_stall(l, 0);
+        if (line_peer(l) && !l->front)
+            sim_peer_window(line_peer(l), 65536);
+    }
+}
+
+/* Who is away comes back, and all that is under way arrives. */
+static void settle(void)
+{
+    const struct client *c;
+    int i, k;
+
+    for (i = 0; i < 2000 && !sim_faults() && (i < 3 || unsettled()); i++) {
+        for (k = 0; k < m.client_count; k++) {
+            if (!m.clients[k].over && !m.clients[k].dialled &&
+                !m.clients[k].line)
+                come_as_script(&m.clients[k]);
+        }
+        turn(i < 100 ? 20 : 1000);
+    }
+    c = unsettled();
+    if (c && !sim_faults())
+        sim_fault("client %d misses %s, session %d: %u of %zu, %u of %zu",
+                  c->id, misses(c), c->s ? c->s->id : -1,
+                  c->s ? c->s->down.got : 0, c->s ? c->s->down.m.len : 0,
+                  c->s ? c->s->up.got : 0, c->s ? c->s->up.m.len : 0);
+}
+
+/* All that lives says one last word each way, which must be heard. */
+static void last_words(void)
+{
+    int i;
+
+    for (i = 0; i < m.client_count; i++) {
+        if (m.clients[i].over || m.clients[i].bye || !m.clients[i].s)
+            continue;
+        if (m.clients[i].full)
+            sim_fault("client %d was full, and never told of room", i);
+        serve_one(m.clients[i].s, message_new('R', 0, 10));
+        client_speaks(&m.clients[i]);
+    }
+    settle();
+    for (i = 0; i < m.client_count && !sim_faults(); i++)
+        client_ack(&m.clients[i]);
+    for (i = 0; i < 4 && !sim_faults(); i++)
+        turn(300);
+}
+
+static void check_keys(const struct stream *d, const char *what, int id)
+{
+    int k;
+
+    for (k = 0; k < KEYS; k++) {
+        if (d->key_got[k] != d->key_sent[k])
+            sim_fault("%s %d: key %d is %u, not %u", what, id, k,
+                      d->key_got[k], d->key_sent[k]);
+    }
+}
+
+static void check_end(void)
+{
+    struct client *c;
+    struct sess *s;
+    int n = 0;
+
+    for (c = m.clients; c < m.clients + m.client_count; c++) {
+        if (c->over || c->bye || !c->s)
+            continue;
+        check_keys(&c->s->down, "client", c->id);
+        check_keys(&c->s->up, "server", c->s->id);
+        n += c->dialled;
+    }
+    for (s = m.sess; s < m.sess + m.sess_count; s++)
+        n += s->state == RT_OPEN;
+    if (n != sim_streams())
+        sim_fault("%d lines are open for %d", sim_streams(), n);
+}
+
+static void finish(void)
+{
+    struct sess *s;
+    int i;
+
+    calm_down();
+    settle();
+    if (!sim_faults())
+        last_words();
+    for (i = 0; i < 8 && !sim_faults(); i++)
+        turn(1000); /* who lingers is done by then */
+    if (!sim_faults())
+        check_end();
+    m.whole = 1;
+    for (s = m.sess; s < m.sess + m.sess_count && !sim_faults(); s += 2) {
+        if (!lives(s))
+            continue;
+        s->ended = 4100;
+        rt_close(m.loop, s->s, 4100, NULL);
+    }
+    for (i = 0; i < 2 && !sim_faults(); i++)
+        turn(0);
+}
+
+static void world_free(void)
+{
+    struct sess *s;
+    struct line *l;
+
+    m.freeing = 1;
+    if (m.far != m.loop && sim_choose(2))
+        rt_loop_free(m.far);
+    else
+        m.late = m.far != m.loop;
+    rt_loop_free(m.loop);
+    if (m.late)
+        rt_loop_free(m.far);
+    for (s = m.sess; s < m.sess + m.sess_count; s++) {
+        if (s->state)
+            sim_fault("session %d: no on_close", s->id);
+    }
+    for (l = m.lines; l < m.lines + m.line_count; l++) {
+        line_close(l);
+        if (l->ws)
+            ws_free(l->ws);
+        free(l->in.at);
+        free(l->out.at);
+    }
+}
+
+static void weather_of(uint64_t seed, sim_opts *o)
+{
+    memset(o, 0, sizeof *o);
+    o->seed = seed;
+    o->spin = 2000;
+    if (seed % 3 == 0)
+        return;
+    o->eintr = (int)(seed * 37 % 150);
+    o->again = (int)(seed * 71 % 250);
+    o->shorts = (int)(seed * 113 % 900);
+    o->shuffle = (int)(seed * 59 % 900);
+    o->late_us = 1500;
+    o->tick_ns = 300;
+    o->window = 500 + seed * 7919 % 65536;
+}
+
+static void model_clear(void)
+{
+    size_t i;
+
+    for (i = 0; !pattern[0] || i < sizeof pattern; i++)
+        pattern[i] = (char)('a' + i * 7 % 26);
+    m.sess_count = m.client_count = m.line_count = m.spent_count = 0;
+    m.serial = 0;
+    m.dry = m.refusing = m.freeing = m.settling = m.depth = 0;
+    m.whole = m.late = 0;
+    m.digest = 0;
+}
+
+int resume_run(uint64_t seed, int backend, int trace, uint64_t *digest_out)
+{
+    sim_opts o;
+    int faults;
+
+    model_clear();
+    weather_of(seed, &o);
+    o.trace = trace;
+    sim_start(&o);
+    if (!world_open(backend))
+        sim_fault("the world does not open");
+    live();
+    if (!sim_faults())
+        finish();
+    world_free();
+    faults = sim_end();
+    *digest_out = m.digest;
+    if (faults)
+        printf("--seed %llu --backend %d: %s\n", (unsigned long long)seed,
+               backend, sim_fault_text());
+    return faults;
 }
