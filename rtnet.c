@@ -737,7 +737,7 @@ static int select_wait(rt_loop *loop, int timeout_ms)
     struct timeval t;
     int fd, n = 0;
     t.tv_sec = timeout_ms / 1000;
-    t.tv_usec = timeout_ms % 1000 * 1000;
+    t.tv_usec = timeout_ms % 1000 * 1000L;
     if (select(d->top + 1, &r, &w, NULL, timeout_ms < 0 ? NULL : &t) < 0) {
         if (errno == EBADF)
             select_prune(loop);
@@ -1725,7 +1725,8 @@ static int q_grow(rt_loop *loop, rt__out *o)
 {
     uint32_t cap = o->cap * 2;
     rt__piece *q;
-    if (o->head >= o->cap / 2) { /* half is used up: move down instead */
+    if (o->head > 0 &&
+        o->head >= o->cap / 2) { /* half is used up: move down instead */
         memmove(o->q, o->q + o->head, o->count * sizeof *q);
         o->head = 0;
         return 0;

@@ -2547,6 +2547,8 @@ int rt__typed_in(rt_loop *loop, rt__conn *c, int op, uint8_t *data, size_t n)
         return type == 'h' ? hello_in(loop, c, text) : -1002;
     if (c->state == RT__GREETING)
         return type == 'w' ? welcome_in(loop, c, text) : -1002;
+    if (!s)
+        return -1002;
     if (type == 'a')
         return ack_in(loop, c, text);
     if (!c->confirmed || (type != 'm' && type != 'u'))

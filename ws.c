@@ -1623,7 +1623,7 @@ static int stream_close(rt_loop *loop, rt__conn *c, int code,
 int rt__ws_close(rt_loop *loop, rt__conn *c, int code, const char *reason)
 {
     uint8_t body[2 + RT__REASON] = {0};
-    size_t n = strlen(reason);
+    size_t n = 0;
     rt__out_tighten(loop, c);
     if (c->ep->codec)
         codec_bye(loop, c, code, reason);
@@ -1633,7 +1633,8 @@ int rt__ws_close(rt_loop *loop, rt__conn *c, int code, const char *reason)
         return rt__ws_control(loop, c, 8, body, 0);
     body[0] = (uint8_t)(code >> 8);
     body[1] = (uint8_t)code;
-    memcpy(body + 2, reason, n);
+    for (; reason[n] && n < RT__REASON; n++)
+        body[2 + n] = (uint8_t)reason[n];
     return rt__ws_control(loop, c, 8, body, 2 + n);
 }
 

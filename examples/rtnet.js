@@ -7,9 +7,9 @@
  *
  * Each session ends with one close.  If that is not final (4503: it was away
  * for too long; 1012: the server restarts) a new one follows, by open.  Where
- * rtnet.1 is not chosen, sessions end with their sockets.  Browsers may fail
- * such a connection and not say why, so a first attempt that fails is repeated
- * at once without offering rtnet.1.  MIT licence, see LICENSE.
+ * rtnet.1 is not chosen, sessions end with their sockets.  Most browsers fail
+ * such a connection and do not say why: if it thrice fails with rtnet.1 and
+ * works without, it is no longer offered.  MIT licence, see LICENSE.
  * @typedef {{code: number, reason: string, lost: number, final: boolean}} End
  * @typedef {object} Options handlers, none runs inside a call, and settings
  * @property {() => void} [open]
@@ -48,7 +48,7 @@ export function connect(url, options = {}) {
             WebSocket = globalThis.WebSocket } = options;
     let state = 'connecting', id = '', rtt = null, s = newSession();
     let ws, phase, timer, delay = minDelay; // dialing, greeting, live, plain
-    let offers = true, chosen = false; // rtnet.1: in this attempt, ever
+    let step = 0; // odd: rtnet.1 is not offered; 5: never more; 6: was chosen
     let ping, since, heard, due, owed, owedBytes; // due: our next a
 
     const emit = (name, ...values) => queueMicrotask(() =>
@@ -61,7 +61,7 @@ export function connect(url, options = {}) {
 
     function dial() {
         ws = new WebSocket(typeof url === 'function' ? url() : url,
-                           offers ? ['rtnet.1'] : []);
+                           step % 2 ? [] : ['rtnet.1']);
         ws.binaryType = 'arraybuffer';
         ws.onopen = connected;
         ws.onmessage = ({ data }) => read(data);
@@ -73,13 +73,17 @@ export function connect(url, options = {}) {
     }
 
     function connected() {
+        if (step % 2 && step < 5) { // it works; is it rtnet.1 that does not?
+            step++;
+            drop(1000, '');
+            return dial();
+        }
         phase = ws.protocol === 'rtnet.1' ? 'greeting' : 'plain';
-        rtt = null;
-        since = now();
+        [rtt, since] = [null, now()];
         after(5000, () => phase === 'greeting' && lose(1006, 'no welcome'));
         if (phase === 'plain')
             return begin('', '');
-        chosen = true;
+        step = 6;
         ws.send(s.token ? `h${s.token} ${s.received} ${++s.attempt}` : 'h');
     }
 
@@ -104,11 +108,10 @@ export function connect(url, options = {}) {
 
     function welcomed(all, token, name, ...rest) {
         const [got, base, , beat] = rest.map(Number), status = rest[2];
-        const lost = base - s.received, fits = status === 'new' ?
-            got === 0 && base === 0 :
-            s.token && token !== '-' && name === id && got >= s.acked &&
+        const lost = base - s.received, fine = status === 'new' ? !got && !base
+            : s.token && token !== '-' && name === id && got >= s.acked &&
             got <= s.taken && (status === 'gap' ? lost > 0 : lost === 0);
-        if (!fits || ![got, base, beat].every(Number.isSafeInteger))
+        if (!fine || ![got, base, beat].every(Number.isSafeInteger))
             return end(1002, 'bad welcome');
         phase = 'live';
         ping = beat || Infinity;
@@ -127,13 +130,10 @@ export function connect(url, options = {}) {
         rtt = heard - since;
     }
 
-    // A new session; one that was away is gone.
     function begin(token, name) {
         if (state === 'away')
             end(4503, 'the server forgot the session', false);
-        s.token = token;
-        id = name;
-        state = 'open';
+        [s.token, id, state] = [token, name, 'open'];
         emit('open');
     }
 
@@ -144,8 +144,7 @@ export function connect(url, options = {}) {
             return lose(1006, 'silence');
         if (now() >= due) {
             ws.send(`a${s.received}`);
-            due = now() + ping;
-            owed = owedBytes = 0;
+            [due, owed, owedBytes] = [now() + ping, 0, 0];
         }
         after(Math.min(due, silent) - now() + 1, watch);
     }
@@ -201,9 +200,10 @@ export function connect(url, options = {}) {
         const told = /\bretry=(\d{1,9})\b/.exec(reason)?.[1] ?? 0;
         if (!COMES_BACK.test(code))
             return end(code, reason);
-        offers = !offers || chosen || phase !== 'dialing';
+        const again = phase === 'dialing' && step < 5 && step % 2 === 0;
+        step = again ? step + 1 : step < 5 ? 0 : step;
         drop(4000, '');
-        if (!offers)
+        if (again)
             return dial();
         if (state === 'open' && now() - since > delay)
             delay = minDelay;

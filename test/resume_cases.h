@@ -311,7 +311,7 @@ static void what_is_read_too_late_is_not_counted(void)
     say(&st.a, "mlate");
     say(&st.b, "h%s 0 1", st.a.w.token);
     line_hear(&st.b, 1);
-    peer_quiet(st.loop);
+    calm();
     delivered = strstr(st.told.s, "mlate") != NULL;
     EQUAL(st.b.w.received, delivered);
     SAME(st.told.s, delivered ? "mlate away back:0" : "away back:0");
@@ -319,7 +319,7 @@ static void what_is_read_too_late_is_not_counted(void)
 
 static int ended_with(line *l, int code)
 {
-    peer_quiet(st.loop);
+    calm();
     line_hear(l, 1);
     return l->closed == code;
 }
@@ -405,14 +405,14 @@ static int breaks_off(size_t k, welcome *w)
         return 1;
     CHECK(line_connect(&st.b, st.wire, st.port));
     peer_put(&st.b.p, bytes, k);
-    peer_quiet(st.loop);
+    calm();
     line_cut(&st.b);
-    peer_quiet(st.loop);
+    calm();
     line_return(&st.c, w, 0, 2);
     HEARS(&st.c, BACK " ms");
     say(&st.c, "a0");
     *w = st.c.w;
-    peer_quiet(st.loop);
+    calm();
     line_cut(&st.c);
     skip(1100); /* 20 resumes in 10 s, not more */
     return test_bad != 0;
@@ -578,7 +578,7 @@ static void what_was_acknowledged_makes_room(void)
     send_run(0, 128, 1);
     HEARS(&st.a, run_words("ma", 1, 127, 1));
     say(&st.a, "a100");
-    peer_quiet(st.loop);
+    line_settle(&st.a);
     send_run(128, 100, 1);
     HEARS(&st.a, run_words("my", 129, 99, 1));
     line_cut(&st.a);
@@ -636,7 +636,7 @@ static void what_on_close_counts_is_what_nobody_acknowledged(void)
     send_run(0, 5, 1);
     HEARS(&st.a, run_words("ma", 1, 4, 1));
     say(&st.a, "a2");
-    peer_quiet(st.loop);
+    line_settle(&st.a);
     rt_send(st.loop, st.s[1], RT_TEXT | rt_latest(1), "k", 1);
     HEARS(&st.a, "uk");
     line_cut(&st.a);
@@ -656,11 +656,6 @@ static void what_was_forgotten_counts_too(void)
 }
 
 /* ---- lanes --------------------------------------------------------------- */
-
-static int send_kind(int kind, const char *text)
-{
-    return rt_send(st.loop, st.s[1], kind, text, strlen(text));
-}
 
 static void uncounted_ones_wait_for_counted_ones(void)
 {
@@ -885,7 +880,7 @@ static rt_group joined_group(void)
     presence[0] = 0;
     g = rt_group_open(st.loop, "g", &o);
     EQUAL(rt_group_join(st.loop, g, st.s[1]), 0);
-    peer_quiet(st.loop);
+    calm();
     SAME(presence, "+");
     return g;
 }
@@ -993,7 +988,7 @@ static void one_who_forgets_what_it_had_has_a_gap(void)
     send_run(0, 3, 1);
     HEARS(&st.a, "ma mb mc");
     say(&st.a, "a2");
-    peer_quiet(st.loop);
+    line_settle(&st.a);
     line_cut(&st.a);
     TOLD("away");
     line_return(&st.b, &st.a.w, 0, 1);
@@ -1029,7 +1024,7 @@ static void twenty_resumes_in_ten_seconds(void)
         line_return(two[i & 1], &w, 0, 1);
         HEARS(two[i & 1], BACK);
         say(two[i & 1], "a0");
-        peer_quiet(st.loop);
+        calm();
         w = two[i & 1]->w;
     }
     script_clear(&st.told);

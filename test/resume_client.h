@@ -315,7 +315,7 @@ static const client_row client_rows[] = {
      {CLIENT_NEVER,
       CLIENT_NEVER,
       {0, "given up", "away", RT_AWAY, "h:1:0:1"},
-      {0, NULL, "", RT_AWAY, "h:1:0:1"}, /* has none to lose */
+      {RT_ESTATE, NULL, "", RT_AWAY, "h:1:0:1"},
       CLIENT_NEVER}},
     {"rt_bind", NULL, client_binds,
      {{RT_ESTATE, "", "", RT_OPENING, NULL},

@@ -75,7 +75,7 @@ static void what_is_refused_has_no_number(void)
     say_w(&st.a, 2, "who1 0 0 resumed 15000");
     HEARS(&st.a, "a0 m1");
     say(&st.a, "a1");
-    TOLD("back:0");
+    TOLD("back:0 writable");
     both_ways(1);
 }
 
@@ -86,7 +86,7 @@ static void only_what_is_missing_is_said_again(void)
     EQUAL(send_kind(RT_BINARY, "2"), 0);
     HEARS(&st.a, "m1 M2");
     say(&st.a, "a1");
-    peer_quiet(st.loop);
+    line_settle(&st.a);
     client_loses();
     EQUAL(send_text(1, "3"), 0);
     EQUAL(send_kind(RT_TEXT | rt_latest(1), "k"), 0);
@@ -104,7 +104,7 @@ static void a_server_that_forgot_what_it_acknowledged_lies(void)
     EQUAL(send_text(1, "1"), 0);
     HEARS(&st.a, "m1");
     say(&st.a, "a1");
-    peer_quiet(st.loop);
+    line_settle(&st.a);
     client_loses();
     client_returns("h:1:0:1");
     say_w(&st.a, 2, "who1 0 0 resumed 15000");
@@ -192,7 +192,7 @@ static void a_client_loses_what_nobody_acknowledged(void)
     send_run(0, 3, 1);
     HEARS(&st.a, "ma mb mc");
     say(&st.a, "a1");
-    peer_quiet(st.loop);
+    line_settle(&st.a);
     say(&st.a, "c4502 out");
     TOLD("close:4502:2");
     EQUAL(st.end.cause, RT_BY_PEER);
@@ -249,7 +249,7 @@ static void without_a_token_a_session_ends_with_its_line(void)
 static int somebody_came(void)
 {
     int fd;
-    peer_quiet(st.loop);
+    calm();
     fd = accept(st.listening, NULL, NULL);
     if (fd < 0)
         return 0;
@@ -310,7 +310,7 @@ static void waits_grow(void)
         skip(longest[i] + 1);
         CHECK(somebody_came());
         line_cut(&st.b);
-        peer_quiet(st.loop);
+        calm();
     }
     TOLD("");
     wait_for_attempt();
@@ -336,7 +336,7 @@ static void the_upgrade_is_refused(const char *status, int final)
     snprintf(answer, sizeof answer, "HTTP/1.1 %s\r\nContent-Length: 0\r\n\r\n",
              status);
     peer_say(&st.a.p, answer);
-    peer_quiet(st.loop);
+    calm();
     if (final) {
         CHECK(strncmp(told_all("close:"), "close:", 6) == 0);
         nobody_comes();
@@ -390,7 +390,7 @@ static int answer_breaks_off(size_t k)
     if (k == answer_bytes(bytes))
         return 1;
     peer_put(&st.a.p, bytes, k);
-    peer_quiet(st.loop);
+    calm();
     line_cut(&st.a);
     TOLD("");
     return test_bad != 0;

@@ -226,7 +226,7 @@ static int is_replaced(void)
     say(&st.b, "h");
     HEARS(&st.b, "w:0:0:new");
     say(&st.b, "a0");
-    peer_quiet(st.loop);
+    calm();
     script_clear(&st.told); /* its open */
     return rt_bind(st.loop, st.s[2], "u");
 }
@@ -510,7 +510,7 @@ static const row server_rows[] = {
      {NEVER,
       {0, "c4000", "away", RT_AWAY, BACK " ms"},
       {0, "c4000", "away", RT_AWAY, BACK " ms"},
-      {0, NULL, "", RT_AWAY, BACK " ms"}, /* has none to lose */
+      {RT_ESTATE, NULL, "", RT_AWAY, BACK " ms"},
       {RT_EGONE, "c3999", "close:3999:1", RT_EGONE, NEW},
       {RT_EGONE, "", "", RT_EGONE, NEW}}},
     {"rt_kick", BOUND, NULL, kicks,
@@ -596,9 +596,10 @@ static void reach(int state, int needs)
     say(&st.a, "h");
     HEARS(&st.a, "w:0:0:new");
     TOLD("open");
-    if (state != GREETED)
+    if (state != GREETED) {
         say(&st.a, "a0");
-    peer_quiet(st.loop);
+        line_settle(&st.a);
+    }
     prepare(needs);
     if (state == AWAY) {
         line_cut(&st.a);
@@ -608,7 +609,7 @@ static void reach(int state, int needs)
         return;
     EQUAL(rt_close(st.loop, st.s[1], 3999, NULL), 0);
     HEARS(&st.a, "c3999");
-    peer_quiet(st.loop);
+    calm();
     EQUAL(st.end.code, 3999);
     script_clear(&st.told);
 }

@@ -21,6 +21,7 @@
 
 #include "peer.h"
 
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 
@@ -108,6 +109,17 @@ int clock_gettime(clockid_t which, struct timespec *out)
 }
 #endif
 
+/* As peer_quiet; the kernel may want a moment to bring what was sent. */
+static inline void calm(void)
+{
+    int idle = 0, i;
+    for (i = 0; idle < 3 && i < 1000; i++) {
+        idle = peer_turn(st.loop, 0) == 0 ? idle + 1 : 0;
+        if (idle)
+            sched_yield();
+    }
+}
+
 /* Lets time pass, and the loop notice it. */
 static inline void skip(unsigned ms)
 {
@@ -115,7 +127,7 @@ static inline void skip(unsigned ms)
     clock_ahead += ms;
     if (peer_clock() - before < ms)
         SKIP("this system's clock cannot be put forward");
-    peer_quiet(st.loop);
+    calm();
 }
 
 /* ---- texts --------------------------------------------------------------- */
@@ -475,7 +487,7 @@ static inline const char *line_hear(line *l, int words)
     for (;;) {
         l->waits = l->script.words < words;
         if (!l->waits) {
-            peer_quiet(st.loop);
+            calm();
             while (peer_take(&l->p))
                 ;
         }
@@ -491,6 +503,21 @@ static inline const char *line_hear(line *l, int words)
 
 #define HEARS(l, want)                                                         \
     same_text(line_hear(l, words_of(want)), want, __FILE__, __LINE__, #l)
+
+/* Waits until the other side has read all that was said: a ping is answered
+   behind it. */
+static inline void line_settle(line *l)
+{
+    int before = l->pongs;
+    uint64_t end = peer_clock() + PEER_WAIT;
+    l->waits = 0;
+    say(l, "p");
+    while (l->pongs == before && !l->p.gone && peer_clock() < end) {
+        peer_turn(st.loop, 1);
+        peer_take(&l->p);
+        EQUAL(line_next(l), 0);
+    }
+}
 
 /* ---- lines: beginning and end -------------------------------------------- */
 
@@ -536,7 +563,7 @@ static inline int line_open_at(line *l, int wire, int port)
 static inline void line_open(line *l)
 {
     CHECK(line_open_at(l, st.wire, st.port));
-    peer_quiet(st.loop);
+    calm();
 }
 
 /* Comes back with a token; has: how many messages it has. */
@@ -718,7 +745,7 @@ static inline const char *told_all(const char *want)
     uint64_t end = peer_clock() + PEER_WAIT;
     while (st.told.len < n && peer_clock() < end)
         peer_turn(st.loop, 1);
-    peer_quiet(st.loop);
+    calm();
     last = st.told;
     script_clear(&st.told);
     return last.s;
@@ -871,6 +898,7 @@ static inline void open_first(void)
     say(&st.a, "h");
     HEARS(&st.a, "w:0:0:new");
     say(&st.a, "a0");
+    line_settle(&st.a);
     TOLD("open");
 }
 
@@ -885,6 +913,11 @@ static inline void open_and_lose(void)
 static inline int send_text(int number, const char *text)
 {
     return rt_send(st.loop, st.s[number], RT_TEXT, text, strlen(text));
+}
+
+static inline int send_kind(int kind, const char *text)
+{
+    return rt_send(st.loop, st.s[1], kind, text, strlen(text));
 }
 
 /* len letters. */

@@ -58,6 +58,7 @@ struct sess {
     uint32_t acked;    /* the server surely knows of so many */
     uint32_t gap, has; /* the last gap: all up to it; what the client had */
     struct client *client; /* who knows of it */
+    struct line *opener;
     struct stream down, up;
     struct list said; /* with each message up, what had been acknowledged */
 };
@@ -91,7 +92,7 @@ struct line {
     struct sess *opened;   /* on_open came by it */
     enum ghost ghost;
     int plain, stalled, stale; /* stale: its h will name an old attempt */
-    int hello;
+    int hello, bye;
     ws_peer *ws;           /* a script's, or */
     sim_peer *back, *front; /* TCP: back; a relay: both */
     int shut_back, shut_front;
@@ -934,7 +935,8 @@ static void serve_one(struct sess *s, uint32_t g)
     if (m.messages[g].verb == 'K')
         kind |= rt_latest((uint16_t)m.messages[g].key);
     answer = rt_send(m.loop, s->s, kind, text, len);
-    sim_note("server sends %u to session %d: %d", g, s->id, answer);
+    sim_note("server sends %u, %zu bytes, to session %d: %d", g, len, s->id,
+             answer);
     if (!was) {
         if (answer != RT_EGONE)
             sim_fault("rt_send to session %d, which is over: %d", s->id,
@@ -968,6 +970,7 @@ static void opened(rt_loop *l, rt_session h)
     sim_note("session %d opens, line %d", s->id, ln->id);
     digest('o', (uint64_t)ln->id);
     ln->opened = s;
+    s->opener = ln;
     s->plain = m.dry || ln->plain;
     if (sim_choose(3) == 0)
         s->member = rt_group_join(l, m.group, h) == 0;
@@ -1097,7 +1100,7 @@ static int justified(const struct sess *s, const rt_end *why, uint64_t now)
     if (s->ended)
         return why->code == s->ended;
     if (why->code == 1000)
-        return s->client && s->client->bye;
+        return (s->client && s->client->bye) || s->opener->bye;
     if (why->code == RT_CLOSE_EXPIRED)
         return s->state == RT_AWAY &&
                now >= s->away_at + (uint64_t)m.window_ms;
@@ -1236,14 +1239,15 @@ static void host_ends(void)
 static void host_drops(void)
 {
     struct sess *s = any_sess();
-    int was, answer;
+    int was, want, answer;
 
     if (!s)
         return;
     was = lives(s);
+    want = !was ? RT_EGONE : rt_state(m.loop, s->s) == RT_AWAY ? RT_ESTATE : 0;
     sim_note("the server drops the line of session %d", s->id);
     answer = rt_drop(m.loop, s->s, 4100, "drop");
-    if (answer != (was ? 0 : RT_EGONE))
+    if (answer != want)
         sim_fault("session %d is not dropped: %d", s->id, answer);
     if (was && s->plain)
         s->ended = 4100;
@@ -1602,6 +1606,8 @@ static void client_leaves(struct client *c)
 {
     sim_note("client %d says good-bye", c->id);
     c->bye = 1;
+    if (c->line)
+        c->line->bye = 1;
     if (c->dialled) {
         rt_close(m.far, c->dial, 1000, NULL);
         return;
@@ -1829,6 +1835,15 @@ static void live(void)
     }
 }
 
+/* So long, however many turns it takes. */
+static void rest(uint64_t ms)
+{
+    uint64_t until = sim_now() + ms;
+
+    while (sim_now() < until && !sim_faults())
+        turn((int)(until - sim_now()));
+}
+
 /* What is still missing for this client; NULL: nothing. */
 static const char *misses(const struct client *c)
 {
@@ -1911,8 +1926,7 @@ static void last_words(void)
     settle();
     for (i = 0; i < m.client_count && !sim_faults(); i++)
         client_ack(&m.clients[i]);
-    for (i = 0; i < 4 && !sim_faults(); i++)
-        turn(300);
+    rest(1200);
 }
 
 static void check_keys(const struct stream *d, const char *what, int id)
@@ -1954,11 +1968,10 @@ static void finish(void)
     settle();
     if (!sim_faults())
         last_words();
-    for (i = 0; i < 8 && !sim_faults(); i++)
-        turn(1000); /* who lingers is done by then */
+    rest(7000); /* who lingers is done by then */
     if (!sim_faults())
         check_end();
-    m.whole = 1;
+    m.whole = !sim_faults();
     for (s = m.sess; s < m.sess + m.sess_count && !sim_faults(); s += 2) {
         if (!lives(s))
             continue;

@@ -932,11 +932,24 @@ test('a wrong code is refused and changes nothing', () =>
 
 // ---- the rest ----
 
+// ws and browsers fail a connection when nothing they offered was chosen.
+async function passesProbes(server) {
+    for (let times = 0; times < 3; times++) {
+        const offered = await server.accept();
+        assert.equal(offered.request.headers['sec-websocket-protocol'],
+                     'rtnet.1');
+        await offered.expect(1006);
+        if (times < 2)
+            await (await server.accept()).expect(1000);
+    }
+    const peer = await server.accept();
+    assert.equal(peer.request.headers['sec-websocket-protocol'], undefined);
+    return peer;
+}
+
 test('a server that does not choose rtnet.1: plain sessions', () =>
     scripted(async (server, { c, told, see }) => {
-        // ws, as browsers do, fails the first one for the missing choice.
-        await (await server.accept()).expect(1006);
-        const peer = await server.accept();
+        const peer = await passesProbes(server);
         await see('open');
         assert.equal(c.id, '');
         assert.equal(c.rtt, null);
@@ -953,12 +966,49 @@ test('a server that does not choose rtnet.1: plain sessions', () =>
         const end = told.find(([name]) => name === 'close')[1];
         assert.deepEqual(end, { code: 1001, reason: 'later', lost: 0,
                                 final: false });
-        await (await server.accept()).expect(1006);
-        const next = await server.accept();
+        const next = await server.accept(); // and at once from now on
         next.ws.close(1000, 'enough');
         await until(2000, 'the end', () => c.state === 'closed');
         assert.equal(told.at(-1)[1].final, true);
     }, {}, { handleProtocols: () => false }));
+
+test('a client that tells what was not chosen needs no proof', () => {
+    // As Firefox: nothing chosen is a connection like any other.
+    class Lenient extends WebSocket {
+        constructor(url) {
+            super(url);
+        }
+    }
+    return scripted(async (server, { see }) => {
+        const peer = await server.accept();
+        await see('open');
+        peer.ws.close(1001);
+        await server.accept();
+        await see('open', 'close', 'open');
+    }, { WebSocket: Lenient }, { handleProtocols: () => false });
+});
+
+test('first attempts that fail otherwise cost no rtnet.1', async () => {
+    // Each that is told here is cut in its handshake, offered or not.
+    for (const cut of [[0], [0, 1], [0, 1, 2], [0, 2], [0, 1, 2, 3, 4, 5]]) {
+        const server = await mock();
+        let n = 0;
+        server.server.prependListener('upgrade', (request, socket) =>
+            cut.includes(n++) && socket.destroy());
+        const one = client(server.url);
+        let peer, event;
+        do { // a plain one is a probe, and over at once
+            peer = await server.accept();
+            event = await peer.next();
+        } while (event === 1000);
+        assert.equal(event, 'h', `cut ${cut}`);
+        peer.send(NEW);
+        await one.see('open');
+        assert.equal(one.c.id, 'me');
+        one.c.close();
+        await server.stop();
+    }
+});
 
 test('the round trip is measured at w, and held by acknowledgements', () =>
     scripted(async (server, { c }) => {
@@ -1214,10 +1264,7 @@ test('Chromium and a server that does not choose: plain sessions', () =>
                 open: () => c.send('hello'), message: resolve,
             });
         }), server.url);
-        const failed = await server.accept();
-        const peer = await server.accept();
-        assert.equal(failed.request.headers['sec-websocket-protocol'],
-                     'rtnet.1');
+        const peer = await passesProbes(server);
         await peer.expect('hello');
         peer.send('welcome');
         assert.equal(await heard, 'welcome');
