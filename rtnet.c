@@ -2728,8 +2728,7 @@ void rt__conn_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
 {
     if (c->state == RT__SHAKING)
         rt__shake_input(loop, c, p, n);
-    else if (c->state != RT__LIVE && c->state != RT__FAREWELL &&
-             c->state != RT__GREETING)
+    else if (c->state != RT__FAREWELL && !stream_wants(c))
         return; /* nobody wants it */
     else if (c->wire >= RT__STREAM)
         stream_input(loop, c, p, n);

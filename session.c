@@ -1873,12 +1873,32 @@ static uint32_t retry_read(const char *reason)
     return ms < 3600000 ? ms : 3600000;
 }
 
+/* The server drains: this session is over, and another one is asked for when
+   it said. */
+static void dial_anew(rt_loop *loop, rt__session *old, const char *reason)
+{
+    rt__dial *d = old->ep->dial;
+    rt__session *s = rt__session_new(loop, old->ep, 0);
+    if (!s || rt__keep_open(loop, s) < 0 || !flow_open(loop, s)) {
+        if (s)
+            rt__session_forget(loop, s);
+        rt__log(loop, RT_LOG_ERROR, "not dialled anew", rt_strerror(RT_ENOMEM));
+        return;
+    }
+    d->token[0] = 0;
+    d->attempt = 0;
+    d->retry_ms = retry_read(reason);
+    retry_schedule(loop, s);
+}
+
 /* The peer closed: 1 when its session lives on (RESUME, the table of codes). */
 int rt__session_left(rt_loop *loop, rt__conn *c, int code, const char *reason)
 {
     rt__session *s = c->session;
     rt__dial *d = s->ep->dial;
     if (d && d->resume) {
+        if (code == 1012)
+            dial_anew(loop, s, reason);
         if (!comes_back(code))
             return 0;
         d->retry_ms = retry_read(reason);
