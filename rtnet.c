@@ -2126,6 +2126,7 @@ static int out_write(rt_loop *loop, rt__conn *c)
     if ((uint64_t)n == c->out->bytes) { /* nearly always: no need to count */
         c->out->bytes = 0;
         c->out->messages = 0;
+        c->out->frame_left = 0;
         return 0;
     }
     out_taken(loop, c, (size_t)n);

@@ -1419,12 +1419,12 @@ static int uid_valid(const char *uid)
 }
 
 /* The holder that has been away longest; NULL: all are here. */
-static rt__session *longest_away(const rt__user *u)
+static rt__session *longest_away(const rt__user *u, const rt__session *but)
 {
     rt__session *s, *found = NULL;
     uint64_t since, oldest = UINT64_MAX;
     for (s = u->first; s; s = s->next_bound) {
-        if (s->state != RT_AWAY || !s->keep->flow)
+        if (s == but || s->state != RT_AWAY || !s->keep->flow)
             continue;
         since = s->keep->flow->timer.due - s->window_ms;
         if (since >= oldest)
@@ -1448,7 +1448,7 @@ int rt__uid_check(rt_loop *loop, const char *uid)
     if (!uid_valid(uid))
         return RT_EINVAL;
     if (!u || loop->opts.bind_policy == RT_BIND_NEWEST ||
-        u->count < most_bound(loop) || longest_away(u))
+        u->count < most_bound(loop) || longest_away(u, NULL))
         return 0;
     return RT_EREFUSED;
 }
@@ -1460,7 +1460,7 @@ static void bound_too_many(rt_loop *loop, rt__user *u, rt__session *newest)
     if (u->count <= most_bound(loop))
         return;
     goes = loop->opts.bind_policy == RT_BIND_NEWEST ? newest->next_bound
-                                                    : longest_away(u);
+                                                    : longest_away(u, newest);
     if (goes)
         rt__session_end(loop, goes, RT_CLOSE_REPLACED, RT_BY_REPLACE,
                         "a newer login");
@@ -2264,6 +2264,11 @@ static void come_back(rt_loop *loop, rt__session *s, int was_open,
         tell_away(loop, s);
     if (s->state == RT_OPEN)
         back_now(loop, s, lost);
+    else if (s->todo & RT__TODO_AWAY) { /* on_away lost it again: once told */
+        s->todo &= (uint8_t)~RT__TODO_AWAY;
+        s->keep->flow->told_away = 1;
+        rt__groups_presence(loop, s, RT_WENT_AWAY);
+    }
 }
 
 /* Everything that may refuse comes first; S is untouched by a refusal. */
