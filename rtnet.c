@@ -2629,7 +2629,7 @@ static ptrdiff_t codec_whole(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n,
     *need = size > 0 ? (size_t)size : 0;
     if (size < 0)
         return -1002;
-    if (*need > most || (*need == 0 && n >= most))
+    if (*need > most || (*need == 0 && n >= most) || len > c->ep->max_message)
         return -1009;
     if (*need == 0 || *need > n)
         return 0;
@@ -2694,6 +2694,8 @@ static const char *stream_fault(int code)
 {
     if (code == 1009)
         return "too large";
+    if (code == 1008)
+        return "too many";
     return code == 1011 ? "out of memory" : "protocol error";
 }
 
@@ -2719,7 +2721,8 @@ static void stream_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
     code = (int)-used;
     if (used < 0)
         rt__conn_violation(loop, c, code,
-                           code == 1009 ? RT_BY_LIMIT : RT_BY_ERROR,
+                           code == 1009 || code == 1008 ? RT_BY_LIMIT
+                                                        : RT_BY_ERROR,
                            stream_fault(code));
 }
 

@@ -320,6 +320,8 @@ struct rt__conn {
     uint64_t said;    /* when one last went */
     uint32_t ping_us; /* when the last ping went; its payload */
     uint32_t rtt_us, jitter_us;
+    uint32_t idle_second; /* of the last `a` that said nothing new, */
+    uint32_t idle_acks;   /* and how many came in it */
 };
 
 void rt__conn_lost(rt_loop *loop, rt__conn *c, int code, int cause,
@@ -382,6 +384,8 @@ int rt__ws_close(rt_loop *loop, rt__conn *c, int code, const char *reason);
 /* A ring of `limit` times stands behind it. */
 typedef struct {
     uint32_t next, used;
+    uint32_t credit; /* so many pass besides, after a resume */
+    uint32_t unused; /* the times behind it are aligned */
 } rt__window;
 
 size_t rt__window_size(uint32_t limit);

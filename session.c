@@ -39,6 +39,9 @@
 
 #include <stdio.h>
 
+/* The greatest number of rtnet.1: what a JavaScript number holds exactly. */
+#define RT__NUMBER_MOST ((uint64_t)9007199254740991)
+
 static uint64_t keep_unacked(const rt__session *s);
 static void keep_void(rt_loop *loop, rt__session *s);
 static void keep_events(rt_loop *loop, rt__session *s, int todo);
@@ -120,8 +123,12 @@ static int rate_admits(rt_loop *loop, rt__session *s)
         rt__conn_violation(loop, s->conn, 1011, RT_BY_ERROR, "out of memory");
         return 0;
     }
-    if (rt__window_wait(s->window, limit, s->ep->rate_ms, loop->now) > 0)
-        return rate_over(loop, s);
+    if (rt__window_wait(s->window, limit, s->ep->rate_ms, loop->now) > 0) {
+        if (s->window->credit == 0)
+            return rate_over(loop, s);
+        s->window->credit--; /* it was kept while the line was lost */
+        return 1;
+    }
     rt__window_take(s->window, limit, loop->now);
     rate_pause(loop, s,
                rt__window_wait(s->window, limit, s->ep->rate_ms, loop->now));
@@ -967,6 +974,8 @@ static int keep_put(rt_loop *loop, rt__session *s, rt__piece piece,
     }
     if (rt__out_put(loop, s->conn, piece, lane, key) < 0)
         rt__conn_lost(loop, s->conn, 1006, RT_BY_ERROR, "out of memory");
+    else if (s->keep->n >= RT__NUMBER_MOST)
+        rt__session_end(loop, s, 1000, RT_BY_LIMIT, "count");
     return 0; /* numbered and kept, whatever became of the line */
 }
 
@@ -1001,11 +1010,20 @@ void rt__flushed(rt_loop *loop, rt__conn *c)
         f->taken_bytes += payload_of(f, f->ring[f->head + f->taken++].len);
     ring_trim(loop, f, 0);
     for (i = 0; i < f->held_count; i++) {
-        if (f->held[i].written || rt__out_has_key(c->out, f->held[i].key))
+        if (f->held[i].written ||
+            (c->out->bytes > 0 && rt__out_has_key(c->out, f->held[i].key)))
             continue;
         f->held[i].written = 1;
         f->held[i].after = s->keep->n - unbegun;
     }
+}
+
+/* The peer is told in another way what has come. */
+static void acked_now(rt__flow *f)
+{
+    f->ack_owed = 0;
+    f->unacked = f->unacked_bytes = 0;
+    f->ack_due = 0;
 }
 
 static void ack_owe(rt_loop *loop, rt__session *s, rt__flow *f)
@@ -1897,9 +1915,9 @@ int rt__session_left(rt_loop *loop, rt__conn *c, int code, const char *reason)
     rt__session *s = c->session;
     rt__dial *d = s->ep->dial;
     if (d && d->resume) {
-        if (code == 1012)
+        if (code == 1012 && s->state != RT_OPENING)
             dial_anew(loop, s, reason);
-        if (!comes_back(code))
+        if (!comes_back(code) && !(code == 1012 && s->state == RT_OPENING))
             return 0;
         d->retry_ms = retry_read(reason);
     } else if (code == 1000) {
@@ -1977,7 +1995,7 @@ static int number_read(const char **p, uint64_t *out)
         *out = *out * 10 + (uint64_t)(*(*p)++ - '0');
     if (*p == begin || (*begin == '0' && *p - begin > 1))
         return 0;
-    return *out <= (uint64_t)9007199254740991;
+    return *out <= RT__NUMBER_MOST;
 }
 
 /* A word of letters, digits, '-' and '_' of at most cap - 1 characters. */
@@ -2290,6 +2308,19 @@ static int resume_check(rt_loop *loop, rt__conn *c, rt__session *s,
     return 1;
 }
 
+/* What was sent while away comes all at once: so much of it as the rate would
+   have let pass in that time is not held against the peer. */
+static void credit_give(rt_loop *loop, rt__session *s)
+{
+    uint64_t since, credit;
+    if (!s->window || s->state != RT_AWAY)
+        return;
+    since = s->keep->flow->timer.due - s->window_ms;
+    credit = loop->now > since ? loop->now - since : 0;
+    credit = credit * s->ep->rate_limit / s->ep->rate_ms;
+    s->window->credit = credit < 128 ? (uint32_t)credit : 128;
+}
+
 static int session_resume(rt_loop *loop, rt__conn *c, rt__session *s,
                           rt__token *t, const hello *h)
 {
@@ -2303,8 +2334,10 @@ static int session_resume(rt_loop *loop, rt__conn *c, rt__session *s,
     from = line_of(s);
     if (s->conn)
         supersede(loop, s);
+    credit_give(loop, s);
     lost = ring_rebase(loop, s, h->received, &base);
     s->keep->flow->resumes++;
+    acked_now(s->keep->flow); /* `w` says how many came */
     away_over(loop, s->keep->flow);
     s->state = RT_OPEN;
     rt__shake_detach(loop, c);
@@ -2389,6 +2422,8 @@ static int first_ack(rt_loop *loop, rt__conn *c)
     char text[24];
     int n = snprintf(text, sizeof text, "a%llu",
                      (unsigned long long)c->session->keep->received);
+    if (c->session->keep->flow)
+        acked_now(c->session->keep->flow);
     return rt__ws_control(loop, c, RT_TEXT, text, (size_t)n);
 }
 
@@ -2498,6 +2533,16 @@ static int welcome_in(rt_loop *loop, rt__conn *c, const char *text)
 
 /* ---- rtnet.1: input ------------------------------------------------------ */
 
+/* One that says nothing new: 20 a second are borne. */
+static int ack_idle(rt_loop *loop, rt__conn *c)
+{
+    uint32_t second = (uint32_t)(loop->now / 1000);
+    if (c->idle_second != second)
+        c->idle_acks = 0;
+    c->idle_second = second;
+    return ++c->idle_acks > 20;
+}
+
 /* The peer acknowledges; the first time it also confirms the connection, which
    voids the token before the present one. */
 static int ack_in(rt_loop *loop, rt__conn *c, const char *text)
@@ -2508,6 +2553,8 @@ static int ack_in(rt_loop *loop, rt__conn *c, const char *text)
     if (!number_read(&text, &a) || *text || a > taken_now(s) ||
         a < (f ? f->acked : s->keep->n))
         return -1002;
+    if (c->confirmed && a == (f ? f->acked : s->keep->n) && ack_idle(loop, c))
+        return -1008;
     if (!c->confirmed) {
         c->confirmed = 1;
         rt__shake_free(loop, c);
@@ -2613,7 +2660,7 @@ int rt__typed_stream(rt_loop *loop, rt__conn *c, uint8_t *data, size_t n)
     char copy[131];
     const char *text;
     if (n == 0)
-        return -1002;
+        return -1009; /* RESUME, A1: shorter than any message */
     if (type == 'q')
         return n > 17 ? -1002 : rt__pong_in(loop, c, data + 1, n - 1);
     if (type == 'p')

@@ -1647,6 +1647,8 @@ static const char *fault_text(int code)
     switch (code) {
     case 1007:
         return "invalid UTF-8";
+    case 1008:
+        return "too many";
     case 1009:
         return "too large";
     case 1011:
@@ -1951,7 +1953,8 @@ void rt__ws_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
         if (used < 0) {
             int code = (int)-used;
             rt__conn_violation(loop, c, code,
-                               code == 1009 ? RT_BY_LIMIT : RT_BY_ERROR,
+                               code == 1009 || code == 1008 ? RT_BY_LIMIT
+                                                            : RT_BY_ERROR,
                                fault_text(code));
             return;
         }

@@ -1122,6 +1122,26 @@ static void too_many_messages_end_it(void)
     is_stranger(&st.b, &st.a.w, 1);
 }
 
+/* With resume the default is to read no more for a while: nothing that has a
+   number is dropped. */
+static void too_many_messages_wait(void)
+{
+    int i;
+    st.opts.rate_limit = 5;
+    stage_and_open();
+    for (i = 0; i < 5; i++)
+        say(&st.a, "mx");
+    TOLD("mx mx mx mx mx");
+    say(&st.a, "my");
+    TOLD("");
+    skip(1001);
+    TOLD("my");
+    line_cut(&st.a);
+    TOLD("away");
+    line_return(&st.b, &st.a.w, 0, 1);
+    HEARS(&st.b, "w:6:0:resumed");
+}
+
 /* A client that comes back says again what nobody acknowledged. */
 static void after_a_resume_there_is_a_credit(void)
 {
@@ -1251,7 +1271,7 @@ static void a_ping_has_its_bytes_answered(void)
     SAME(st.a.pong, "0123456789abcde");
     say(&st.a, "p");
     HEARS(&st.a, "");
-    EQUAL(st.a.pongs, 2);
+    EQUAL(st.a.pongs, 3); /* one was open_first's */
     SAME(st.a.pong, "");
     TOLD("");
 }
@@ -1550,6 +1570,7 @@ static void more_server_cases(void)
     RUN_WIRES(idle_acknowledgements_are_limited);
     RUN_WIRES(acknowledgements_that_free_are_not_limited);
     RUN_WIRES(too_many_messages_end_it);
+    RUN_WIRES(too_many_messages_wait);
     RUN_WIRES(after_a_resume_there_is_a_credit);
     RUN_WIRES(coming_back_refills_nothing);
     RUN_WIRES(sixteen_messages_are_acknowledged);

@@ -469,9 +469,11 @@ static void client_table(int backend, int wire)
     for (i = 0; i < sizeof client_rows / sizeof *client_rows; i++)
         for (state = 0; state < CLIENT_STATES; state++) {
             const client_row *r = &client_rows[i];
+            if (!r->cells[state].told ||
+                (state == DIALLING && wire == TCP && r->call == deadline_passes))
+                continue; /* on TCP h goes in the first turn */
             stage_begin(backend, wire);
-            if (r->cells[state].told)
-                client_cell(r, state);
+            client_cell(r, state);
         }
 }
 
@@ -503,12 +505,14 @@ static void client_code(int state, int code, int does)
     char told[32];
     client_reach(state);
     say(&st.a, "c%.0d", code);
+    calm();
+    peer_end(&st.a.p);
     snprintf(told, sizeof told, "close:%d:0", code);
     if (does != COMES_BACK)
         o.told = told;
-    if (does == COMES_ANEW && state != GREETING)
-        o.next = "h";
-    if (does == COMES_BACK || (does == COMES_ANEW && state == GREETING)) {
+    if (does == COMES_ANEW)
+        o.next = "h"; /* with another handle */
+    if (does == COMES_BACK) {
         o.told = state == TALKING ? "away" : "";
         o.state = state == GREETING ? RT_OPENING : RT_AWAY;
         o.next = next[state];

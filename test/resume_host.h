@@ -472,15 +472,22 @@ static void a_frame_is_one_packet(void)
 
 static void a_packet_has_a_greatest_size(void)
 {
-    static const uint8_t head[] = {4, 0, 0, 101};
+    static const uint8_t large[] = {4, 0, 1, 0};
+    static const uint8_t fits[] = {4, 0, 0, 3, 'o', 'n', 'e'};
+    static const uint8_t over[] = {4, 0, 0, 4, 'f', 'o', 'u', 'r'};
     if (host.flavour != CODEC_TCP)
         return;
-    st.opts.max_message = 100;
+    st.opts.max_message = 3;
     host_stage();
     host_line(&st.a);
-    TOLD("open");
-    peer_put(&st.a.p, head, sizeof head); /* known before it has come */
+    host_line(&st.b);
+    TOLD("open 2.open");
+    peer_put(&st.a.p, large, sizeof large); /* known before it has come */
     TOLD("close:1009:0");
+    peer_put(&st.b.p, fits, sizeof fits);
+    TOLD("2.mone");
+    peer_put(&st.b.p, over, sizeof over);
+    TOLD("2.close:1009:0");
 }
 
 static void a_codec_has_kinds_and_a_farewell(void)

@@ -271,7 +271,7 @@ static inline void token_given(const char *token)
 /* A frame of the line's role, or its payload as a message of TCP. */
 static inline void line_frame(line *l, int op, const void *data, size_t len)
 {
-    uint8_t head[10];
+    uint8_t *out;
     size_t n = 2;
     int bytes = len < 126 ? 0 : len < 65536 ? 2 : 8;
     if (l->wire == TCP) {
@@ -282,12 +282,15 @@ static inline void line_frame(line *l, int op, const void *data, size_t len)
         peer_frame_put(&l->p, 0x80 | op, data, len);
         return;
     }
-    head[0] = (uint8_t)(0x80 | op);
-    head[1] = (uint8_t)(bytes == 0 ? len : bytes == 2 ? 126 : 127);
+    out = malloc(len + 10);
+    out[0] = (uint8_t)(0x80 | op);
+    out[1] = (uint8_t)(bytes == 0 ? len : bytes == 2 ? 126 : 127);
     while (bytes > 0)
-        head[n++] = (uint8_t)((uint64_t)len >> 8 * --bytes);
-    peer_put(&l->p, head, n);
-    peer_put(&l->p, data, len);
+        out[n++] = (uint8_t)((uint64_t)len >> 8 * --bytes);
+    if (len)
+        memcpy(out + n, data, len);
+    peer_put(&l->p, out, n + len);
+    free(out);
 }
 
 static inline void line_close(line *l, const char *text)
@@ -599,11 +602,13 @@ static inline void line_answer(line *l)
    question. */
 static inline int line_accept(line *l)
 {
+    int now = 1;
     line_free(l);
     l->server = 1;
     l->wire = st.wire;
     if (!peer_accept(&l->p, st.loop, st.listening))
         return 0;
+    setsockopt(l->p.fd, IPPROTO_TCP, TCP_NODELAY, &now, sizeof now);
     if (st.wire == WS)
         peer_status(&l->p);
     return 1;

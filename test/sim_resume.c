@@ -58,6 +58,9 @@ struct sess {
     uint32_t acked;    /* the server surely knows of so many */
     uint32_t gap, lost; /* the last one: all up to it, so many of them lost */
     uint32_t farewell;  /* what on_away sent: may be before it, or behind */
+    uint32_t most;      /* so many came to some page or other */
+    int reloaded;       /* a page may ask for what another has had */
+    int present;        /* 1: the group's events say it is in; 2: and away */
     struct client *client; /* who knows of it */
     struct line *opener;
     struct stream down, up;
@@ -72,6 +75,7 @@ struct client {
     int over;      /* it will not come back */
     int bye;       /* it said so itself */
     int refused;   /* the host refused its last resume */
+    int forgets;   /* a page that kept its token alone is on its way */
     struct sess *s;
     struct line *line;
     enum phase phase;
@@ -99,6 +103,20 @@ struct line {
     int shut_back, shut_front;
     struct ws_bytes in, out;
     int code; /* of a close over TCP */
+    int liar; /* what kind of one; 0: none */
+};
+
+/* What liars do, and what they must be told. */
+enum lie {
+    TOO_MANY = 1, /* claims more than there is, with a good token */
+    TOO_OLD,      /* tries a good token with an old attempt */
+    NO_HELLO,
+    BAD_HELLO,
+    NO_ACK,     /* talks before its first acknowledgement */
+    ACK_TOO_FAR, /* acknowledges what was not sent */
+    BAD_WORD,    /* says what only a server may, or nobody */
+    BAD_TEXT,    /* not UTF-8 */
+    LIES
 };
 
 static struct model {
@@ -317,6 +335,11 @@ static void client_hears(struct client *c, char type, int kind,
 static void client_lost(struct client *c, int code);
 static void plain_opens(struct client *c);
 
+static sim_peer *line_peer(const struct line *l)
+{
+    return l->ws ? l->ws->line : l->back;
+}
+
 /* Queues a message of rtnet.1. */
 static void line_say(struct line *l, char type, int kind, const void *data,
                      size_t len)
@@ -448,19 +471,90 @@ static void greet(struct line *l)
     c->spare[0] = 0;
 }
 
+static int line_code(const struct line *l)
+{
+    return l->ws ? l->ws->close_code : l->code;
+}
+
+static const char *pick(const char *const *words, uint32_t n)
+{
+    return words[sim_choose(n)];
+}
+
+static void liar_greets(struct line *l)
+{
+    static const char *const hellos[] = {
+        "h 0 1", "hAAAAAAAAAAAAAAAAAAAAAA", "hAAAAAAAAAAAAAAAAAAAAAA 00 1",
+        "hAAAAAAAAAAAAAAAAAAAAAB 0 1", "hAAAAAAAAAAAAAAAAAAAAAA 0 1 ",
+        "hAAAAAAAAAAAAAAAAAAAAA 0 1", "hAAAAAAAAAAAAAAAAAAAAAA 0 -1",
+        "hAAAAAAAAAAAAAAAAAAAAAA 9007199254740992 1", "h "};
+    static const char *const words[] = {"x", "wAAAAAAAAAAAAAAAAAAAAAA a 0 0 "
+                                             "new 1", "h", "a", "a01", "a0 "};
+    static const char *const first[] = {"a0", "mhello", "uhello", "x"};
+    struct client *c = &m.clients[sim_choose((uint32_t)m.client_count)];
+
+    l->hello = 1;
+    if (!c->token[0] && l->liar <= TOO_OLD)
+        l->liar = BAD_HELLO;
+    if (l->liar == TOO_MANY || l->liar == TOO_OLD) {
+        line_word(l, l->liar == TOO_OLD ? "h%s 0 0" : "h%s 4000000000 99",
+                  c->token);
+    } else if (l->liar == NO_HELLO || l->liar == BAD_HELLO) {
+        line_word(l, "%s", l->liar == NO_HELLO ? pick(first, 4)
+                                               : pick(hellos, 9));
+        return;
+    } else {
+        line_word(l, "h");
+    }
+    line_word(l, "%s", l->liar == NO_ACK ? "mhello"
+                       : l->liar == ACK_TOO_FAR ? "a7000000" : "a0");
+    if (l->liar == BAD_WORD)
+        line_word(l, "%s", pick(words, 6));
+    if (l->liar == BAD_TEXT)
+        line_say(l, sim_choose(2) ? 'm' : 'u', RT_TEXT, "\xc0\x80", 2);
+}
+
+/* Nobody but the liar is hurt: others would notice.  What it was told: */
+static void liar_ends(struct line *l)
+{
+    int code = line_code(l), want = 1002;
+
+    l->liar = -l->liar;
+    if (l->liar == -TOO_OLD)
+        want = 4003;
+    if (l->liar == -BAD_TEXT)
+        want = 1007;
+    if (l->liar >= -TOO_OLD && l->opened)
+        return; /* the token was void */
+    if (l->opened && (code == 4001 || code == l->opened->ended))
+        return; /* that came first */
+    if (code && code != want && code != 1013 && !(l->opened && code == 4100))
+        sim_fault("a liar, %d, is told %d", -l->liar, code);
+}
+
+static void liar_pump(struct line *l)
+{
+    if (!l->hello && (!l->ws || l->ws->open))
+        liar_greets(l);
+    if (!line_peer(l) || line_code(l))
+        liar_ends(l);
+}
+
 static void script_pump(struct line *l)
 {
     int code;
 
     if (l->ws)
         ws_pump(l->ws);
-    else
+    else if (l->back)
         stream_pump(l);
+    if (l->liar > 0)
+        liar_pump(l);
     if (!l->client)
         return;
     if (l->client->phase == GREETING && !l->hello && (!l->ws || l->ws->open))
         greet(l);
-    code = l->ws ? l->ws->close_code : l->code;
+    code = line_code(l);
     if (code || (l->ws ? !l->ws->line : !l->back))
         client_lost(l->client, code ? code : 1006);
 }
@@ -513,8 +607,8 @@ static struct line *line_new(struct client *c)
     memset(l, 0, sizeof *l);
     l->id = m.line_count++;
     l->client = c;
-    l->plain = c->plain;
-    l->bye = c->bye;
+    l->plain = c && c->plain;
+    l->bye = c && c->bye;
     return l;
 }
 
@@ -582,7 +676,7 @@ static void client_write(struct client *c, uint32_t n)
 
 static void client_ack(struct client *c)
 {
-    if (c->phase != TALKING || c->plain || c->dialled)
+    if (!c->s || c->phase != TALKING || c->plain || c->dialled)
         return;
     c->acks = c->s->down.got;
     line_word(c->line, "a%u", c->acks);
@@ -643,6 +737,7 @@ static void welcome_new(struct client *c, const struct welcome *w)
     if (c->s->plain != !strcmp(w->token, "-"))
         sim_fault("client %d: token %s", c->id, w->token);
     c->s->client = c;
+    c->forgets = 0;
     c->acked = c->written = c->taken = c->top = 0;
     memcpy(c->who, w->who, sizeof c->who);
 }
@@ -667,6 +762,19 @@ static void welcome_gap(struct client *c, const struct welcome *w)
     s->down.got = (uint32_t)w->base;
 }
 
+/* What another page had said and nobody heard is lost with that page. */
+static void page_learns(struct client *c, const struct welcome *w)
+{
+    struct sess *s = c->s;
+
+    c->forgets = 0;
+    c->top = (uint32_t)w->received;
+    if (s->up.m.len > w->received)
+        s->up.m.len = (size_t)w->received;
+    if (s->said.len > w->received)
+        s->said.len = (size_t)w->received;
+}
+
 static void welcome_back(struct client *c, const struct welcome *w)
 {
     if (!c->s || c->s->plain || strcmp(c->who, w->who) != 0) {
@@ -675,12 +783,14 @@ static void welcome_back(struct client *c, const struct welcome *w)
     }
     if (!strcmp(w->token, "-"))
         sim_fault("client %d comes back without a token", c->id);
-    if (w->received < c->acked || w->received > c->top)
+    if (!c->forgets && (w->received < c->acked || w->received > c->top))
         sim_fault("client %d: the server has %llu of %u..%u", c->id,
                   w->received, c->acked, c->top);
     if (w->received != c->s->up.got)
         sim_fault("client %d: the server says %llu, it told %u", c->id,
                   w->received, c->s->up.got);
+    if (c->forgets)
+        page_learns(c, w);
     if (!strcmp(w->status, "gap"))
         welcome_gap(c, w);
     else if (w->base != c->s->down.got)
@@ -688,6 +798,8 @@ static void welcome_back(struct client *c, const struct welcome *w)
                   c->s->down.got, w->base);
     if (c->s->acked < c->s->down.got)
         c->s->acked = c->s->down.got;
+    if (c->top < c->taken)
+        c->top = c->taken;
     c->acked = c->taken = (uint32_t)w->received;
     memcpy(c->spare, c->token, sizeof c->spare);
     c->confirms = (uint32_t)c->s->up.m.len;
@@ -797,11 +909,6 @@ static void line_close(struct line *l)
     relay_end(l);
 }
 
-static sim_peer *line_peer(const struct line *l)
-{
-    return l->ws ? l->ws->line : l->back;
-}
-
 /* The client gives it up, or the net does. */
 static void script_cut(struct line *l, uint32_t how)
 {
@@ -860,7 +967,7 @@ static void line_pump(struct line *l)
         relay_pump(l);
         return;
     }
-    if (l->ghost == SILENT || !line_peer(l))
+    if (l->ghost == SILENT || (!line_peer(l) && l->liar <= 0))
         return;
     script_pump(l);
 }
@@ -1086,7 +1193,7 @@ static void on_back(rt_loop *l, rt_session h, uint64_t lost)
         digest('b', lost);
         if (s->state != RT_AWAY || m.dry || s->ended)
             sim_fault("on_back of session %d", s->id);
-        if (lost > s->down.m.len || (lost && !ring_over(s)))
+        if (lost > s->down.m.len || (lost && !s->reloaded && !ring_over(s)))
             sim_fault("session %d lost %d of %zu, %u are known to be there",
                       s->id, (int)lost, s->down.m.len, s->acked);
         if (lost) {
@@ -1109,6 +1216,7 @@ static void check_lost(const struct sess *s, uint64_t lost)
 
     if (s->plain)
         return;
+    most = most > s->most ? most : s->most;
     if (m.whole && lost && s->client && !s->client->over &&
         s->state == RT_OPEN)
         sim_fault("session %d: %d lost, but all have come", s->id, (int)lost);
@@ -1123,6 +1231,8 @@ static int justified(const struct sess *s, const rt_end *why, uint64_t now)
         return m.freeing;
     if (s->ended)
         return why->code == s->ended;
+    if (s->opener->liar && why->cause == RT_BY_ERROR)
+        return 1;
     if (why->code == 1000)
         return (s->client && s->client->bye) || s->opener->bye;
     if (why->code == RT_CLOSE_EXPIRED)
@@ -1147,10 +1257,31 @@ static void on_close(rt_loop *l, rt_session h, const rt_end *why)
             sim_fault("session %d closes without a reason: %d, cause %d",
                       s->id, why->code, why->cause);
         check_lost(s, why->lost);
+        if (s->present)
+            sim_fault("session %d closes before it leaves the group", s->id);
         s->state = 0;
         s->member = 0;
     }
     m.depth--;
+}
+
+static void on_presence(rt_loop *l, rt_group g, rt_session h, int what)
+{
+    static const int before[] = {0, 0, 1, 1, 2}, after[] = {0, 1, 0, 2, 1};
+    struct sess *s;
+
+    (void)g;
+    callback_begins("a presence event");
+    s = valid(l, h, "a presence event");
+    m.depth--;
+    if (!s)
+        return;
+    sim_note("session %d: event %d", s->id, what);
+    if (s->present != before[what] && !(what == RT_LEFT && s->present))
+        sim_fault("session %d: event %d when %d", s->id, what, s->present);
+    s->present = after[what];
+    if (what == RT_JOINED && s->state == RT_AWAY)
+        s->present = 2; /* it came while it was away */
 }
 
 static int on_resume(rt_loop *l, rt_session h, rt_session fresh)
@@ -1317,6 +1448,15 @@ static void host_binds(void)
         sim_fault("%s is not found", uid);
 }
 
+static void host_holds(void)
+{
+    struct sess *s = any_sess();
+    int on = (int)sim_choose(2), answer = s ? rt_read(m.loop, s->s, on) : 0;
+
+    if (s && answer && answer != (lives(s) ? RT_ESTATE : RT_EGONE))
+        sim_fault("rt_read of session %d: %d", s->id, answer);
+}
+
 static void host_groups(void)
 {
     struct sess *s = any_sess();
@@ -1326,6 +1466,7 @@ static void host_groups(void)
         return;
     answer = s->member ? rt_group_leave(m.loop, m.group, s->s)
                        : rt_group_join(m.loop, m.group, s->s);
+    sim_note("session %d joins or leaves", s->id);
     if (answer)
         sim_fault("session %d joins or leaves: %d", s->id, answer);
     s->member = !s->member;
@@ -1333,29 +1474,47 @@ static void host_groups(void)
 
 /* ---- what clients do ---------------------------------------------------- */
 
-static void come_as_script(struct client *c)
+static void line_connect(struct line *l, int tcp, int plain)
 {
     static const char request[] =
         "GET / HTTP/1.1\r\nHost: game\r\nUpgrade: websocket\r\nConnection: "
         "Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
         "Sec-WebSocket-Version: 13\r\n%s\r\n";
-    struct line *l = line_new(c);
     char text[300];
+
+    if (tcp) {
+        l->back = sim_connect_from(TCP_PORT, line_address(l));
+        return;
+    }
+    l->ws = ws_connect_from(WS_PORT, line_address(l));
+    if (!l->ws)
+        return;
+    l->ws->on = on_frame;
+    l->ws->user = l;
+    snprintf(text, sizeof text, request,
+             plain ? "" : "Sec-WebSocket-Protocol: rtnet.1\r\n");
+    ws_raw(l->ws, text, strlen(text));
+}
+
+static void liar_comes(void)
+{
+    struct line *l = line_new(NULL);
 
     if (!l)
         return;
-    if (c->tcp) {
-        l->back = sim_connect_from(TCP_PORT, line_address(l));
-    } else {
-        l->ws = ws_connect_from(WS_PORT, line_address(l));
-        if (l->ws) {
-            l->ws->on = on_frame;
-            l->ws->user = l;
-            snprintf(text, sizeof text, request,
-                     c->plain ? "" : "Sec-WebSocket-Protocol: rtnet.1\r\n");
-            ws_raw(l->ws, text, strlen(text));
-        }
-    }
+    l->liar = 1 + (int)sim_choose(LIES - 1);
+    l->ghost = READS;
+    line_connect(l, sim_choose(3) == 0, 0);
+    sim_note("line %d is a liar's, kind %d", l->id, l->liar);
+}
+
+static void come_as_script(struct client *c)
+{
+    struct line *l = line_new(c);
+
+    if (!l)
+        return;
+    line_connect(l, c->tcp, c->plain);
     if (!line_peer(l))
         return;
     sim_note("client %d connects, line %d", c->id, l->id);
@@ -1615,7 +1774,7 @@ static void client_speaks(struct client *c)
 {
     uint32_t n = sim_choose(12) ? 1 + sim_choose(3) : sim_choose(160);
 
-    if (!c->s || c->over || c->bye)
+    if (!c->s || c->over || c->bye || c->forgets)
         return;
     sim_note("client %d speaks %u times", c->id, n);
     for (; n > 0; n--) {
@@ -1626,16 +1785,40 @@ static void client_speaks(struct client *c)
     }
 }
 
+/*
+ * Another page comes with the token: the same user's, after a reload, or a
+ * thief's.  It may have kept what it received, or nothing.  The page before is
+ * told 4504, if it still listens.
+ */
+static void client_reloads(struct client *c)
+{
+    if (c->plain || c->phase != TALKING || !c->token[0] || !c->s)
+        return;
+    sim_note("client %d reloads", c->id);
+    if (sim_choose(2))
+        line_part(c->line, READS);
+    else
+        line_cut(c->line, 2 + sim_choose(2));
+    if (c->s->most < c->s->down.got)
+        c->s->most = c->s->down.got;
+    c->forgets = 1;
+    c->spare[0] = 0;
+    if (sim_choose(2))
+        return;
+    c->s->reloaded = 1;
+    c->s->down.got = 0;
+}
+
 static void client_leaves(struct client *c)
 {
-    sim_note("client %d says good-bye", c->id);
-    c->bye = 1;
-    if (c->line)
-        c->line->bye = 1;
-    if (c->dialled) {
-        rt_close(m.far, c->dial, 1000, NULL);
+    if (c->bye)
         return;
-    }
+    sim_note("client %d says good-bye", c->id);
+    c->bye = !c->dialled || rt_close(m.far, c->dial, 1000, NULL) == 0;
+    if (c->line && c->bye)
+        c->line->bye = 1;
+    if (c->dialled)
+        return;
     c->over = 1;
     if (c->line && c->line->ws)
         ws_close(c->line->ws, 1000);
@@ -1675,6 +1858,10 @@ static void client_acts(struct client *c)
         line_stall(c->line, 0);
     else if (x == 12 && sim_choose(4) == 0)
         client_leaves(c);
+    else if (x == 13 && !c->dialled)
+        client_reloads(c);
+    else if (x == 13 && c->phase == TALKING && !c->s->plain)
+        rt_drop(m.far, c->dial, 4100, "drop");
     else
         client_ack(c);
 }
@@ -1704,6 +1891,9 @@ static void host_acts(void)
     case 9:
         m.refusing = m.resume && !sim_choose(2);
         break;
+    case 10:
+        host_holds();
+        break;
     default:
         serve();
     }
@@ -1715,6 +1905,8 @@ static void act(void)
 
     if (!m.client_count || sim_choose(8) == 0)
         client_new();
+    if (sim_choose(16) == 0)
+        liar_comes();
     for (; n > 0; n--) {
         if (sim_choose(3) == 0)
             host_acts();
@@ -1769,7 +1961,7 @@ static void pump(void)
             relay_accept(&m.clients[i]);
     }
     for (l = m.lines; l < m.lines + m.line_count; l++) {
-        if (!l->front && !line_peer(l) && !l->client)
+        if (!l->front && !line_peer(l) && !l->client && l->liar <= 0)
             continue;
         if (m.settling || l->ghost == READS)
             line_pump(l);
@@ -1831,6 +2023,7 @@ static int world_open(int backend)
 {
     static const int windows[] = {300, 5000, 60000};
     rt_loop_opts o = {.backend = backend, .realloc = sim_realloc, .log = on_log};
+    rt_group_opts go = {.event = on_presence};
 
     m.window_ms = windows[sim_choose(3)];
     m.hard = sim_choose(2) ? 8000 : 200000;
@@ -1844,7 +2037,7 @@ static int world_open(int backend)
         m.far = rt_loop_new(&o);
     if (!m.loop || !m.far)
         return 0;
-    m.group = rt_group_open(m.loop, "all", NULL);
+    m.group = rt_group_open(m.loop, "all", &go);
     return listens("ws://127.0.0.1:9000", 0) &&
            listens("tcp://127.0.0.1:9001", RT_RTNET1) && m.group.id;
 }
@@ -1866,7 +2059,7 @@ static void rest(uint64_t ms)
     uint64_t until = sim_now() + ms;
 
     while (sim_now() < until && !sim_faults())
-        turn((int)(until - sim_now()));
+        turn(until - sim_now() < 100 ? (int)(until - sim_now()) : 100);
 }
 
 /* What is still missing for this client; NULL: nothing. */
@@ -1900,8 +2093,12 @@ static void calm_down(void)
 {
     struct line *l;
 
+    struct sess *s;
+
     m.settling = 1;
     m.dry = m.refusing = 0;
+    for (s = m.sess; s < m.sess + m.sess_count; s++)
+        rt_read(m.loop, s->s, 1);
     for (l = m.lines; l < m.lines + m.line_count; l++) {
         if (l->ghost != OWNED) {
             line_close(l);
@@ -1940,18 +2137,17 @@ static void last_words(void)
 {
     int i;
 
-    for (i = 0; i < m.client_count; i++) {
+    for (i = 0; i < m.client_count && !sim_faults(); i++) {
         if (m.clients[i].over || m.clients[i].bye || !m.clients[i].s)
             continue;
-        if (m.clients[i].full)
-            sim_fault("client %d was full, and never told of room", i);
         serve_one(m.clients[i].s, message_new('R', 0, 10));
         client_speaks(&m.clients[i]);
     }
     settle();
+    rest(1500); /* for acknowledgements, and on_writable */
+    settle();
     for (i = 0; i < m.client_count && !sim_faults(); i++)
         client_ack(&m.clients[i]);
-    rest(1200);
 }
 
 static void check_keys(const struct stream *d, const char *what, int id)
@@ -1977,9 +2173,14 @@ static void check_end(void)
         check_keys(&c->s->down, "client", c->id);
         check_keys(&c->s->up, "server", c->s->id);
         n += c->dialled;
+        if (c->full)
+            sim_fault("client %d was full, and never told of room", c->id);
     }
-    for (s = m.sess; s < m.sess + m.sess_count; s++)
+    for (s = m.sess; s < m.sess + m.sess_count; s++) {
         n += s->state == RT_OPEN;
+        if (s->present != (s->member ? s->state == RT_AWAY ? 2 : 1 : 0))
+            sim_fault("session %d: the group says %d", s->id, s->present);
+    }
     if (n != sim_streams())
         sim_fault("%d lines are open for %d", sim_streams(), n);
 }
@@ -1991,8 +2192,7 @@ static void finish(void)
 
     calm_down();
     settle();
-    if (!sim_faults())
-        last_words();
+    last_words();
     rest(7000); /* who lingers is done by then */
     if (!sim_faults())
         check_end();

@@ -18,6 +18,7 @@ export function random(seed) {
 const kinds = ['reset', 'end', 'pause', 'slow', 'stall', 'halfClient',
                'halfServer'];
 
+// One connection.  Each way has a queue, so that nothing overtakes.
 class Line {
     constructor(relay, client, dice) {
         this.relay = relay;
@@ -25,11 +26,11 @@ class Line {
         this.client = client;
         this.server = net.connect(relay.target, '127.0.0.1');
         this.delay = 0;
-        this.held = null; // while it stands still: what was read already
+        this.stopped = false;
         this.timers = new Set();
         this.plan();
-        this.carry(this.client, this.server);
-        this.carry(this.server, this.client);
+        this.ways = [this.carry(this.client, this.server),
+                     this.carry(this.server, this.client)];
     }
 
     // One in eight is over within the handshakes, the others live longer.
@@ -50,62 +51,65 @@ class Line {
     }
 
     carry(from, to) {
+        const way = { from, to, queue: [], ended: false, waits: false };
         from.setNoDelay();
-        from.on('data', (chunk) => this.feed(to, chunk));
-        from.on('end', () => this.held ?? to.end());
-        from.on('drain', () => this.held ?? this.other(from).resume());
+        from.on('data', (chunk) => {
+            way.queue.push({ chunk, due: performance.now() + this.delay });
+            this.pump(way);
+        });
+        from.on('end', () => {
+            way.ended = true;
+            this.pump(way);
+        });
+        to.on('drain', () => this.stopped || from.resume());
         from.on('error', () => {});
         from.on('close', () => this.silent || this.over());
+        return way;
     }
 
-    other(side) {
-        return side === this.client ? this.server : this.client;
-    }
-
-    feed(to, chunk) {
-        if (this.held) {
-            this.held.push([to, chunk]);
-            return;
+    pump(way) {
+        const { queue } = way;
+        while (queue.length && !this.stopped && !way.waits) {
+            const wait = queue[0].due - performance.now();
+            if (wait > 0) {
+                way.waits = true;
+                this.later(wait, () => {
+                    way.waits = false;
+                    this.pump(way);
+                });
+                return;
+            }
+            this.pass(way);
         }
-        if (this.relay.calm || chunk.length < this.left) {
-            this.left -= this.relay.calm ? 0 : chunk.length;
-            this.pass(to, chunk);
+        if (way.ended && !queue.length && !this.stopped)
+            way.to.end();
+    }
+
+    // The first chunk, or of it what comes before the trouble.
+    pass(way) {
+        const [first] = way.queue, size = first.chunk.length;
+        const most = this.relay.calm ? size : Math.min(size, this.left);
+        if (!way.to.destroyed && !way.to.write(first.chunk.subarray(0, most)))
+            way.from.pause();
+        first.chunk = first.chunk.subarray(most);
+        if (!first.chunk.length)
+            way.queue.shift();
+        if (this.relay.calm)
             return;
-        }
-        const { left } = this;
-        this.pass(to, chunk.subarray(0, left));
-        this.act();
-        if (this.held)
-            this.held.push([to, chunk.subarray(left)]);
-        else
-            this.pass(to, chunk.subarray(left));
+        this.left -= most;
+        if (!this.left)
+            this.act();
     }
 
-    pass(to, chunk) {
-        if (this.delay) {
-            this.later(this.delay, () => this.held ?
-                this.held.push([to, chunk]) : this.write(to, chunk));
-            return;
-        }
-        this.write(to, chunk);
-    }
-
-    write(to, chunk) {
-        if (!to.destroyed && !to.write(chunk))
-            this.other(to).pause();
-    }
-
-    // What must not go on stands still from here.
     act() {
         const { kind, wait, relay } = this;
         relay.count[kind]++;
         if (kind === 'slow') {
-            // One delay for all, or what is behind would overtake.
-            this.delay ||= 1 + Math.ceil(wait * 15);
+            this.delay = 1 + wait * 15;
             this.plan();
             return;
         }
-        this.held = [];
+        this.stopped = true;
         this.client.pause();
         this.server.pause();
         if (kind === 'reset')
@@ -121,12 +125,12 @@ class Line {
     }
 
     goOn() {
-        const { held } = this;
-        this.held = null;
+        this.stopped = false;
         this.plan();
-        this.client.resume();
-        this.server.resume();
-        held.forEach(([to, chunk]) => this.feed(to, chunk));
+        this.ways.forEach((way) => {
+            way.from.resume();
+            this.pump(way);
+        });
     }
 
     end() {

@@ -1082,7 +1082,7 @@ test('it is one file of at most 250 lines that needs nothing', async () => {
 // the server can keep: every eighth is reported as seen.  Runs in a page, too,
 // so it may use nothing from outside.
 function chat(connect, url, me, other, total, options) {
-    const seen = { [me]: 0, [other]: 0 }, wrong = [];
+    const seen = { [me]: 0, [other]: 0 };
     let c, sent = 0, theySaw = 0, reported = 0, started = false;
     let backs = 0, digest = 0;
     const decoder = new TextDecoder(), encoder = new TextEncoder();
@@ -1091,16 +1091,10 @@ function chat(connect, url, me, other, total, options) {
         const text = `${me} m ${n} ${body(n)}`;
         return n % 3 ? text : encoder.encode(text);
     };
-    return new Promise((resolve) => {
+    return new Promise((resolve, reject) => {
         const over = () => seen[me] === total && seen[other] === total &&
             theySaw === total && reported === total;
-        const fail = (text) => {
-            wrong.push(text);
-            if (wrong.length > 9)
-                finish();
-        };
-        const finish = () => resolve({ me, wrong, backs, digest, seen,
-                                       close: () => c.close(), rtt: c.rtt });
+        const fail = (text) => reject(new Error(`${me}: ${text}`));
         const fill = () => {
             const due = seen[other] - reported;
             if ((due >= 8 || (due && seen[other] === total)) &&
@@ -1110,7 +1104,7 @@ function chat(connect, url, me, other, total, options) {
                    c.send(message(sent)))
                 sent++;
             if (over())
-                finish();
+                resolve({ me, backs, digest, close: () => c.close() });
         };
         const read = (data) => {
             const text = typeof data === 'string' ? data :
@@ -1142,14 +1136,11 @@ function chat(connect, url, me, other, total, options) {
     });
 }
 
-// Both to their ends; troubles is how often at least each had to come back.
-function checkChat(results, total, backs) {
-    for (const { me, wrong, seen, backs: times } of results) {
-        assert.deepEqual(wrong, [], me);
-        assert.deepEqual(Object.values(seen), [total, total]);
+// What two chats returned: enough troubles, and one order for both.
+function checkChats(results, backs) {
+    for (const { me, backs: times } of results)
         assert.ok(times >= backs, `${me} came back ${times} times`);
-    }
-    assert.equal(results[0].digest, results[1].digest, 'one order for both');
+    assert.equal(results[0].digest, results[1].digest);
 }
 
 const TOTAL = 5000; // of each of the two
@@ -1167,21 +1158,28 @@ const servers = {
     'the library, select': () => library('select'),
 };
 
-for (const [name, start] of Object.entries(servers))
-    test(`two in Node chat over bad lines: ${name}`, async () => {
-        const server = await start();
-        const relay = await startRelay(server.port, { seed: 11 });
-        const url = `ws://127.0.0.1:${relay.port}/`;
-        const results = await Promise.all([['A', 'B'], ['B', 'A']].map(
-            ([me, other]) => chat(connect, url, me, other, TOTAL,
-                                  { ...FAST, WebSocket })));
-        results.forEach(({ close }) => close());
-        await sleep(50);
+// play(url) with a bad line to a server in between.
+async function overBadLine(start, seed, play) {
+    const server = await start();
+    const relay = await startRelay(server.port, { seed });
+    try {
+        await play(`ws://127.0.0.1:${relay.port}/`);
+        console.log(`     ${JSON.stringify(relay.count)}`);
+    } finally {
         await relay.stop();
         await server.stop();
-        console.log(`     ${JSON.stringify(relay.count)}`);
-        checkChat(results, TOTAL, 10);
-    }, 120000);
+    }
+}
+
+for (const [name, start] of Object.entries(servers))
+    test(`two in Node chat over bad lines: ${name}`, () =>
+        overBadLine(start, 11, async (url) => {
+            const results = await Promise.all([['A', 'B'], ['B', 'A']].map(
+                ([me, other]) => chat(connect, url, me, other, TOTAL,
+                                      { ...FAST, WebSocket })));
+            results.forEach(({ close }) => close());
+            checkChats(results, 10);
+        }), 120000);
 
 // ---- the same in a browser ----
 
@@ -1234,27 +1232,23 @@ async function inTabs(play) {
     }
 }
 
+// As chat(), in a page.
+const chatIn = (page, ...rest) => page.evaluate(async (rest) => {
+    const { close, ...result } = await window.chat(window.connect, ...rest);
+    window.done = close;
+    return result;
+}, rest);
+
 for (const [name, start] of Object.entries(servers))
-    test(`two tabs chat over bad lines: ${name}`, async () => {
-        const server = await start();
-        const relay = await startRelay(server.port, { seed: 12 });
-        const url = `ws://127.0.0.1:${relay.port}/`;
-        await inTabs(async (pages) => {
-            const results = await Promise.all(pages.map((page, i) =>
-                page.evaluate(async ([url, me, other, total, options]) => {
-                    const { close, ...result } = await window.chat(
-                        window.connect, url, me, other, total, options);
-                    window.done = close;
-                    return result;
-                }, [url, 'AB'[i], 'BA'[i], TOTAL, FAST])));
+    test(`two tabs chat over bad lines: ${name}`, () =>
+        inTabs((pages) => overBadLine(start, 12, async (url) => {
+            const results = await Promise.all([['A', 'B'], ['B', 'A']].map(
+                ([me, other], i) =>
+                    chatIn(pages[i], url, me, other, TOTAL, FAST)));
             await Promise.all(pages.map((page) =>
                 page.evaluate(() => window.done())));
-            checkChat(results, TOTAL, 10);
-        });
-        await relay.stop();
-        await server.stop();
-        console.log(`     ${JSON.stringify(relay.count)}`);
-    }, 180000);
+            checkChats(results, 10);
+        })), 180000);
 
 test('Chromium and a server that does not choose: plain sessions', () =>
     inTabs(async ([page]) => {
