@@ -1201,6 +1201,8 @@ static void ep_limits(rt__ep *ep, const rt_listen_opts *o)
     ep->rate_limit = o->rate_limit > 0 ? (uint32_t)o->rate_limit : 0;
     ep->rate_ms = limit(o->rate_ms, 1000);
     ep->rate_over = (uint8_t)o->rate_over;
+    if (!o->rate_over)
+        ep->rate_over = o->resume_ms > 0 ? RT_OVER_PAUSE : RT_OVER_DROP;
 }
 
 /* Copies the options, so that the caller's may go.  NULL: no memory. */
@@ -1417,7 +1419,7 @@ static const char *listen_unfit(const rt_listen_opts *o, const url *u)
         return "a token is known to one loop: resume wants a port of its own";
     if (o->soft_mark > 0 && o->hard_mark > 0 && o->soft_mark > o->hard_mark)
         return "the soft mark is above the hard mark";
-    if (o->rate_over < RT_OVER_DROP || o->rate_over > RT_OVER_CLOSE)
+    if (o->rate_over < 0 || o->rate_over > RT_OVER_CLOSE)
         return "no such rate_over";
     if (!u->local && *u->path && strcmp(u->path, "/") != 0)
         return "a listener has no path";

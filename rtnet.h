@@ -277,7 +277,7 @@ enum rt_level { RT_LOG_ERROR = 1, RT_LOG_WARN, RT_LOG_INFO };
 
 /* What happens to a message above the rate: rt_listen_opts.rate_over. */
 enum rt_over {
-    RT_OVER_DROP = 0, /* it is dropped, on_limit is told */
+    RT_OVER_DROP = 1, /* it is dropped, on_limit is told */
     RT_OVER_PAUSE,    /* nothing is read until it may pass */
     RT_OVER_CLOSE     /* the session closes, 1008 */
 };
@@ -334,7 +334,8 @@ typedef struct {
        a list of origins divided by spaces, like "https://game.example". */
     const char *origins;
     /* At most rate_limit messages in any rate_ms (1,000); off.  rate_over: what
-       happens to one too many, enum rt_over. */
+       happens to one too many, enum rt_over; 0: dropped, or, where sessions
+       can resume, waited for. */
     int rate_limit, rate_ms, rate_over;
     const rt_codec *codec; /* the host's own wire format */
     int framing;           /* of a tcp:// listener: rt_framing */

@@ -1915,9 +1915,9 @@ int rt__session_left(rt_loop *loop, rt__conn *c, int code, const char *reason)
     rt__session *s = c->session;
     rt__dial *d = s->ep->dial;
     if (d && d->resume) {
-        if (code == 1012 && s->state != RT_OPENING)
+        if (code == 1012)
             dial_anew(loop, s, reason);
-        if (!comes_back(code) && !(code == 1012 && s->state == RT_OPENING))
+        if (!comes_back(code))
             return 0;
         d->retry_ms = retry_read(reason);
     } else if (code == 1000) {

@@ -436,6 +436,54 @@ static void a_resume_may_break_off_at_any_byte(void)
     EQUAL(st.count, 1);
 }
 
+/* In two pieces, divided anywhere, it is as good as in one. */
+static void a_resume_may_come_in_pieces(void)
+{
+    uint8_t bytes[512];
+    welcome w;
+    size_t k, n;
+    stage_and_open();
+    w = st.a.w;
+    EQUAL(send_text(1, "s"), 0);
+    HEARS(&st.a, "ms");
+    line_cut(&st.a);
+    n = resume_bytes(bytes, &w);
+    for (k = 1; k < n && !test_bad; k++) {
+        resume_bytes(bytes, &w);
+        CHECK(line_connect(&st.b, st.wire, st.port));
+        peer_put(&st.b.p, bytes, k);
+        calm();
+        peer_put(&st.b.p, bytes + k, n - k);
+        if (st.wire == WS)
+            EQUAL(peer_status(&st.b.p), 101);
+        HEARS(&st.b, BACK " ms");
+        w = st.b.w;
+        line_cut(&st.b);
+        skip(600);
+    }
+    EQUAL(st.count, 1);
+    EQUAL(rt_state(st.loop, st.s[1]), RT_AWAY);
+}
+
+/* Control messages may be fragmented like any other. */
+static void a_greeting_may_be_fragmented(void)
+{
+    if (st.wire == TCP)
+        return;
+    stage_and_lose();
+    line_open(&st.b);
+    peer_frame_put(&st.b.p, 0x01, "h", 1);
+    peer_frame_put(&st.b.p, 0x00, st.a.w.token, 22);
+    peer_frame_put(&st.b.p, 0x89, "ping", 4);
+    peer_frame_put(&st.b.p, 0x80, " 0 1", 4);
+    HEARS(&st.b, BACK);
+    SAME(st.b.pong, "ping");
+    peer_frame_put(&st.b.p, 0x01, "a", 1);
+    peer_frame_put(&st.b.p, 0x80, "0", 1);
+    say(&st.b, "mx");
+    TOLD("back:0 mx");
+}
+
 /* The peer has read some of the replay when its line is lost again. */
 static void a_replay_may_break_off(void)
 {
@@ -737,6 +785,88 @@ static void there_are_64_keys_at_most(void)
     line_hear(&st.b, 65);
     EQUAL(st.b.script.words, 65);
     CHECK(strstr(st.b.script.s, " uk uj") != NULL);
+}
+
+/* What waits when the line is lost: the droppable one is gone. */
+static void what_waits_is_not_lost(void)
+{
+    stage_and_open();
+    EQUAL(send_text(1, "1"), 0);
+    EQUAL(send_kind(RT_TEXT | RT_DROPPABLE, "d"), 0);
+    EQUAL(send_kind(RT_TEXT | rt_latest(1), "k"), 0);
+    EQUAL(send_text(1, "2"), 0);
+    EQUAL(rt_drop(st.loop, st.s[1], 4000, NULL), 0);
+    TOLD("away");
+    line_return(&st.b, &st.a.w, 0, 1);
+    HEARS(&st.b, BACK " m1 m2 uk");
+}
+
+/* Reads whole messages while they come; how many. */
+static int read_all(line *l)
+{
+    int n = 0;
+    l->waits = 0;
+    do {
+        calm();
+        while (line_next(l))
+            n += l->msg[0] == 'm';
+    } while (peer_take(&l->p) > 0 || !l->p.gone);
+    return n;
+}
+
+/* A peer that does not read: its queue is full at last, with a frame half
+   written perhaps.  What it has, and what it has not, adds up. */
+static void one_who_does_not_read_loses_its_line(void)
+{
+    int sent = 0, has, on = 4096;
+    char word[40], told[40];
+    st.opts.hard_mark = 300000;
+    stage_and_open();
+    setsockopt(st.a.p.fd, SOL_SOCKET, SO_RCVBUF, &on, sizeof on);
+    while (rt_state(st.loop, st.s[1]) == RT_OPEN && sent < 5000) {
+        CHECK(send_long(1, 'x', 10000) >= 0);
+        sent++;
+        rt_poll(st.loop, 0);
+    }
+    TOLD("away");
+    has = read_all(&st.a);
+    CHECK(has > 0 && has < sent);
+    line_return(&st.b, &st.a.w, (unsigned long long)has, 1);
+    snprintf(word, sizeof word, "w:0:%d:gap", sent);
+    snprintf(told, sizeof told, "back:%d", sent - has);
+    HEARS(&st.b, word);
+    TOLD(told);
+}
+
+/* At most one waits: a newer one takes its place. */
+static void acknowledgements_do_not_pile_up(void)
+{
+    int i, on = 4096, acks = 0;
+    unsigned long long last = 0;
+    st.opts.hard_mark = 50000000;
+    stage_and_open();
+    setsockopt(st.a.p.fd, SOL_SOCKET, SO_RCVBUF, &on, sizeof on);
+    for (i = 0; i < 400; i++) { /* more than the system takes */
+        send_kind(RT_TEXT | RT_NO_HISTORY, "x");
+        send_long(1, 'x', 20000);
+    }
+    calm();
+    CHECK(rt_unsent(st.loop, st.s[1]) > 0);
+    for (i = 0; i < 640; i++) {
+        say(&st.a, "m");
+        rt_poll(st.loop, 0);
+    }
+    calm();
+    st.a.waits = 1;
+    do {
+        CHECK(line_next(&st.a));
+        if (st.a.msg[0] == 'a') {
+            acks++;
+            last = strtoull(st.a.msg + 1, NULL, 10);
+        }
+    } while (last < 640 && !test_bad);
+    CHECK(acks <= 2);
+    EQUAL(last, 640);
 }
 
 /* ---- callbacks ----------------------------------------------------------- */
@@ -1142,6 +1272,20 @@ static void too_many_messages_wait(void)
     HEARS(&st.b, "w:6:0:resumed");
 }
 
+/* Paused, it is neither delivered nor counted: it is said again. */
+static void what_was_not_read_is_not_counted(void)
+{
+    int i;
+    st.opts.rate_limit = 2;
+    st.opts.rate_over = RT_OVER_PAUSE;
+    stage_and_open();
+    for (i = 0; i < 3; i++)
+        say(&st.a, "mx");
+    TOLD("mx mx");
+    line_return(&st.b, &st.a.w, 0, 1); /* the third was never read */
+    HEARS(&st.b, "w:2:0:resumed");
+}
+
 /* A client that comes back says again what nobody acknowledged. */
 static void after_a_resume_there_is_a_credit(void)
 {
@@ -1350,6 +1494,22 @@ static void without_a_window_it_is_not_picked(void)
     TOLD("close:1006:0");
 }
 
+/* A token is known to one loop; a shared port leads to any of them. */
+static void a_shared_port_and_resume_are_refused(void)
+{
+    rt_listen_opts o;
+    const char *why;
+    stage();
+    o = st.opts;
+    o.reuse_port = 1;
+    EQUAL(rt_listen(st.loop,
+                    st.wire == TCP ? "tcp://127.0.0.1:0" : "ws://127.0.0.1:0",
+                    &o)
+              .id,
+          0);
+    EQUAL(rt_error(st.loop, &why), RT_EINVAL);
+}
+
 static void the_host_may_pick_another_protocol(void)
 {
     if (st.wire == TCP)
@@ -1533,6 +1693,8 @@ static void server_cases(void)
     RUN_WIRES(one_of_those_that_race_wins);
     RUN_WIRES(greater_attempts_take_over);
     RUN_WIRES(a_resume_may_break_off_at_any_byte);
+    RUN_WIRES(a_resume_may_come_in_pieces);
+    RUN_WIRES(a_greeting_may_be_fragmented);
     RUN_WIRES(a_replay_may_break_off);
     RUN_WIRES(one_over_is_the_oldest);
     RUN_WIRES(what_was_acknowledged_makes_room);
@@ -1546,6 +1708,9 @@ static void server_cases(void)
     RUN_WIRES(a_keyed_one_is_freed_by_h);
     RUN_WIRES(the_newest_value_survives_a_gap);
     RUN_WIRES(there_are_64_keys_at_most);
+    RUN_WIRES(what_waits_is_not_lost);
+    RUN_WIRES(one_who_does_not_read_loses_its_line);
+    RUN_WIRES(acknowledgements_do_not_pile_up);
     RUN_WIRES(on_back_sends_behind_the_replay);
     RUN_WIRES(ended_in_on_away_it_is_not_back);
     RUN_WIRES(it_may_end_in_on_back);
@@ -1571,6 +1736,7 @@ static void more_server_cases(void)
     RUN_WIRES(acknowledgements_that_free_are_not_limited);
     RUN_WIRES(too_many_messages_end_it);
     RUN_WIRES(too_many_messages_wait);
+    RUN_WIRES(what_was_not_read_is_not_counted);
     RUN_WIRES(after_a_resume_there_is_a_credit);
     RUN_WIRES(coming_back_refills_nothing);
     RUN_WIRES(sixteen_messages_are_acknowledged);
@@ -1585,6 +1751,7 @@ static void more_server_cases(void)
     RUN_WIRES(a_client_that_does_not_ask_gets_a_plain_session);
     RUN_WIRES(without_a_window_it_is_not_picked);
     RUN_WIRES(the_host_may_pick_another_protocol);
+    RUN_WIRES(a_shared_port_and_resume_are_refused);
     RUN_WIRES(a_login_is_compared_with_the_session);
     RUN_WIRES(a_new_login_replaces_the_one_away);
     RUN_WIRES(one_away_never_blocks_a_login);

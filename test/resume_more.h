@@ -442,14 +442,30 @@ static void a_plain_server_gives_a_plain_session(void)
     nobody_comes();
 }
 
+static void a_client_resumes_where_there_are_messages(void)
+{
+    rt_session s;
+    const char *why;
+    if (st.wire == WS)
+        return;
+    stage();
+    st.dial.framing = RT_LENGTH;
+    s = rt_dial(st.loop, "tcp://127.0.0.1:9", &st.dial);
+    EQUAL(s.id, 0);
+    EQUAL(rt_error(st.loop, &why), RT_EINVAL);
+}
+
 /* ---- both ends ----------------------------------------------------------- */
 
-/* One end of a pair: numbers its messages, and knows which one comes next. */
+/* One end of a pair: numbers its messages, and knows which one comes next.  Of
+   each key it knows the last value that it sent, and the last that came. */
+enum { PAIR_KEYS = 3 };
 typedef struct {
     rt_session s;
     int open, away;
     unsigned sent;     /* accepted ones */
     unsigned expected; /* the number that comes next */
+    unsigned set[PAIR_KEYS], seen[PAIR_KEYS];
     unsigned lost, wrong, opens, backs, closes;
 } pair_end;
 
@@ -482,8 +498,12 @@ static void pair_message(rt_loop *loop, rt_session s, int kind,
                          const void *data, size_t len)
 {
     pair_end *e = end_of(loop, s);
-    unsigned number = (unsigned)strtoul(data, NULL, 10);
-    (void)len;
+    unsigned number = (unsigned)strtoul(data, NULL, 10), key, value;
+    if (len && sscanf(data, "k%u %u", &key, &value) == 2) {
+        e->wrong += value < e->seen[key]; /* twice, but never an older one */
+        e->seen[key] = value;
+        return;
+    }
     e->wrong += kind != (number % 3 ? RT_TEXT : RT_BINARY);
     e->wrong += number != e->expected;
     e->expected = number + 1;
@@ -538,6 +558,19 @@ static void pair_send(pair_end *e, int count)
     }
 }
 
+static void pair_set(pair_end *e)
+{
+    unsigned key = draw(PAIR_KEYS);
+    char text[32];
+    int n = snprintf(text, sizeof text, "k%u %u", key, e->set[key] + 1);
+    if (!e->open)
+        return;
+    EQUAL(rt_send(st.loop, e->s, RT_TEXT | rt_latest((uint16_t)key), text,
+                  (size_t)n) < 0,
+          0);
+    e->set[key]++;
+}
+
 static void pair_step(void)
 {
     pair_end *one = draw(2) ? &duo.server : &duo.client;
@@ -548,7 +581,11 @@ static void pair_step(void)
         rt_drop(st.loop, one->s, 4000 + (int)draw(100), NULL);
     else if (what == 11)
         pair_send(one, 100);
+    else if (what == 12)
+        pair_set(one), pair_set(one);
     else if (what < 15)
+        pair_set(one);
+    else if (what < 18)
         clock_ahead += draw(2500);
     rt_poll(st.loop, 0);
 }
@@ -598,6 +635,10 @@ static void nothing_is_lost_unsaid(unsigned seed)
     CHECK(s->backs > 0 && c->backs > 0);
     CHECK(s->sent > 500 && c->sent > 500);
     CHECK(s->lost >= c->lost); /* it may be told twice of the same */
+    for (i = 0; i < PAIR_KEYS; i++) {
+        EQUAL(c->seen[i], s->set[i]);
+        EQUAL(s->seen[i], c->set[i]);
+    }
 }
 
 static void pair_table(int backend, int wire)
@@ -641,6 +682,7 @@ static void client_cases(void)
     RUN_WIRES(refused_with_403_it_stays_away);
     RUN_WIRES(an_answer_may_break_off_at_any_byte);
     RUN_WIRES(a_plain_server_gives_a_plain_session);
+    RUN_WIRES(a_client_resumes_where_there_are_messages);
 }
 
 #endif

@@ -60,6 +60,7 @@ struct sess {
     uint32_t farewell;  /* what on_away sent: may be before it, or behind */
     uint32_t most;      /* so many came to some page or other */
     int reloaded;       /* a page may ask for what another has had */
+    int absent;         /* it joined while it was away */
     int present;        /* 1: the group's events say it is in; 2: and away */
     struct client *client; /* who knows of it */
     struct line *opener;
@@ -1277,11 +1278,9 @@ static void on_presence(rt_loop *l, rt_group g, rt_session h, int what)
     if (!s)
         return;
     sim_note("session %d: event %d", s->id, what);
-    if (s->present != before[what] && !(what == RT_LEFT && s->present))
+    if (s->present != before[what] && !s->absent && !(what == RT_LEFT && s->present))
         sim_fault("session %d: event %d when %d", s->id, what, s->present);
     s->present = after[what];
-    if (what == RT_JOINED && s->state == RT_AWAY)
-        s->present = 2; /* it came while it was away */
 }
 
 static int on_resume(rt_loop *l, rt_session h, rt_session fresh)
@@ -1470,6 +1469,7 @@ static void host_groups(void)
     if (answer)
         sim_fault("session %d joins or leaves: %d", s->id, answer);
     s->member = !s->member;
+    s->absent = s->state != rt_state(m.loop, s->s) || s->state == RT_AWAY;
 }
 
 /* ---- what clients do ---------------------------------------------------- */
@@ -2178,7 +2178,8 @@ static void check_end(void)
     }
     for (s = m.sess; s < m.sess + m.sess_count; s++) {
         n += s->state == RT_OPEN;
-        if (s->present != (s->member ? s->state == RT_AWAY ? 2 : 1 : 0))
+        if (!s->absent &&
+            s->present != (s->member ? s->state == RT_AWAY ? 2 : 1 : 0))
             sim_fault("session %d: the group says %d", s->id, s->present);
     }
     if (n != sim_streams())
