@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Compares two servers on the same work, in pairs: A B A B ...
 
-  bench/pair.py            rtnet's servers against bench/limit, a short table
+  bench/pair.py            rtnet's servers against bench/limit, and rtnet.1
+                           against plain WebSocket, a short table
   bench/pair.py --a 'build/echo_server --port {port}' \\
                 --b 'build/limit echo --port {port}' --b-load=--raw \\
                 -- --connections 100
@@ -150,6 +151,13 @@ TABLE = (
      "--scenario fanout --connections 1000 --depth 10"),
 )
 
+# The same, of what sessions that can resume cost.
+RESUME_TABLE = (
+    "--connections 100",
+    "--connections 100 --depth 32",
+    "--connections 100 --depth 4 --size 16K",
+)
+
 
 def main():
     o, load = arguments()
@@ -163,6 +171,12 @@ def main():
         if not o.json:
             print(f"A: {server}, B: limit {limit}, {options or '1 connection'}",
                   flush=True)
+        compare(o, shlex.split(options) + load)
+    o.b = "build/echo_server --port {port}"
+    o.a, o.a_load, o.b_load = o.b + " --resume 15000", "--resume", ""
+    for options in RESUME_TABLE:
+        if not o.json:
+            print(f"A: echo_server, rtnet.1, B: plain, {options}", flush=True)
         compare(o, shlex.split(options) + load)
 
 

@@ -9,8 +9,8 @@
 
 /* How the host's messages stand on the wire. */
 enum { CODEC_TCP, CODEC_WS, RAW, PLAIN_TCP, PLAIN_WS, HOSTS };
-static const char *const host_names[HOSTS] = {"codec over tcp", "codec over ws",
-                                              "raw bytes", "lengths", "plain ws"};
+static const char *const host_names[HOSTS] = {
+    "codec over tcp", "codec over ws", "raw bytes", "lengths", "plain ws"};
 
 static struct {
     int flavour;
@@ -79,9 +79,9 @@ static void host_message(rt_loop *loop, rt_session s, int kind,
     }
     memcpy(token, text + 1, 22);
     token[22] = 0;
-    host.adopted = rt_adopt(loop, rt_find_token(loop, token), s,
-                            text[24] == '-' ? RT_UNCOUNTED
-                                            : (uint64_t)atoi(text + 24));
+    host.adopted =
+        rt_adopt(loop, rt_find_token(loop, token), s,
+                 text[24] == '-' ? RT_UNCOUNTED : (uint64_t)atoi(text + 24));
 }
 
 static void host_stage(void)
@@ -420,8 +420,8 @@ static void a_kept_session_ends_with_1000(void)
 
 static void packets_may_be_split_anywhere(void)
 {
-    static const uint8_t two[] = {4, 0, 0, 3, 'o', 'n', 'e',
-                                  2, 0, 0, 0, 1, 0,  0, 1, 'x'};
+    static const uint8_t two[] = {4, 0, 0, 3, 'o', 'n', 'e', 2,
+                                  0, 0, 0, 1, 0,   0,   1,   'x'};
     size_t i;
     if (host.flavour != CODEC_TCP)
         return;

@@ -159,6 +159,7 @@ static void h_says_how_many_it_has(void)
     client_loses();
     client_returns("h:1:2:1");
     line_cut(&st.a);
+    calm();
     client_returns("h:1:2:2");
     say_w(&st.a, 2, "who1 0 2 resumed 15000");
     HEARS(&st.a, "a2");
@@ -301,8 +302,8 @@ static void retry_at_a_drain(void)
  */
 static void waits_grow(void)
 {
-    static const unsigned longest[] = {500,   1000,  2000,  4000,
-                                       8000,  16000, 20000, 20000};
+    static const unsigned longest[] = {500,  1000,  2000,  4000,
+                                       8000, 16000, 20000, 20000};
     size_t i;
     dial_and_open();
     client_loses();

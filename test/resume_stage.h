@@ -70,22 +70,22 @@ static struct {
     rt_loop *loop;
     rt_listener listener;
     int port;
-    int listening;  /* the descriptor that a scripted server accepts from */
-    line a, b, c;   /* a carries the first session */
+    int listening; /* the descriptor that a scripted server accepts from */
+    line a, b, c;  /* a carries the first session */
     rt_session s[SESSIONS + 1]; /* by their numbers, from 1 */
     int opens[SESSIONS + 1], closes[SESSIONS + 1];
     int count;
-    rt_session asked;    /* of the last on_request */
-    rt_end end;          /* of the last on_close */
-    const char *uid;     /* on_request accepts with it */
-    const char *picked;  /* on_request accepts with this sub-protocol */
-    int refuse;          /* the resume handler refuses */
-    rt_session from;     /* what it was told */
+    rt_session asked;   /* of the last on_request */
+    rt_end end;         /* of the last on_close */
+    const char *uid;    /* on_request accepts with it */
+    const char *picked; /* on_request accepts with this sub-protocol */
+    int refuse;         /* the resume handler refuses */
+    rt_session from;    /* what it was told */
     void (*deed)(const char *what, rt_session s); /* in each callback */
     transcript told;
     char tokens[TOKENS][23]; /* all that were given out */
     int token_count, leaks;
-    int no_random; /* the random hook fails */
+    int no_random;            /* the random hook fails */
     unsigned long long acked; /* the last number a line acknowledged */
 } st;
 
@@ -738,8 +738,8 @@ static inline int on_resume(rt_loop *loop, rt_session s, rt_session from)
     return st.refuse ? RT_EREFUSED : 0;
 }
 
-static const rt_handler handler = {on_request,  on_open, on_message,
-                                   on_writable, on_away, on_back,
+static const rt_handler handler = {on_request,  on_open,  on_message,
+                                   on_writable, on_away,  on_back,
                                    on_close,    on_limit, on_resume};
 
 /* What was told since the last look. */
@@ -756,8 +756,7 @@ static inline const char *told_all(const char *want)
     return last.s;
 }
 
-#define TOLD(want)                                                             \
-    same_text(told_all(want), want, __FILE__, __LINE__, "told")
+#define TOLD(want) same_text(told_all(want), want, __FILE__, __LINE__, "told")
 
 /* ---- the stage ----------------------------------------------------------- */
 

@@ -272,4 +272,8 @@ int model_run(uint64_t seed, int backend, int until, int trace,
 /* The same for sessions that outlive their sockets, sim_resume.c. */
 int resume_run(uint64_t seed, int backend, int trace, uint64_t *digest);
 
+/* What should have come to pass in some of the worlds run so far and did not;
+   NULL: it all did.  print: shows how often each. */
+const char *resume_unseen(int print);
+
 #endif

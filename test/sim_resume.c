@@ -52,6 +52,7 @@ struct sess {
     int plain;         /* without rtnet.1 or without a token */
     int was;           /* it lived when the present call began */
     int ended;         /* by the server, with this code */
+    int grace;         /* out of an on_close: it ends a turn later */
     int user;          /* bound to, from 1 on */
     int member;        /* of the group */
     uint64_t away_at;  /* since when */
@@ -76,6 +77,7 @@ struct client {
     int over;      /* it will not come back */
     int bye;       /* it said so itself */
     int refused;   /* the host refused its last resume */
+    int bogus;     /* it came with a token that was void */
     int forgets;   /* a page that kept its token alone is on its way */
     struct sess *s;
     struct line *line;
@@ -104,6 +106,7 @@ struct line {
     int shut_back, shut_front;
     struct ws_bytes in, out;
     int code; /* of a close over TCP */
+    int told; /* that another took its place */
     int liar; /* what kind of one; 0: none */
 };
 
@@ -139,11 +142,60 @@ static struct model {
     int dry;      /* no random bytes */
     int refusing; /* the resume handler says no */
     int hook, resume; /* this world has its own random bytes, that handler */
-    int freeing, settling, whole, late, depth;
+    int turning; /* the library runs */
+    int freeing, settling, whole, late, depth, closing;
+    uint32_t short_of; /* as weak; this world was so */
+    uint32_t weak;     /* one of so many allocations fails; 0: none does */
+    struct sess *self; /* a callback meddles: most likely with this one */
+    struct sess *away_last; /* the last callback was its on_away */
     uint64_t digest, random;
 } m;
 
 static char pattern[BIGGEST + 128];
+
+/* What these worlds are for.  Counted, so that a test can tell whether it all
+   came to pass. */
+#define SIGHTS(X)                                                              \
+    X(resumed)                                                                 \
+    X(gaps)                                                                    \
+    X(takeovers)                                                               \
+    X(expired)                                                                 \
+    X(stale)                                                                   \
+    X(slow)                                                                    \
+    X(replaced)                                                                \
+    X(kicked)                                                                  \
+    X(superseded)                                                              \
+    X(refused)                                                                 \
+    X(tokenless)                                                               \
+    X(full)                                                                    \
+    X(reloads)                                                                 \
+    X(void_tokens)                                                             \
+    X(dialled_back)                                                            \
+    X(dialled_gaps)                                                            \
+    X(dialled_anew)                                                            \
+    X(keys_twice)                                                              \
+    X(later)                                                                   \
+    X(liars)
+
+static struct {
+#define SIGHT_FIELD(name) uint64_t name;
+    SIGHTS(SIGHT_FIELD)
+#undef SIGHT_FIELD
+} saw;
+
+const char *resume_unseen(int print)
+{
+    const char *none = NULL;
+
+#define SIGHT_LOOK(name)                                                       \
+    if (print)                                                                 \
+        printf("%12llu %s\n", (unsigned long long)saw.name, #name);            \
+    if (!saw.name)                                                             \
+        none = #name;
+    SIGHTS(SIGHT_LOOK)
+#undef SIGHT_LOOK
+    return none;
+}
 
 /* ---- lists and messages ------------------------------------------------- */
 
@@ -282,6 +334,7 @@ static void hear_other(struct stream *d, uint32_t g, const char *who, int id)
         d->drop_got = g;
         return;
     }
+    saw.keys_twice += g == d->key_got[key];
     if (g < d->key_got[key])
         sim_fault("%s %d: key %d went back from %u to %u", who, id, key,
                   d->key_got[key], g);
@@ -469,6 +522,7 @@ static void greet(struct line *l)
                   (unsigned long long)(c->attempt += !l->stale));
     else
         line_word(l, c->spare[0] ? "h%s 0 1" : "h%s", c->spare);
+    c->bogus = c->spare[0] && !c->token[0];
     c->spare[0] = 0;
 }
 
@@ -520,6 +574,7 @@ static void liar_ends(struct line *l)
 {
     int code = line_code(l), want = 1002;
 
+    saw.liars++;
     l->liar = -l->liar;
     if (l->liar == -TOO_OLD)
         want = 4003;
@@ -529,6 +584,8 @@ static void liar_ends(struct line *l)
         return; /* the token was void */
     if (l->opened && (code == 4001 || code == l->opened->ended))
         return; /* that came first */
+    if (code == 1011 && m.short_of)
+        return;
     if (code && code != want && code != 1013 && !(l->opened && code == 4100))
         sim_fault("a liar, %d, is told %d", -l->liar, code);
 }
@@ -551,6 +608,10 @@ static void script_pump(struct line *l)
         stream_pump(l);
     if (l->liar > 0)
         liar_pump(l);
+    if (line_code(l) == RT_CLOSE_SUPERSEDED && !l->told) {
+        l->told = 1;
+        saw.superseded++;
+    }
     if (!l->client)
         return;
     if (l->client->phase == GREETING && !l->hello && (!l->ws || l->ws->open))
@@ -730,11 +791,15 @@ static void welcome_new(struct client *c, const struct welcome *w)
         token_spent(old->state ? "" : c->token);
         old->client = NULL;
     }
+    saw.refused += c->refused && old;
+    saw.void_tokens += c->bogus != 0;
+    c->bogus = 0;
     c->s = c->line->opened;
     if (!c->s || c->s->client) {
         sim_fault("client %d has a session that never opened", c->id);
         return;
     }
+    saw.tokenless += c->s->plain != 0;
     if (c->s->plain != !strcmp(w->token, "-"))
         sim_fault("client %d: token %s", c->id, w->token);
     c->s->client = c;
@@ -768,6 +833,7 @@ static void page_learns(struct client *c, const struct welcome *w)
 {
     struct sess *s = c->s;
 
+    saw.reloads++;
     c->forgets = 0;
     c->top = (uint32_t)w->received;
     if (s->up.m.len > w->received)
@@ -991,6 +1057,9 @@ static void client_lost(struct client *c, int code)
         sim_fault("client %d: try %llu is said to be old", c->id,
                   (unsigned long long)c->attempt);
     line_part(c->line, READS);
+    saw.stale += code == 4003;
+    saw.slow += code == 4001;
+    saw.later += code == 1013;
     if (code == 1002 || code == 1003 || code == 1007 || code == 1009 ||
         code == 4504)
         sim_fault("client %d, an honest one, is told %d", c->id, code);
@@ -999,7 +1068,7 @@ static void client_lost(struct client *c, int code)
     if (comes_back(code))
         return;
     c->over = 1;
-    if (s && s->state && !c->bye)
+    if (s && s->state && !c->bye && s->ended != code)
         sim_fault("client %d is told %d, but session %d lives", c->id, code,
                   s->id);
 }
@@ -1008,6 +1077,8 @@ static void client_lost(struct client *c, int code)
 
 static void callback_begins(const char *name)
 {
+    if (strcmp(name, "on_back") != 0)
+        m.away_last = NULL;
     if (m.depth++)
         sim_fault("%s inside another callback", name);
 }
@@ -1050,6 +1121,12 @@ static int lives(const struct sess *s)
     return s->state && (state == RT_OPEN || state == RT_AWAY);
 }
 
+static void end_it(struct sess *s, int code)
+{
+    s->ended = code;
+    s->grace = m.closing;
+}
+
 static void serve_one(struct sess *s, uint32_t g)
 {
     size_t len;
@@ -1071,15 +1148,18 @@ static void serve_one(struct sess *s, uint32_t g)
         return;
     }
     if (answer == RT_EFULL && s->plain && m.messages[g].verb == 'R') {
-        s->ended = RT_CLOSE_SLOW;
+        end_it(s, RT_CLOSE_SLOW);
         return;
     }
-    if (answer == RT_EFULL && m.messages[g].verb == 'K')
+    if ((answer == RT_EFULL && m.messages[g].verb == 'K') ||
+        (answer == RT_ENOMEM && m.short_of))
         return;
     if (answer < 0 || (away && answer && m.messages[g].verb == 'R'))
         sim_fault("rt_send to session %d: %d", s->id, answer);
     expect(&s->down, g);
 }
+
+static void meddle(struct sess *s);
 
 static void opened(rt_loop *l, rt_session h)
 {
@@ -1103,6 +1183,7 @@ static void opened(rt_loop *l, rt_session h)
         s->member = rt_group_join(l, m.group, h) == 0;
     while (sim_choose(3) == 0)
         serve_one(s, message_new('R', 0, tail_length()));
+    meddle(s);
 }
 
 static void on_open(rt_loop *l, rt_session h)
@@ -1110,6 +1191,18 @@ static void on_open(rt_loop *l, rt_session h)
     callback_begins("on_open");
     opened(l, h);
     m.depth--;
+}
+
+static void host_acts(void);
+
+/* The callbacks do what they like, often to the session they are told of. */
+static void meddle(struct sess *s)
+{
+    if (m.settling || m.freeing || sim_choose(10))
+        return;
+    m.self = s;
+    host_acts();
+    m.self = NULL;
 }
 
 static struct sess *valid(rt_loop *l, rt_session h, const char *what)
@@ -1139,7 +1232,8 @@ static void heard(struct sess *s, int kind, const void *data, size_t len)
 {
     uint32_t g;
 
-    if (s->ended || s->state != RT_OPEN)
+    if (s->ended || s->state != RT_OPEN ||
+        rt_state(m.loop, s->s) != RT_OPEN)
         sim_fault("on_message of session %d, %s", s->id,
                   s->ended ? "which was ended" : "which is away");
     g = hear(&s->up, kind, data, len, "server", s->id);
@@ -1147,6 +1241,7 @@ static void heard(struct sess *s, int kind, const void *data, size_t len)
         confirmed(s, s->up.got);
     if (sim_choose(4) == 0)
         serve_one(s, message_new('R', 0, tail_length()));
+    meddle(s);
 }
 
 static void on_message(rt_loop *l, rt_session h, int kind, const void *data,
@@ -1178,7 +1273,9 @@ static void on_away(rt_loop *l, rt_session h)
         s->farewell = (uint32_t)s->down.m.len;
         if (sim_choose(4) == 0)
             serve_one(s, message_new('R', 0, tail_length()));
+        meddle(s);
         s->farewell = (uint32_t)s->down.m.len - s->farewell;
+        m.away_last = s;
     }
     m.depth--;
 }
@@ -1192,9 +1289,12 @@ static void on_back(rt_loop *l, rt_session h, uint64_t lost)
     if (s) {
         sim_note("session %d is back, %d lost", s->id, (int)lost);
         digest('b', lost);
+        saw.resumed++;
+        saw.gaps += lost > 0;
+        saw.takeovers += m.away_last == s;
         if (s->state != RT_AWAY || m.dry || s->ended)
             sim_fault("on_back of session %d", s->id);
-        if (lost > s->down.m.len || (lost && !s->reloaded && !ring_over(s)))
+        if (lost > s->down.m.len || (lost && !s->reloaded && !m.short_of && !ring_over(s)))
             sim_fault("session %d lost %d of %zu, %u are known to be there",
                       s->id, (int)lost, s->down.m.len, s->acked);
         if (lost) {
@@ -1205,6 +1305,7 @@ static void on_back(rt_loop *l, rt_session h, uint64_t lost)
         s->pending = 0;
         if (sim_choose(4) == 0)
             serve_one(s, message_new('R', 0, tail_length()));
+        meddle(s);
     }
     m.depth--;
 }
@@ -1232,13 +1333,13 @@ static int justified(const struct sess *s, const rt_end *why, uint64_t now)
         return m.freeing;
     if (s->ended)
         return why->code == s->ended;
-    if (s->opener->liar && why->cause == RT_BY_ERROR)
+    if ((s->opener->liar || m.short_of) && why->cause == RT_BY_ERROR)
         return 1;
     if (why->code == 1000)
         return (s->client && s->client->bye) || s->opener->bye;
     if (why->code == RT_CLOSE_EXPIRED)
-        return s->state == RT_AWAY &&
-               now >= s->away_at + (uint64_t)m.window_ms;
+        return s->state == RT_AWAY && /* it was told of it a turn later */
+               now + 5 >= s->away_at + (uint64_t)m.window_ms;
     return s->plain && (why->code == 1006 || why->code == 4002 ||
                         why->code == 1005 || why->code == 4000 ||
                         why->code == 4001 || why->code == 1013);
@@ -1254,14 +1355,20 @@ static void on_close(rt_loop *l, rt_session h, const rt_end *why)
         sim_note("session %d closes: %d, cause %d, %d lost", s->id, why->code,
                  why->cause, (int)why->lost);
         digest('c', (uint64_t)why->code);
+        saw.expired += why->code == RT_CLOSE_EXPIRED;
+        saw.kicked += why->code == RT_CLOSE_KICKED;
+        saw.replaced += why->code == RT_CLOSE_REPLACED;
         if (!justified(s, why, rt_now(l)))
             sim_fault("session %d closes without a reason: %d, cause %d",
                       s->id, why->code, why->cause);
         check_lost(s, why->lost);
-        if (s->present)
+        if (s->present && !m.short_of)
             sim_fault("session %d closes before it leaves the group", s->id);
         s->state = 0;
         s->member = 0;
+        m.closing = 1;
+        meddle(s);
+        m.closing = 0;
     }
     m.depth--;
 }
@@ -1278,7 +1385,7 @@ static void on_presence(rt_loop *l, rt_group g, rt_session h, int what)
     if (!s)
         return;
     sim_note("session %d: event %d", s->id, what);
-    if (s->present != before[what] && !s->absent && !(what == RT_LEFT && s->present))
+    if (s->present != before[what] && !s->absent && !m.short_of && !(what == RT_LEFT && s->present))
         sim_fault("session %d: event %d when %d", s->id, what, s->present);
     s->present = after[what];
 }
@@ -1287,6 +1394,7 @@ static int on_resume(rt_loop *l, rt_session h, rt_session fresh)
 {
     const rt_request *r = rt_request_of(l, fresh);
     struct line *ln = r ? line_find(r->address) : NULL;
+    int refuses;
 
     callback_begins("resume");
     m.depth--;
@@ -1294,7 +1402,12 @@ static int on_resume(rt_loop *l, rt_session h, rt_session fresh)
         sim_fault("resume by nobody");
     else if (m.refusing && ln->client)
         ln->client->refused = 1;
-    return m.refusing;
+    if (ln && sim_choose(20) == 0 && rt_close(l, fresh, 0, NULL) == 0)
+        sim_note("the host closes line %d", ln->id);
+    refuses = m.refusing;
+    if (rt_user(l, h))
+        meddle(rt_user(l, h));
+    return refuses;
 }
 
 static void on_log(void *user, int level, const char *text)
@@ -1319,6 +1432,8 @@ static void on_log(void *user, int level, const char *text)
 
 static struct sess *any_sess(void)
 {
+    if (m.self && sim_choose(2))
+        return m.self;
     return m.sess_count ? &m.sess[sim_choose((uint32_t)m.sess_count)] : NULL;
 }
 
@@ -1346,10 +1461,10 @@ static void serve_many(int user, uint32_t g)
             expect(&s->down, g);
             n++;
         } else if (s->plain) {
-            s->ended = RT_CLOSE_SLOW;
+            end_it(s, RT_CLOSE_SLOW);
         }
     }
-    if (n != answer)
+    if (n != answer && !m.short_of)
         sim_fault("%d took it, but %d live", answer, n);
 }
 
@@ -1382,9 +1497,9 @@ static void host_ends(void)
         snprintf(uid, sizeof uid, "u%d", s->user);
         if (rt_kick(m.loop, uid, 0, "kicked") != 1)
             sim_fault("%s is not kicked", uid);
-        s->ended = RT_CLOSE_KICKED;
+        end_it(s, RT_CLOSE_KICKED);
     } else {
-        s->ended = sim_choose(2) ? 1000 : 4100;
+        end_it(s, sim_choose(2) ? 1000 : 4100);
         if (rt_close(m.loop, s->s, s->ended, NULL) != 0)
             sim_fault("session %d is not closed", s->id);
     }
@@ -1404,7 +1519,7 @@ static void host_drops(void)
     if (answer != want)
         sim_fault("session %d is not dropped: %d", s->id, answer);
     if (was && s->plain)
-        s->ended = 4100;
+        end_it(s, 4100);
 }
 
 static struct sess *bound_to(int user)
@@ -1435,6 +1550,8 @@ static void host_binds(void)
         want = RT_EREFUSED;
     answer = rt_bind(m.loop, s->s, uid);
     sim_note("session %d is bound to %s: %d", s->id, uid, answer);
+    if (answer == RT_ENOMEM && m.short_of)
+        return;
     if (answer != want)
         sim_fault("session %d is bound to %s: %d, not %d", s->id, uid, answer,
                   want);
@@ -1442,7 +1559,7 @@ static void host_binds(void)
         return;
     s->user = user;
     if (old)
-        old->ended = RT_CLOSE_REPLACED;
+        end_it(old, RT_CLOSE_REPLACED);
     if (!rt_same(rt_find(m.loop, uid), s->s))
         sim_fault("%s is not found", uid);
 }
@@ -1466,10 +1583,13 @@ static void host_groups(void)
     answer = s->member ? rt_group_leave(m.loop, m.group, s->s)
                        : rt_group_join(m.loop, m.group, s->s);
     sim_note("session %d joins or leaves", s->id);
+    if (answer == RT_ENOMEM && m.short_of)
+        return;
     if (answer)
         sim_fault("session %d joins or leaves: %d", s->id, answer);
     s->member = !s->member;
-    s->absent = s->state != rt_state(m.loop, s->s) || s->state == RT_AWAY;
+    if (s->member)
+        s->absent = s->state != rt_state(m.loop, s->s) || s->state == RT_AWAY;
 }
 
 /* ---- what clients do ---------------------------------------------------- */
@@ -1539,7 +1659,7 @@ static void dial_open(rt_loop *l, rt_session h)
     c->s = s;
     c->refused = 0;
     c->phase = TALKING;
-    c->opens++;
+    saw.dialled_anew += c->opens++ > 0;
     if (s)
         s->client = c;
     m.depth--;
@@ -1597,6 +1717,8 @@ static void dial_back(rt_loop *l, rt_session h, uint64_t lost)
     if (lost && !gap_fits(s, s->down.got + lost))
         sim_fault("client %d has %u and lost %d; the server said %u of %u",
                   c->id, s->down.got, (int)lost, s->lost, s->gap);
+    saw.dialled_back++;
+    saw.dialled_gaps += lost > 0;
     s->down.got += (uint32_t)lost;
     c->phase = TALKING;
 }
@@ -1640,7 +1762,7 @@ static void dial_close(rt_loop *l, rt_session h, const rt_end *why)
         sim_fault("on_close of client %d", c->id);
     if (c->bye ? why->code != 1000 : why->cause == RT_BY_APP)
         sim_fault("client %d closes with %d", c->id, why->code);
-    if (!c->s && !m.freeing && !c->bye)
+    if (!c->s && !m.freeing && !c->bye && !m.short_of)
         sim_fault("client %d closes before it opened: %d", c->id, why->code);
     dial_over(c, why);
     m.depth--;
@@ -1761,7 +1883,7 @@ static void dial_speaks(struct client *c)
     answer = rt_send(m.far, c->dial, kind, text, len);
     sim_note("client %d sends %u: %d", c->id, g, answer);
     if (answer == RT_EFULL && m.messages[g].verb == 'R' && !c->s->plain)
-        c->full = 1;
+        c->full = 1, saw.full++;
     if (answer == RT_EFULL || state == RT_CLOSING || state == RT_EGONE)
         return;
     if (answer < 0)
@@ -1886,7 +2008,7 @@ static void host_acts(void)
         host_groups();
         break;
     case 8:
-        m.dry = m.hook && !sim_choose(2);
+        m.dry = m.self ? m.dry : m.hook && !sim_choose(2);
         break;
     case 9:
         m.refusing = m.resume && !sim_choose(2);
@@ -1921,8 +2043,11 @@ static void check_sess(struct sess *s)
 {
     int state = rt_state(m.loop, s->s);
 
-    if (s->ended && s->state)
-        sim_fault("session %d was ended, but on_close did not come", s->id);
+    if (s->ended && s->state) {
+        if (s->grace-- <= 0)
+            sim_fault("session %d was ended, on_close did not come", s->id);
+        return;
+    }
     if (s->state == RT_AWAY &&
         rt_now(m.loop) > s->away_at + (uint64_t)m.window_ms + 100)
         sim_fault("session %d has been away for too long", s->id);
@@ -1980,12 +2105,24 @@ static void turn(int ms)
         ms = most; /* only the server's loop waits */
     sim_note("---- a turn of %d ms", ms);
     pump();
+    m.turning = 1;
     answer = rt_poll(m.loop, ms);
     if (answer >= 0 && m.far != m.loop)
         answer = rt_poll(m.far, 0);
+    m.turning = 0;
     if (answer < 0)
         sim_fault("rt_poll: %d", answer);
     check_all();
+}
+
+static void *on_realloc(void *user, void *p, size_t old, size_t now)
+{
+    if (m.weak && m.turning && now > old &&
+        !sim_choose(m.weak)) {
+        sim_note("no memory for %zu bytes", now);
+        return NULL;
+    }
+    return sim_realloc(user, p, old, now);
 }
 
 static int on_random(void *user, void *out, size_t n)
@@ -2022,7 +2159,7 @@ static int listens(const char *url, int framing)
 static int world_open(int backend)
 {
     static const int windows[] = {300, 5000, 60000};
-    rt_loop_opts o = {.backend = backend, .realloc = sim_realloc, .log = on_log};
+    rt_loop_opts o = {.backend = backend, .realloc = on_realloc, .log = on_log};
     rt_group_opts go = {.event = on_presence};
 
     m.window_ms = windows[sim_choose(3)];
@@ -2030,6 +2167,7 @@ static int world_open(int backend)
     m.policy = sim_choose(4) ? RT_BIND_NEWEST : RT_BIND_REFUSE;
     m.hook = !sim_choose(2);
     m.resume = !sim_choose(2);
+    m.short_of = sim_choose(4) ? 0 : 20 + sim_choose(200);
     o.bind_policy = m.policy;
     o.random = m.hook ? on_random : NULL;
     m.loop = m.far = rt_loop_new(&o);
@@ -2096,6 +2234,7 @@ static void calm_down(void)
     struct sess *s;
 
     m.settling = 1;
+    m.weak = 0;
     m.dry = m.refusing = 0;
     for (s = m.sess; s < m.sess + m.sess_count; s++)
         rt_read(m.loop, s->s, 1);
@@ -2178,7 +2317,7 @@ static void check_end(void)
     }
     for (s = m.sess; s < m.sess + m.sess_count; s++) {
         n += s->state == RT_OPEN;
-        if (!s->absent &&
+        if (!s->absent && !m.short_of &&
             s->present != (s->member ? s->state == RT_AWAY ? 2 : 1 : 0))
             sim_fault("session %d: the group says %d", s->id, s->present);
     }
@@ -2259,7 +2398,9 @@ static void model_clear(void)
     m.sess_count = m.client_count = m.line_count = m.spent_count = 0;
     m.serial = 0;
     m.dry = m.refusing = m.freeing = m.settling = m.depth = 0;
-    m.whole = m.late = 0;
+    m.whole = m.late = m.turning = m.closing = 0;
+    m.weak = 0;
+    m.self = m.away_last = NULL;
     m.digest = 0;
     m.random = 1;
 }
@@ -2275,6 +2416,7 @@ int resume_run(uint64_t seed, int backend, int trace, uint64_t *digest_out)
     sim_start(&o);
     if (!world_open(backend))
         sim_fault("the world does not open");
+    m.weak = m.short_of;
     live();
     if (!sim_faults())
         finish();

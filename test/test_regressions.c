@@ -16,7 +16,7 @@
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-enum { PEERS = 24, BIG = 2 << 20, PAGE = 40000 };
+enum { PEERS = 24, BIG = 2 << 20, SLOW = 1 << 20, PAGE = 40000 };
 
 static char big[BIG]; /* all 'b' */
 
@@ -27,14 +27,14 @@ static struct {
     rt_loop *loop;
     int port;
     int opens, messages, writables, closes, asks, tells;
-    rt_session s[PEERS]; /* in the order of their on_open */
+    rt_session s[PEERS];     /* in the order of their on_open */
     rt_session asked[PEERS]; /* of each on_request */
     char path[PEERS][32];
     int answer; /* of on_request */
     int code, cause;
     char reason[128];
-    int got;   /* what a call in a callback returned */
-    int turn;  /* counted by a case, and what it was in the last on_close */
+    int got;  /* what a call in a callback returned */
+    int turn; /* counted by a case, and what it was in the last on_close */
     int closed_in;
     long fails; /* allocations until the one that fails; < 0: none does */
     int dry;    /* all allocations fail */
@@ -100,9 +100,12 @@ static const rt_handler handler = {.request = on_request,
                                    .writable = on_writable,
                                    .close = on_close};
 
-/* The counting allocator, which may have nothing left. */
+/* The counting allocator; it may have nothing left, and spoils what it frees.
+ */
 static void *failing_realloc(void *user, void *p, size_t old, size_t now)
 {
+    if (!now && p)
+        memset(p, 0xdb, old); /* who still looks at it goes astray */
     if (now && (app.dry || (app.fails >= 0 && app.fails-- == 0)))
         return NULL;
     return peer_realloc(user, p, old, now);
@@ -201,8 +204,8 @@ static int connections_until(int most)
 static void peer_get(peer *p, const char *path, const char *more)
 {
     char text[256];
-    snprintf(text, sizeof text, "GET %s HTTP/1.1\r\nHost: peer\r\n%s\r\n",
-             path, more);
+    snprintf(text, sizeof text, "GET %s HTTP/1.1\r\nHost: peer\r\n%s\r\n", path,
+             more);
     peer_say(p, text);
 }
 
@@ -230,7 +233,8 @@ static int far_end(const peer *p)
     for (fd = 3; fd < 256; fd++) {
         n = sizeof there;
         memset(&there, 0, sizeof there);
-        if (fd != p->fd && getpeername(fd, (struct sockaddr *)&there, &n) == 0 &&
+        if (fd != p->fd &&
+            getpeername(fd, (struct sockaddr *)&there, &n) == 0 &&
             there.sin_port == here.sin_port)
             return fd;
     }
@@ -399,11 +403,12 @@ static void nobody_gets_the_bytes_of_another(int backend)
     EQUAL(rt_send(app.loop, app.s[0], RT_BINARY, text, sizeof text), 0);
     CHECK(peer_fill(&app.p[0], sizeof text));
     ask_page_and_upgrade(p);
-    peer_fill(p, PAGE + 400);
-    app_turns(2);
-    peer_take(p);
-    CHECK(p->len > PAGE);
-    for (i = 0; i + n <= p->len; i++)
+    EQUAL(peer_status(p), 200);
+    CHECK(peer_fill(p, PAGE));
+    p->at += PAGE;
+    EQUAL(peer_status(p), 101);
+    EQUAL(peer_closed_at_last(p), RT_CLOSE_SLOW);
+    for (i = 0; i + n <= p->len; i++) /* all that ever came */
         leaks += memcmp(p->in + i, secret, n) == 0;
     EQUAL(leaks, 0);
     app_end();
@@ -501,7 +506,7 @@ static int big_page(rt_loop *loop, rt_session s, const rt_request *r)
 {
     (void)r;
     small_pipe(&app.p[0]);
-    EQUAL(rt_reply(loop, s, 200, "text/html", big, sizeof big), 0);
+    EQUAL(rt_reply(loop, s, 200, "text/html", big, SLOW), 0);
     return 0;
 }
 
@@ -509,11 +514,11 @@ static void check_slow_reader(int backend, const char *more)
 {
     app_reset(backend);
     app.request = big_page;
-    app.opts.handshake_ms = 40;
+    app.opts.handshake_ms = 25;
     app_ws();
     CHECK(peer_tcp(&app.p[0], app.loop, app.port));
     peer_get(&app.p[0], "/", more);
-    CHECK(read_slowly(&app.p[0], sizeof big) >= sizeof big);
+    CHECK(read_slowly(&app.p[0], SLOW) >= SLOW);
     app_end();
 }
 
@@ -530,12 +535,12 @@ static void the_last_page_is_not_cut_either(int backend)
 static void a_peer_that_takes_its_message_slowly_is_alive(int backend)
 {
     app_reset(backend);
-    app.opts.ping_ms = 15;
+    app.opts.ping_ms = 8;
     app_ws();
     app_peers(1);
     small_pipe(&app.p[0]);
-    EQUAL(rt_send(app.loop, app.s[0], RT_BINARY, big, sizeof big), 1);
-    CHECK(read_slowly(&app.p[0], sizeof big) >= sizeof big);
+    EQUAL(rt_send(app.loop, app.s[0], RT_BINARY, big, SLOW), 1);
+    CHECK(read_slowly(&app.p[0], SLOW) >= SLOW);
     EQUAL(app.closes, 0);
     app_end();
 }
@@ -570,7 +575,7 @@ static void pong_after(peer *p, int ms)
     app_turns(2);
 }
 
-static void jitter_falls_as_it_rises(int backend)
+static void jitter_does_not_fall_under_zero(int backend)
 {
     static const int delay[] = {1, 20, 1, 20, 1, 1, 1, 1};
     uint32_t rtt = 0, jitter = 0, most = 0;
@@ -584,8 +589,7 @@ static void jitter_falls_as_it_rises(int backend)
         EQUAL(rt_rtt(app.loop, app.s[0], &rtt, &jitter), 0);
         most = jitter > most ? jitter : most;
     }
-    CHECK(most > 500 && most < 1000000);
-    CHECK(jitter < most);
+    CHECK(most > 500 && most < 1000000); /* in microseconds */
     app_end();
 }
 
@@ -644,9 +648,9 @@ static void half_a_frame_behind_the_handshake_does_not_hide_a_close(int backend)
 static void a_close_behind_the_handshake_answers_ours(int backend)
 {
     uint8_t bye[16];
+    size_t n = peer_frame_build(bye, 0x88, "\x03\xe8", 2);
     farewell_open(backend);
-    peer_ask_and(&app.p[0], bye,
-                 peer_frame_build(bye, 0x88, "\x03\xe8", 2));
+    peer_ask_and(&app.p[0], bye, n);
     check_clean_end(&app.p[0]);
 }
 
@@ -832,7 +836,7 @@ static void held_peers(int n)
     peer_quiet(app.loop);
 }
 
-static void closes_without_memory_keep_their_timers(int backend)
+static void closes_without_memory_leave_no_timer(int backend)
 {
     enum { N = 20 };
     int i;
@@ -844,10 +848,10 @@ static void closes_without_memory_keep_their_timers(int backend)
     app.dry = 1;
     for (i = 0; i < N; i++)
         rt_close(app.loop, app.s[i], 0, NULL);
-    CHECK(app.loop->timer_count <= app.loop->timer_users);
     app.dry = 0;
     CHECK(peer_until(app.loop, &app.closes, N));
     CHECK(connections_until(0));
+    EQUAL(app.loop->timer_count, 0); /* none of a connection that is gone */
     app_end();
 }
 
@@ -968,6 +972,34 @@ static void groups_in_turn_keep_to_the_hard_mark(int backend)
     size_t most = heap_of_alternation(backend, 200000);
     CHECK(most > 20000);
     CHECK(most < 2 * 200000);
+}
+
+/* More groups than 16 bits count.  Joining looks at all the session's groups,
+   so this is the dearest case: one backend, for it is no matter of theirs. */
+static void a_session_leaves_all_of_very_many_groups(void)
+{
+    enum { N = 65600 };
+    rt_group *g = calloc(N, sizeof *g);
+    size_t i, joined = 0, left = 0;
+    char name[16];
+    app_reset(RT_AUTO);
+    app.loop_opts.groups_per_session = RT_OFF;
+    app.loop_opts.max_groups = RT_OFF;
+    app_ws();
+    app_peers(1);
+    for (i = 0; i < N; i++) {
+        snprintf(name, sizeof name, "g%u", (unsigned)i);
+        g[i] = rt_group_open(app.loop, name, NULL);
+        joined += rt_group_join(app.loop, g[i], app.s[0]) == 0;
+    }
+    EQUAL(joined, N);
+    EQUAL(rt_close(app.loop, app.s[0], 0, NULL), 0);
+    CHECK(peer_until(app.loop, &app.closes, 1));
+    for (i = 0; i < N; i++)
+        left += rt_group_count(app.loop, g[i]);
+    EQUAL(left, 0);
+    app_end();
+    free(g);
 }
 
 static rt_group history_open(int backend, int peers, const rt_group_opts *o)
@@ -1111,15 +1143,15 @@ static int gone_within(rt_group g, int ms)
 
 static void an_empty_group_ends_after_its_time_to_live(int backend)
 {
-    rt_group_opts o = {.ttl_ms = 30};
+    rt_group_opts o = {.ttl_ms = 60};
     rt_group g = history_open(backend, 1, &o), h;
     h = rt_group_open(app.loop, "h", NULL);
     EQUAL(rt_group_join(app.loop, g, app.s[0]), 0);
-    CHECK(!gone_within(g, 45)); /* it has a member */
+    CHECK(!gone_within(g, 70)); /* it has a member */
     EQUAL(rt_group_leave(app.loop, g, app.s[0]), 0);
-    app_turns(18);
+    app_turns(35);
     group_say(g, "used");
-    CHECK(!gone_within(g, 18));
+    CHECK(!gone_within(g, 35));
     CHECK(gone_within(g, PEER_WAIT));
     EQUAL(rt_group_find(app.loop, "g").id, 0);
     CHECK(rt_group_name(app.loop, h) != NULL);
@@ -1305,7 +1337,7 @@ static void run_requests(void)
     RUN_EACH(the_last_page_is_not_cut_either);
     RUN_EACH(a_peer_that_takes_its_message_slowly_is_alive);
     RUN_EACH(a_pause_of_ours_is_not_the_peers_slowness);
-    RUN_EACH(jitter_falls_as_it_rises);
+    RUN_EACH(jitter_does_not_fall_under_zero);
 }
 
 static void run_closes(void)
@@ -1320,7 +1352,7 @@ static void run_closes(void)
     RUN_EACH(no_on_close_comes_without_an_on_open);
     RUN_EACH(a_dial_without_memory_has_its_on_close);
     RUN_EACH(a_group_leaves_no_hole_where_memory_is_short);
-    RUN_EACH(closes_without_memory_keep_their_timers);
+    RUN_EACH(closes_without_memory_leave_no_timer);
     RUN_EACH(a_watch_of_no_descriptor_takes_no_memory);
     RUN_EACH(a_watched_descriptor_that_was_closed_blinds_nobody);
     RUN_EACH(rt_stop_without_rt_run_does_not_hurry_a_foreign_loop);
@@ -1330,6 +1362,7 @@ static void run_closes(void)
 static void run_groups(void)
 {
     RUN_EACH(groups_in_turn_keep_to_the_hard_mark);
+    RUN(a_session_leaves_all_of_very_many_groups);
     RUN_EACH(a_newcomer_is_told_what_a_group_remembers);
     RUN_EACH(who_knows_its_position_gets_what_came_since);
     RUN_EACH(a_position_that_is_not_remembered_is_refused);

@@ -2,7 +2,8 @@
  * Random worlds of sessions that outlive their sockets (sim_resume.c).
  *
  *   test_sim_resume                      some of them; about 2 s
- *   test_sim_resume --seeds N [--from S] only so many
+ *   test_sim_resume --seeds N [--from S] [--count]
+ *                                        so many; what came to pass in them
  *   test_sim_resume --seed S [--backend B] [--trace]
  *                                        one, as a failure names it
  */
@@ -40,6 +41,16 @@ static void a_seed_repeats_a_world(void)
     resume_run(11, RT_EPOLL, 0, &c);
     CHECK(a == b);
     CHECK(a != c);
+}
+
+/* Else these worlds would prove little. */
+static void the_worlds_have_seen_everything(void)
+{
+    const char *unseen = resume_unseen(0);
+
+    CHECK(!unseen);
+    if (unseen)
+        printf("never seen: %s\n", unseen);
 }
 
 /* Of --name N on the command line. */
@@ -85,5 +96,8 @@ int main(int argc, char **argv)
         RUN(a_seed_repeats_a_world);
     worlds_run(option(argc, argv, "--from", 1),
                option(argc, argv, "--seeds", SEEDS));
+    if (flag(argc, argv, "--count"))
+        resume_unseen(1);
+    RUN(the_worlds_have_seen_everything);
     return test_done();
 }

@@ -164,11 +164,17 @@ class Line {
 }
 
 // Listens and carries to the port target; mean is about how many bytes pass
-// between two troubles.  calm = true makes it an honest line.
+// between two troubles.  calm = true makes it an honest line, dead = true one
+// that takes nobody; cut() resets all.
 export async function startRelay(target, { seed = 1, mean = 30000 } = {}) {
-    const self = { target, mean, calm: false, lines: new Set(), accepted: 0,
+    const self = { target, mean, calm: false, dead: false, lines: new Set(),
+                   accepted: 0,
                    count: Object.fromEntries(kinds.map((kind) => [kind, 0])) };
     const server = net.createServer((client) => {
+        if (self.dead) {
+            client.resetAndDestroy();
+            return;
+        }
         self.accepted++;
         const dice = random(seed * 7919 + self.accepted);
         self.lines.add(new Line(self, client, dice));
