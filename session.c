@@ -1374,7 +1374,8 @@ static void missed(rt_loop *loop, rt__session *s)
     }
     s->keep->n++;
     ring_clear(loop, s->keep->flow);
-    rt__session_drop(loop, s, RT_CLOSE_SLOW, RT_BY_ERROR, "out of memory");
+    if (online(s))
+        rt__session_drop(loop, s, RT_CLOSE_SLOW, RT_BY_ERROR, "out of memory");
 }
 
 /* As rt_send to one of many.  One for whom there is no memory ends: the sender
@@ -1870,6 +1871,7 @@ int rt__session_lost(rt_loop *loop, rt__conn *c, int code, const char *reason)
     if (!s || !resumable(s) || !flow_open(loop, s))
         return 0;
     detach(s);
+    rt__out_discard(loop, c); /* it is kept: nobody must get it twice */
     session_away(loop, s);
     return 1;
 }
@@ -2196,15 +2198,19 @@ static int session_begin(rt_loop *loop, rt__conn *c)
         return greeting_refuse(loop, c, 1013, "retry=1000");
     }
     attach(loop, c, s);
-    if (welcome_send(loop, c, 0, "new") < 0)
-        rt__conn_lost(loop, c, 1006, RT_BY_ERROR, "out of memory");
-    else
-        rt__tell_open(loop, s);
+    if (welcome_send(loop, c, 0, "new") < 0) {
+        c->session = NULL; /* it was never told of */
+        rt__session_forget(loop, s);
+        rt__conn_kill(loop, c);
+        return 0;
+    }
+    rt__tell_open(loop, s);
     rt__shake_free(loop, c);
     return 0;
 }
 
-/* May this connection have that session?  The host may say no. */
+/* May this connection have that session?  The host may say no; < 0: it could
+   not be asked. */
 static int resume_allowed(rt_loop *loop, rt__conn *c, rt__session *s)
 {
     const char *uid = rt__shake_uid(c->shake);
@@ -2215,7 +2221,9 @@ static int resume_allowed(rt_loop *loop, rt__conn *c, rt__session *s)
     if (!s->ep->on.resume)
         return 1;
     fresh = rt__shake_id(loop, c->shake);
-    return fresh && tell_resume(loop, s, fresh) == 0 && alive(s);
+    if (!fresh)
+        return RT_ENOMEM;
+    return tell_resume(loop, s, fresh) == 0 && alive(s);
 }
 
 /* More than 20 in 10 s would be an amplifier. */
@@ -2345,6 +2353,8 @@ static int session_resume(rt_loop *loop, rt__conn *c, rt__session *s,
     if (tokens_turn(loop, s, h, fresh) < 0 ||
         welcome_send(loop, c, base, lost ? "gap" : "resumed") < 0 ||
         ring_adapt(loop, s, &from) < 0 || replay(loop, s) < 0) {
+        if (!was_open)
+            s->state = RT_AWAY; /* as the application knows it */
         rt__conn_lost(loop, c, 1006, RT_BY_ERROR, "out of memory");
         return 0;
     }
@@ -2368,6 +2378,8 @@ static int hello_in(rt_loop *loop, rt__conn *c, const char *text)
         allowed = resume_allowed(loop, c, t->session);
     if (c->state != RT__GREETING)
         return 0; /* the host closed it meanwhile */
+    if (allowed < 0)
+        return greeting_refuse(loop, c, 1013, "retry=1000");
     if (allowed)
         t = token_find(loop, h.token); /* the host may have ended it */
     return allowed && t ? session_resume(loop, c, t->session, t, &h)

@@ -5,6 +5,8 @@
  * The server alone decides.  A client sends one byte when its keys change; 30
  * times a second the server moves everybody and sends all of them the same
  * newest world, which replaces an older one that a slow client has not got.
+ * A player whose line is cut stands still for up to 15 s, then leaves; who is
+ * back in time goes on.  The page gets rtnet.js from the page's directory.
  *
  * From a client    binary, 1 byte: the keys held, bits of enum keys
  *                  binary, 8 bytes: a ping, sent back as it is
@@ -48,8 +50,10 @@ typedef struct {
     struct spark {
         int x, y;
     } sparks[SPARKS];
-    char page[65536];
-    size_t page_len;
+    struct file {
+        char data[65536];
+        size_t len;
+    } page, script;
 } game;
 
 static rt_loop *loop; /* for the signal handler */
@@ -248,7 +252,11 @@ static int on_request(rt_loop *l, rt_session s, const rt_request *r)
     if (r->upgrade)
         return 404;
     if (!strcmp(r->path, "/"))
-        return reply(l, s, "text/html; charset=utf-8", g->page, g->page_len);
+        return reply(l, s, "text/html; charset=utf-8", g->page.data,
+                     g->page.len);
+    if (!strcmp(r->path, "/rtnet.js"))
+        return reply(l, s, "text/javascript; charset=utf-8", g->script.data,
+                     g->script.len);
     if (!strcmp(r->path, "/metrics"))
         return reply(l, s, "text/plain; version=0.0.4", b,
                      rt_metrics(l, b, sizeof b));
@@ -257,17 +265,24 @@ static int on_request(rt_loop *l, rt_session s, const rt_request *r)
     return 404;
 }
 
-/* Tells a newcomer the others' names, everybody the newcomer's. */
-static int enter(rt_loop *l, game *g, player *p)
+/* Tells a player who it is, and the others' names. */
+static int greet(rt_loop *l, game *g, player *p)
 {
     char text[160];
-    size_t n = news(text, "hello", p);
-    int e = rt_send(l, p->s, RT_TEXT, text, n);
+    int e = rt_send(l, p->s, RT_TEXT, text, news(text, "hello", p));
     if (e < 0)
         return e;
     for (player *q = next(g, NULL); q; q = next(g, q))
         if (q != p)
             rt_send(l, p->s, RT_TEXT, text, news(text, "join", q));
+    return 0;
+}
+
+static int enter(rt_loop *l, game *g, player *p)
+{
+    int e = greet(l, g, p);
+    if (e < 0)
+        return e;
     tell_all(l, g, "join", p);
     return rt_group_join(l, g->all, p->s);
 }
@@ -306,6 +321,21 @@ static void on_message(rt_loop *l, rt_session s, int kind, const void *data,
     }
 }
 
+static void on_away(rt_loop *l, rt_session s)
+{
+    player *p = rt_user(l, s);
+    if (p)
+        p->keys = 0;
+}
+
+/* Who missed news is told all of it. */
+static void on_back(rt_loop *l, rt_session s, uint64_t lost)
+{
+    player *p = rt_user(l, s);
+    if (p && lost)
+        greet(l, rt_context(l, s), p);
+}
+
 static void on_close(rt_loop *l, rt_session s, const rt_end *why)
 {
     player *p = rt_user(l, s);
@@ -318,20 +348,30 @@ static void on_close(rt_loop *l, rt_session s, const rt_end *why)
 
 /* ---- start and stop ----------------------------------------------------- */
 
-static int load_page(game *g, const char *path)
+static int load(struct file *to, const char *path)
 {
     FILE *f = fopen(path, "rb");
     if (f) {
-        g->page_len = fread(g->page, 1, sizeof g->page, f);
+        to->len = fread(to->data, 1, sizeof to->data, f);
         fclose(f);
     }
-    if (g->page_len && g->page_len < sizeof g->page)
+    if (to->len && to->len < sizeof to->data)
         return 0;
     fprintf(stderr, "arena: %s: %s\n", path,
-            f ? "not a page of at most 64 KiB"
-              : "cannot be opened; start from the top directory, or give its "
-                "path after the port");
+            f ? "not a file of less than 64 KiB"
+              : "cannot be opened; start from the top directory, or give the "
+                "page's path after the port");
     return -1;
+}
+
+/* The page, and rtnet.js from the same directory. */
+static int load_page(game *g, const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char script[1024];
+    snprintf(script, sizeof script, "%.*srtnet.js",
+             slash ? (int)(slash + 1 - path) : 0, path);
+    return load(&g->page, path) < 0 ? -1 : load(&g->script, script);
 }
 
 static void on_signal(int number)
@@ -345,8 +385,12 @@ static int serve(game *g, const char *port)
     const rt_listen_opts o = {.on = {.request = on_request,
                                      .open = on_open,
                                      .message = on_message,
+                                     .away = on_away,
+                                     .back = on_back,
                                      .close = on_close},
                               .user = g,
+                              .resume_ms = 15000,
+                              .ping_ms = 2000,
                               .max_message = 256,
                               .rate_limit = 60,
                               .rate_ms = 1000};

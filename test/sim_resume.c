@@ -1333,8 +1333,11 @@ static int justified(const struct sess *s, const rt_end *why, uint64_t now)
         return m.freeing;
     if (s->ended)
         return why->code == s->ended;
-    if ((s->opener->liar || m.short_of) && why->cause == RT_BY_ERROR)
+    if (s->opener->liar && why->cause == RT_BY_ERROR)
         return 1;
+    if (m.short_of && (why->cause == RT_BY_ERROR ||
+                       (why->cause == RT_BY_PEER && why->code != 1000)))
+        return 1; /* one session may be the price */
     if (why->code == 1000)
         return (s->client && s->client->bye) || s->opener->bye;
     if (why->code == RT_CLOSE_EXPIRED)
@@ -1740,7 +1743,8 @@ static void dial_over(struct client *c, const rt_end *why)
               s->up.m.len - why->lost > s->up.got) && !s->plain)
         sim_fault("client %d: %d of %zu lost, %u came", c->id, (int)why->lost,
                   s->up.m.len, s->up.got);
-    if (s && s->state && !c->bye && !c->refused && !s->plain && !m.freeing)
+    if (s && s->state && !c->bye && !c->refused && !s->plain && !m.freeing &&
+        !m.short_of)
         sim_fault("client %d is over, %d, session %d lives", c->id, why->code,
                   s->id);
     if (s)
