@@ -86,7 +86,7 @@ static rt__group *group_new(rt_loop *loop, const char *name, uint64_t hash)
     g->node.hash = hash;
     g->name = rt__strdup(loop, name);
     g->position.epoch = rt__random(loop) | 1;
-    g->used = loop->now;
+    g->used = rt_now(loop);
     if (g->name && rt__timer_adopt(loop, &g->ttl, RT__OF_GROUP) == 0)
         g->id = rt__slot_new(loop, RT__GROUP, g);
     if (g->id && rt__table_add(loop, &loop->groups, &g->node) == 0)
@@ -113,7 +113,7 @@ rt_group rt_group_open(rt_loop *loop, const char *name,
         return rt__fail(loop, RT_EINVAL, "group name", NULL), none;
     hash = rt__hash(loop, name, strlen(name));
     if ((g = group_find(loop, name, hash)) != NULL) {
-        g->used = loop->now;
+        g->used = rt_now(loop);
         return group_handle(g);
     }
     if (loop->freeing)
@@ -242,7 +242,7 @@ static int join(rt_loop *loop, rt__group *g, rt__session *s)
     seat->group = slot_index(g);
     seat->index = (uint32_t)g->count;
     g->members[g->count++] = s;
-    g->used = loop->now;
+    g->used = rt_now(loop);
     if (g->count == 1)
         rt__note(loop, RT__GROUP_FIRST, g->name, 0, NULL, 0);
     presence(loop, g, s, RT_JOINED);
@@ -273,7 +273,7 @@ static void member_remove(rt__group *g, uint32_t index)
 static void group_emptied(rt_loop *loop, rt__group *g)
 {
     rt__note(loop, RT__GROUP_LAST, g->name, 0, NULL, 0);
-    g->used = loop->now;
+    g->used = rt_now(loop);
     if (g->opts.ttl_ms > 0)
         rt__timer_set(loop, &g->ttl, rt_now(loop) + (uint64_t)g->opts.ttl_ms);
 }
@@ -333,7 +333,7 @@ void rt__group_due(rt_loop *loop, rt__timer *timer)
     uint64_t due = g->used + (uint64_t)g->opts.ttl_ms;
     if (g->count > 0)
         return; /* it is set again when the last one leaves */
-    if (due > loop->now)
+    if (due > rt_now(loop))
         rt__timer_set(loop, &g->ttl, due);
     else
         group_end(loop, g);
@@ -398,8 +398,8 @@ static void history_trim(rt_loop *loop, rt__group *g)
            ((o->history > 0 && g->kept > (size_t)o->history) ||
             (o->history_bytes > 0 &&
              g->history_bytes > (size_t)o->history_bytes) ||
-            (o->history_ms > 0 &&
-             loop->now - g->history[g->oldest].when > (uint64_t)o->history_ms)))
+            (o->history_ms > 0 && rt_now(loop) - g->history[g->oldest].when >
+                                      (uint64_t)o->history_ms)))
         history_shift(loop, g);
 }
 
@@ -442,7 +442,7 @@ static void history_add(rt_loop *loop, rt__group *g, int kind, const void *data,
     e = &g->history[(g->oldest + g->kept++) % g->history_cap];
     e->data = b;
     e->kind = kind;
-    e->when = loop->now;
+    e->when = rt_now(loop);
     g->history_bytes += len;
     history_trim(loop, g);
 }
@@ -503,7 +503,7 @@ static int send_all(rt_loop *loop, rt__group *g, uint64_t but, int kind,
     rt__cast cast;
     size_t i = g->count;
     int count = 0;
-    g->used = loop->now;
+    g->used = rt_now(loop);
     if (!(kind & (RT_DROPPABLE | RT_NO_HISTORY | 0x400)))
         history_add(loop, g, kind, data, len);
     rt__cast_open(&cast, g->id, kind, data, len);

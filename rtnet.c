@@ -1826,6 +1826,16 @@ int rt__out_put(rt_loop *loop, rt__conn *c, rt__piece piece, enum rt__lane lane,
     return 0;
 }
 
+/* Queues a framed control message; takes over the piece's reference. */
+int rt__out_aside(rt_loop *loop, rt__conn *c, rt__piece piece)
+{
+    if (q_push(loop, c->out, piece) < 0)
+        return RT_ENOMEM;
+    c->out->bytes += piece.len;
+    out_dirty(loop, c->out);
+    return 0;
+}
+
 /* Queues bytes that are no message: a control frame, or HTTP. */
 int rt__out_control(rt_loop *loop, rt__conn *c, const void *data, size_t len)
 {
@@ -3377,6 +3387,8 @@ static void drain_step(rt_loop *loop)
     }
     if (!s)
         loop->drain_at = 0; /* from the start again, for those that came */
+    while (left == 0 && loop->shakes_first)
+        rt__shake_evict(loop); /* no session can come of it any more */
     if (left > 0 || loop->session_count > 0)
         rt__timer_set(loop, &loop->drain, rt_now(loop) + DRAIN_STEP_MS);
 }

@@ -235,6 +235,7 @@ uint8_t *rt__out_reserve(rt_loop *loop, rt__conn *c, size_t size,
 int rt__out_put(rt_loop *loop, rt__conn *c, rt__piece piece, enum rt__lane lane,
                 uint32_t key);
 int rt__out_control(rt_loop *loop, rt__conn *c, const void *data, size_t len);
+int rt__out_aside(rt_loop *loop, rt__conn *c, rt__piece piece);
 int rt__out_pong(rt_loop *loop, rt__conn *c, const void *data, size_t len);
 void rt__out_tighten(rt_loop *loop, rt__conn *c);
 uint32_t rt__out_unsent(const rt__out *o);

@@ -202,7 +202,7 @@ static void tell_close(rt_loop *loop, rt__session *s)
     end.code = s->code;
     end.cause = s->cause;
     end.reason = s->reason ? s->reason : "";
-    end.lost = s->keep ? keep_unacked(s) : s->lost;
+    end.lost = s->lost + (s->keep ? keep_unacked(s) : 0);
     if (s->ep->on.close)
         s->ep->on.close(loop, handle_of(s), &end);
 }
@@ -770,8 +770,11 @@ static void ring_shift(rt_loop *loop, rt__flow *f)
 
 static void ring_clear(rt_loop *loop, rt__flow *f)
 {
-    while (f->count > 0)
-        ring_shift(loop, f);
+    uint32_t i;
+    for (i = 0; i < f->count; i++)
+        rt__buf_release(loop, f->ring[f->head + i].buf);
+    f->bytes = f->taken_bytes = 0;
+    f->head = f->count = f->taken = 0;
 }
 
 static int ring_grow(rt_loop *loop, rt__flow *f)
@@ -839,6 +842,8 @@ static void ack_apply(rt_loop *loop, rt__session *s, uint64_t a)
     uint32_t i;
     if (a > f->acked)
         f->acked = a;
+    if (a == s->keep->n) /* nearly always */
+        ring_clear(loop, f);
     while (f->count > 0 && s->keep->n - f->count < a)
         ring_shift(loop, f);
     for (i = f->held_count; i-- > 0;)
@@ -979,23 +984,59 @@ static int keep_put(rt_loop *loop, rt__session *s, rt__piece piece,
     return 0; /* numbered and kept, whatever became of the line */
 }
 
-/* The acknowledgement that is owed goes before everything of this flush. */
+/* The timer looks whether all has arrived: where the object was given back at
+   once, the next message would only take it again. */
+static void settle_later(rt_loop *loop, rt__conn *c)
+{
+    rt__conn_due(loop, c, loop->now + 500);
+}
+
+/* "a" and the number; returns the length. */
+static size_t ack_text(uint64_t n, char out[24])
+{
+    char *p = out + 24;
+    size_t len;
+    do
+        *--p = (char)('0' + n % 10);
+    while ((n /= 10) > 0);
+    *--p = 'a';
+    len = (size_t)(out + 24 - p);
+    memmove(out, p, len);
+    return len;
+}
+
+/* Stands behind the messages in the session's own buffer, if it has one, so
+   that both leave in one piece. */
+static int ack_send(rt_loop *loop, rt__conn *c, rt__flow *f, const char *text,
+                    size_t n)
+{
+    rt__piece piece;
+    uint8_t *to;
+    if (c->wire != RT__WS_SERVER || !f->chunk)
+        return rt__ws_control(loop, c, RT_TEXT, text, n);
+    if (rt__out_open(loop, c) < 0 ||
+        !(to = keep_reserve(loop, f, n + 2, &piece)))
+        return RT_ENOMEM;
+    to += rt__frame_write(to, RT_TEXT, n, NULL);
+    memcpy(to, text, n);
+    return rt__out_aside(loop, c, piece);
+}
+
+/* The acknowledgement that is owed goes with this flush. */
 void rt__flush_begins(rt_loop *loop, rt__conn *c)
 {
     rt__session *s = c->session;
     rt__flow *f = s && s->keep ? s->keep->flow : NULL;
     char text[24];
-    int n;
     if (!f || !f->ack_owed || c->state != RT__LIVE)
         return;
-    n = snprintf(text, sizeof text, "a%llu",
-                 (unsigned long long)s->keep->received);
-    if (rt__ws_control(loop, c, RT_TEXT, text, (size_t)n) < 0)
+    if (ack_send(loop, c, f, text, ack_text(s->keep->received, text)) < 0)
         return; /* it is still owed */
     c->said = loop->now;
     f->ack_owed = 0;
     f->unacked = f->unacked_bytes = 0;
     f->ack_due = 0;
+    settle_later(loop, c);
 }
 
 /* A flush is done: what it began to write counts as taken. */
@@ -1006,6 +1047,10 @@ void rt__flushed(rt_loop *loop, rt__conn *c)
     uint32_t unbegun = rt__out_unbegun(c->out), i;
     if (!f)
         return;
+    if (unbegun == 0) { /* nearly always: no need to count */
+        f->taken = f->count;
+        f->taken_bytes = f->bytes;
+    }
     while (f->taken + unbegun < f->count)
         f->taken_bytes += payload_of(f, f->ring[f->head + f->taken++].len);
     ring_trim(loop, f, 0);
@@ -1961,10 +2006,13 @@ void rt__flow_due(rt_loop *loop, rt__flow *f)
         retry_schedule(loop, s);
 }
 
-static void back_now(rt_loop *loop, rt__session *s, uint64_t lost)
+/* What is lost is told once, here or in on_close. */
+static void back_now(rt_loop *loop, rt__session *s)
 {
     rt__flow *f = s->keep->flow;
     int told = f && f->told_away;
+    uint64_t lost = s->lost;
+    s->lost = 0;
     if (f)
         f->told_away = 0;
     if (told)
@@ -1983,7 +2031,7 @@ static void keep_events(rt_loop *loop, rt__session *s, int todo)
         tell_away(loop, s);
     }
     if (todo & RT__TODO_BACK && s->state == RT_OPEN)
-        back_now(loop, s, s->lost);
+        back_now(loop, s);
 }
 
 /* ---- rtnet.1: the messages ---------------------------------------------- */
@@ -2285,11 +2333,12 @@ static void come_back(rt_loop *loop, rt__session *s, int was_open,
                       uint64_t lost)
 {
     int owed = s->todo & RT__TODO_AWAY;
+    s->lost += lost;
     s->todo &= (uint8_t)~RT__TODO_AWAY;
     if (was_open || owed)
         tell_away(loop, s);
     if (s->state == RT_OPEN)
-        back_now(loop, s, lost);
+        back_now(loop, s);
     else if (s->todo & RT__TODO_AWAY) { /* on_away lost it again: once told */
         s->todo &= (uint8_t)~RT__TODO_AWAY;
         s->keep->flow->told_away = 1;
@@ -2578,7 +2627,7 @@ static int ack_in(rt_loop *loop, rt__conn *c, const char *text)
         return 0;
     token_void(loop, &f->previous);
     ack_apply(loop, s, a);
-    flow_settle(loop, s);
+    settle_later(loop, c);
     return 0;
 }
 
@@ -2796,11 +2845,11 @@ int rt_adopt(rt_loop *loop, rt_session old_handle, rt_session fresh_handle,
     if (s->conn)
         supersede(loop, s);
     if (peer_has == RT_UNCOUNTED) {
-        s->lost = s->keep->n - s->keep->flow->acked;
+        s->lost += s->keep->n - s->keep->flow->acked;
         ring_clear(loop, s->keep->flow);
         s->keep->flow->acked = s->keep->n;
     } else {
-        s->lost = ring_rebase(loop, s, peer_has, &base);
+        s->lost += ring_rebase(loop, s, peer_has, &base);
     }
     away_over(loop, s->keep->flow);
     from = line_of(s);

@@ -375,6 +375,12 @@ static void client_opens(void)
     TOLD("open");
 }
 
+static void dial_and_open(void)
+{
+    stage_dial();
+    client_opens();
+}
+
 static void client_loses(void)
 {
     line_cut(&st.a);

@@ -9,12 +9,6 @@
 #include "resume_cases.h"
 #include "resume_client.h"
 
-static void dial_and_open(void)
-{
-    stage_dial();
-    client_opens();
-}
-
 /* ---- what a client keeps ------------------------------------------------- */
 
 static void refuses_when_full(int count, size_t len, int away)

@@ -1237,6 +1237,8 @@ static void heard(struct sess *s, int kind, const void *data, size_t len)
         sim_fault("on_message of session %d, %s", s->id,
                   s->ended ? "which was ended" : "which is away");
     g = hear(&s->up, kind, data, len, "server", s->id);
+    if (sim_faults())
+        return;
     if (g && m.messages[g].verb == 'R')
         confirmed(s, s->up.got);
     if (sim_choose(4) == 0)
@@ -1331,13 +1333,13 @@ static int justified(const struct sess *s, const rt_end *why, uint64_t now)
 {
     if (why->cause == RT_BY_LOOP)
         return m.freeing;
+    if (m.short_of && (why->cause == RT_BY_ERROR || why->code == 4100 ||
+                       (why->cause == RT_BY_PEER && why->code != 1000)))
+        return 1; /* one session may be the price */
     if (s->ended)
         return why->code == s->ended;
     if (s->opener->liar && why->cause == RT_BY_ERROR)
         return 1;
-    if (m.short_of && (why->cause == RT_BY_ERROR ||
-                       (why->cause == RT_BY_PEER && why->code != 1000)))
-        return 1; /* one session may be the price */
     if (why->code == 1000)
         return (s->client && s->client->bye) || s->opener->bye;
     if (why->code == RT_CLOSE_EXPIRED)

@@ -173,7 +173,7 @@ test('129 messages while away: a gap of 129, then live', () =>
         assert.deepEqual(got, []);
     }), 30000);
 
-test('the server is killed and started anew: 4503, then a new one', async () => {
+test('the server is killed and started: 4503, then a new one', async () => {
     const port = await freePort();
     let server = await library('epoll', port);
     const a = await through(server);
@@ -261,29 +261,37 @@ async function startPages() {
     return server;
 }
 
-// play(pages, errors) with two tabs that have loaded the page.
-async function inTabs(play) {
+// play(open) where open(url) gives a tab; none of them may throw anything.
+async function inBrowser(play) {
     if (!existsSync(BROWSER))
         skip('there is no Chromium');
     const { chromium } = await import('playwright-core');
-    const server = await startPages(), errors = [];
+    const errors = [];
     const browser = await chromium.launch({ executablePath: BROWSER,
                                             args: FLAGS, timeout: 30000 });
     try {
-        const pages = [];
-        for (let i = 0; i < 2; i++) {
+        await play(async (url) => {
             const page = await browser.newPage();
             page.on('pageerror', (error) => errors.push(error.message));
-            await page.goto(`http://127.0.0.1:${server.address().port}/`);
-            pages.push(page);
-        }
-        await play(pages);
+            await page.goto(url);
+            return page;
+        });
         assert.deepEqual(errors, []);
     } finally {
         await browser.close();
-        server.close();
     }
 }
+
+// The same with two tabs that have loaded the page above.
+const inTabs = (play) => inBrowser(async (open) => {
+    const server = await startPages();
+    const url = `http://127.0.0.1:${server.address().port}/`;
+    try {
+        await play([await open(url), await open(url)]);
+    } finally {
+        server.close();
+    }
+});
 
 // As chat(), in a page.
 const chatIn = (page, ...rest) => page.evaluate(async (rest) => {
@@ -316,6 +324,31 @@ test('Chromium and a server that does not choose: plain sessions', () =>
             });
         }), `ws://127.0.0.1:${server.address().port}/`), 'not mhello');
         server.close();
+    }), 60000);
+
+test('the arena: a cut line costs a player nothing', () =>
+    inBrowser(async (open) => {
+        const arena = await serve('arena', [await freePort()], {
+            ready: /:(\d+)\b/, cwd: root,
+        });
+        const relay = await startRelay(arena.port);
+        relay.calm = true;
+        const page = await open(`http://127.0.0.1:${relay.port}/?name=Ada`);
+        const state = (wanted) => until(20000, wanted, () => page.evaluate(
+            (wanted) => window.arena.state === wanted, wanted));
+        const me = () => page.evaluate(() =>
+            [window.arena.me, window.arena.players.size]);
+        await state('live');
+        await until(5000, 'a world', async () => (await me())[1] === 1);
+        const [before] = await me();
+        relay.dead = true;
+        relay.cut();
+        await state('reconnecting');
+        relay.dead = false;
+        await state('live');
+        assert.deepEqual(await me(), [before, 1]);
+        await relay.stop();
+        await arena.stop();
     }), 60000);
 
 await done();

@@ -66,6 +66,8 @@ else
 fi
 node_part 'curl' 120 http.mjs
 node_part 'Chromium' 400 browser.mjs
+node_part 'rtnet.js' 200 rtnet_js.mjs
+node_part 'rtnet.js over bad lines' 400 rtnet_chat.mjs
 
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]
