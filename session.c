@@ -2329,11 +2329,9 @@ static int tokens_turn(rt_loop *loop, rt__session *s, const hello *h,
 }
 
 /* It has a connection again: the callbacks, after all else is done. */
-static void come_back(rt_loop *loop, rt__session *s, int was_open,
-                      uint64_t lost)
+static void come_back(rt_loop *loop, rt__session *s, int was_open)
 {
     int owed = s->todo & RT__TODO_AWAY;
-    s->lost += lost;
     s->todo &= (uint8_t)~RT__TODO_AWAY;
     if (was_open || owed)
         tell_away(loop, s);
@@ -2392,7 +2390,10 @@ static int session_resume(rt_loop *loop, rt__conn *c, rt__session *s,
     if (s->conn)
         supersede(loop, s);
     credit_give(loop, s);
+    if (h->received < s->keep->flow->acked)
+        s->lost = 0; /* it never heard of the last gap: counted anew */
     lost = ring_rebase(loop, s, h->received, &base);
+    s->lost += lost; /* told by on_back, or, if that never comes, on_close */
     s->keep->flow->resumes++;
     acked_now(s->keep->flow); /* `w` says how many came */
     away_over(loop, s->keep->flow);
@@ -2409,7 +2410,7 @@ static int session_resume(rt_loop *loop, rt__conn *c, rt__session *s,
     }
     loop->stats.resumed++;
     loop->stats.gaps += lost > 0;
-    come_back(loop, s, was_open, lost);
+    come_back(loop, s, was_open);
     return 0;
 }
 
@@ -2553,22 +2554,23 @@ static int welcome_fits(const rt__session *s, const welcome *w)
 static int client_back(rt_loop *loop, rt__conn *c, const welcome *w)
 {
     rt__session *s = c->session;
-    uint64_t lost = w->base - s->keep->received;
     line from;
     from.wire = s->keep->flow->wire;
     from.typed = 1;
     from.codec = NULL;
     ack_apply(loop, s, w->received);
+    s->lost += w->base - s->keep->received;
     s->keep->received = w->base;
     welcome_note(s->ep->dial, w);
     attach(loop, c, s);
     s->state = RT_OPEN;
     if (first_ack(loop, c) < 0 || ring_adapt(loop, s, &from) < 0 ||
         replay(loop, s) < 0) {
+        s->state = RT_AWAY; /* as the application knows it */
         rt__conn_lost(loop, c, 1006, RT_BY_ERROR, "out of memory");
         return 0;
     }
-    come_back(loop, s, 0, lost);
+    come_back(loop, s, 0);
     rt__shake_free(loop, c);
     return 0;
 }

@@ -32,27 +32,41 @@ static int calm_failing(int n)
     return failed;
 }
 
-/* A resume for which there is no memory: the session is as it was, or it has
-   its new line; it is never lost, and nothing that it kept.  others: how many
-   tokens there are beside, for the tables grow now and then. */
-static int resume_without_memory(int n, int others)
+/* What a resume without memory is tried with.  others: how many tokens there
+   are beside, for the tables grow now and then; across: it comes over the other
+   wire; again: and the next one over which. */
+typedef struct {
+    int others, across, again;
+} shortage;
+
+static void open_and_go(void)
 {
-    int i, failed;
+    line_open(&st.b);
+    say(&st.b, "h");
+    HEARS(&st.b, NEW);
+    say(&st.b, "a0");
+    line_settle(&st.b);
+    line_cut(&st.b);
+    calm();
+}
+
+/* The session is as it was, or it has its new line; it is never lost, and
+   nothing that it kept. */
+static int resume_without_memory(int n, const shortage *how)
+{
+    const int wires[] = {st.wire, st.wire == WS ? TCP : WS};
+    int i, failed, ports[2];
     st.loop_opts.realloc = failing_realloc;
     stage_and_open();
-    for (i = 0; i < others; i++) {
-        line_open(&st.b);
-        say(&st.b, "h");
-        HEARS(&st.b, NEW);
-        say(&st.b, "a0");
-        line_settle(&st.b);
-        line_cut(&st.b);
-        calm();
-    }
+    ports[0] = st.port;
+    ports[1] = stage_listen(wires[1], &st.opts);
+    for (i = 0; i < how->others; i++)
+        open_and_go();
     line_cut(&st.a);
     calm();
     send_run(0, 3, 600);
-    line_open(&st.b);
+    CHECK(line_open_at(&st.b, wires[how->across], ports[how->across]));
+    calm();
     say(&st.b, "h%s 0 1", st.a.w.token);
     failed = calm_failing(n);
     CHECK(strstr(st.told.s, "close") == NULL);
@@ -60,20 +74,27 @@ static int resume_without_memory(int n, int others)
           rt_state(st.loop, st.s[1]) == RT_OPEN);
     line_hear(&st.b, 0);
     script_clear(&st.told);
-    line_return(&st.c, &st.a.w, 0, 2);
+    CHECK(line_open_at(&st.c, wires[how->again], ports[how->again]));
+    say(&st.c, "h%s 0 2", st.a.w.token);
     HEARS(&st.c, run_words(BACK, 0, 3, 600));
     return failed;
 }
 
 static void resume_memory_table(int backend, int wire)
 {
-    int n, others, failed;
-    for (others = 0; others < 8; others++)
+    static const shortage all[] = {
+        {0, 0, 0}, {0, 1, 0}, {0, 1, 1}, {0, 0, 1}, {1, 0, 0}, {2, 0, 0},
+        {3, 0, 0}, {4, 0, 0}, {5, 0, 0}, {6, 0, 0}, {7, 0, 0}, {7, 1, 1},
+        {15, 0, 0}, {31, 0, 0},
+    };
+    size_t i;
+    int n, failed;
+    for (i = 0; i < sizeof all / sizeof *all; i++)
         for (n = 1, failed = 1; failed && n < 100; n++) {
-            test_begin("a resume without memory, %d, beside %d, %s", n, others,
+            test_begin("a resume without memory, %d, case %d, %s", n, (int)i,
                        wire_names[wire]);
             stage_begin(backend, wire);
-            failed = resume_without_memory(n, others);
+            failed = resume_without_memory(n, &all[i]);
             stage_end();
             test_end();
         }
@@ -95,8 +116,7 @@ static int welcome_without_memory(int n)
     CHECK(state == RT_AWAY || state == RT_OPEN);
     script_clear(&st.told);
     if (state == RT_AWAY) {
-        wait_for_attempt();
-        line_take(&st.a);
+        line_retaken(&st.a);
         line_hear(&st.a, 1);
         CHECK(strncmp(st.a.script.s, "h:", 2) == 0);
         say_w(&st.a, 3, "who1 0 0 resumed 15000");
@@ -257,8 +277,9 @@ static void a_message_larger_than_the_ring_goes_once(void)
 {
     stage_and_open();
     CHECK(send_long(1, 'x', 2000000) >= 0);
+    HEARS(&st.a, "mx#2000000");
     EQUAL(send_text(1, "y"), 0);
-    HEARS(&st.a, "mx#2000000 my");
+    HEARS(&st.a, "my");
     say(&st.a, "a1");
     line_settle(&st.a);
     line_cut(&st.a);
@@ -526,9 +547,8 @@ static void retry_0_is_at_once(void)
     client_opens();
     say(&st.a, "c1013 retry=0");
     TOLD("away");
-    skip(2);
-    line_take(&st.b);
-    HEARS(&st.b, "h:1:0:1");
+    skip(1);
+    CHECK(somebody_came(&st.b));
 }
 
 /* A server that asks for a sign of life every 0 ms asks too much. */
@@ -587,8 +607,8 @@ static void a_client_waits_for_its_server(void)
     client_opens();
     close(st.listening);
     client_loses();
-    for (i = 0; i < 5; i++)
-        wait_for_attempt();
+    for (i = 0; i < 100; i++)
+        skip(1000);
     TOLD("");
     EQUAL(rt_state(st.loop, st.s[1]), RT_AWAY);
     memset(&a, 0, sizeof a);
@@ -606,15 +626,12 @@ static void a_client_waits_for_its_server(void)
 /* Whoever dials a server that is down may still give up. */
 static void a_client_that_never_connected_may_end(void)
 {
+    int i;
     stage_dial();
     close(st.listening);
     st.listening = -1;
-    for (;;) { /* what the system took for it already is not answered */
-        calm();
-        wait_for_attempt();
-        if (test_bad || st.told.len == 0)
-            break;
-    }
+    for (i = 0; i < 100; i++)
+        skip(1000);
     TOLD("");
     EQUAL(rt_state(st.loop, st.s[1]), RT_OPENING);
     EQUAL(rt_close(st.loop, st.s[1], 0, NULL), 0);

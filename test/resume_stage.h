@@ -85,6 +85,7 @@ static struct {
     transcript told;
     char tokens[TOKENS][23]; /* all that were given out */
     int token_count, leaks;
+    uint64_t chance;
     int no_random;            /* the random hook fails */
     unsigned long long acked; /* the last number a line acknowledged */
 } st;
@@ -598,20 +599,27 @@ static inline void line_answer(line *l)
     peer_say(&l->p, answer);
 }
 
-/* A scripted server takes the next connection; as far as the upgrade's
-   question. */
-static inline int line_accept(line *l)
+/* A scripted server has this connection; with the upgrade's question. */
+static inline void line_accepted(line *l, int fd)
 {
     int now = 1;
     line_free(l);
     l->server = 1;
     l->wire = st.wire;
-    if (!peer_accept(&l->p, st.loop, st.listening))
-        return 0;
-    setsockopt(l->p.fd, IPPROTO_TCP, TCP_NODELAY, &now, sizeof now);
+    peer_init(&l->p, st.loop, fd);
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &now, sizeof now);
     if (st.wire == WS)
         peer_status(&l->p);
-    return 1;
+}
+
+/* It takes the next one. */
+static inline int line_accept(line *l)
+{
+    peer p;
+    int there = peer_accept(&p, st.loop, st.listening);
+    if (there)
+        line_accepted(l, p.fd);
+    return there;
 }
 
 /* The client's h may come now. */
@@ -767,10 +775,10 @@ static inline void on_log(void *user, int level, const char *text)
     keeps_secret(text);
 }
 
-/* Chance is the same in every run. */
+/* Chance is the same in every run of a case. */
 static inline int on_random(void *user, void *out, size_t n)
 {
-    static uint64_t state = 88172645463325252ull;
+    uint64_t state = st.chance;
     uint8_t *to = out;
     size_t i;
     (void)user;
@@ -782,6 +790,7 @@ static inline int on_random(void *user, void *out, size_t n)
         state ^= state << 17;
         to[i] = (uint8_t)(state >> 32);
     }
+    st.chance = state;
     return 0;
 }
 
@@ -792,6 +801,7 @@ static inline void stage_begin(int backend, int wire)
     st.backend = backend;
     st.wire = wire;
     st.listening = -1;
+    st.chance = 88172645463325252ull;
     st.loop_opts.backend = backend;
     st.loop_opts.log = on_log;
     st.loop_opts.random = on_random;

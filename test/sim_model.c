@@ -764,8 +764,10 @@ static void leave_badly(struct player *p)
         return;
     sim_note("player %d cuts the line", p->id);
     p->leaving = 1;
-    if (sim_choose(2))
+    if (sim_choose(2)) {
         p->ws->out.len = sim_choose((uint32_t)p->ws->out.len + 1);
+        p->ws->reads = 0; /* a pong would stand inside the frame cut off */
+    }
     ws_pump(p->ws);
     if (!p->ws->line)
         return;

@@ -58,10 +58,13 @@ struct sess {
     uint64_t away_at;  /* since when */
     uint32_t acked;    /* the server surely knows of so many */
     uint32_t gap, lost; /* the last one: all up to it, so many of them lost */
-    uint32_t farewell;  /* what on_away sent: may be before it, or behind */
+    uint32_t farewell;  /* what the last on_away sent, */
+    uint32_t slack;     /* and before that gap: is before it, or behind */
     uint32_t most;      /* so many came to some page or other */
     int reloaded;       /* a page may ask for what another has had */
     int absent;         /* it joined while it was away */
+    int untold;         /* on_away lost it again before on_back could come */
+    uint64_t told;      /* lost, in all */
     int present;        /* 1: the group's events say it is in; 2: and away */
     struct client *client; /* who knows of it */
     struct line *opener;
@@ -77,6 +80,7 @@ struct client {
     int over;      /* it will not come back */
     int bye;       /* it said so itself */
     int refused;   /* the host refused its last resume */
+    uint64_t later; /* not before this time */
     int bogus;     /* it came with a token that was void */
     int forgets;   /* a page that kept its token alone is on its way */
     struct sess *s;
@@ -710,6 +714,7 @@ static void relay_accept(struct client *c)
         if (c->line)
             c->line->client = NULL;
         c->line = l;
+        sim_note("client %d dials, line %d", c->id, l->id);
         if (!l->back)
             relay_end(l);
     }
@@ -811,7 +816,9 @@ static void welcome_new(struct client *c, const struct welcome *w)
 /* Is a gap up to base what the server's side was told? */
 static int gap_fits(const struct sess *s, uint64_t base)
 {
-    return base <= s->gap && base + s->farewell >= s->gap &&
+    if (s->untold)
+        return base <= s->down.m.len;
+    return base <= s->gap && base + s->slack >= s->gap &&
            base == s->down.got + s->lost;
 }
 
@@ -1060,6 +1067,8 @@ static void client_lost(struct client *c, int code)
     saw.stale += code == 4003;
     saw.slow += code == 4001;
     saw.later += code == 1013;
+    if (code == 1013)
+        c->later = sim_now() + 1000;
     if (code == 1002 || code == 1003 || code == 1007 || code == 1009 ||
         code == 4504)
         sim_fault("client %d, an honest one, is told %d", c->id, code);
@@ -1261,12 +1270,14 @@ static void on_message(rt_loop *l, rt_session h, int kind, const void *data,
 static void on_away(rt_loop *l, rt_session h)
 {
     struct sess *s;
+    int was;
 
     callback_begins("on_away");
     s = valid(l, h, "on_away");
     if (s) {
         sim_note("session %d is away", s->id);
         digest('a', (uint64_t)s->id);
+        was = rt_state(l, h);
         if (s->state != RT_OPEN || s->plain || s->ended)
             sim_fault("on_away of session %d", s->id);
         s->state = RT_AWAY;
@@ -1276,6 +1287,7 @@ static void on_away(rt_loop *l, rt_session h)
         if (sim_choose(4) == 0)
             serve_one(s, message_new('R', 0, tail_length()));
         meddle(s);
+        s->untold |= was == RT_OPEN && rt_state(l, h) != RT_OPEN;
         s->farewell = (uint32_t)s->down.m.len - s->farewell;
         m.away_last = s;
     }
@@ -1299,9 +1311,11 @@ static void on_back(rt_loop *l, rt_session h, uint64_t lost)
         if (lost > s->down.m.len || (lost && !s->reloaded && !m.short_of && !ring_over(s)))
             sim_fault("session %d lost %d of %zu, %u are known to be there",
                       s->id, (int)lost, s->down.m.len, s->acked);
+        s->told += lost;
         if (lost) {
             s->gap = (uint32_t)s->down.m.len;
             s->lost = (uint32_t)lost;
+            s->slack = s->farewell;
         }
         s->state = RT_OPEN;
         s->pending = 0;
@@ -1324,7 +1338,9 @@ static void check_lost(const struct sess *s, uint64_t lost)
     if (m.whole && lost && s->client && !s->client->over &&
         s->state == RT_OPEN)
         sim_fault("session %d: %d lost, but all have come", s->id, (int)lost);
-    if (lost > s->down.m.len || acked > most || acked < s->acked)
+    if (s->untold ? lost > s->down.m.len ||
+                        lost + s->told + most < s->down.m.len
+                  : lost > s->down.m.len || acked > most || acked < s->acked)
         sim_fault("session %d: %d of %zu lost; %u came, %u surely", s->id,
                   (int)lost, s->down.m.len, s->down.got, s->acked);
 }
@@ -1635,7 +1651,7 @@ static void liar_comes(void)
 
 static void come_as_script(struct client *c)
 {
-    struct line *l = line_new(c);
+    struct line *l = c->later > sim_now() ? NULL : line_new(c);
 
     if (!l)
         return;
