@@ -37,3 +37,13 @@ void rt__window_take(rt__window *w, uint32_t limit, uint64_t now)
         w->used++;
     w->next = w->next + 1 == limit ? 0 : w->next + 1;
 }
+
+/* How long ago the last one passed; UINT64_MAX: none did. */
+uint64_t rt__window_age(rt__window *w, uint32_t limit, uint64_t now)
+{
+    uint64_t last;
+    if (w->used == 0)
+        return UINT64_MAX;
+    last = ((uint64_t *)(w + 1))[(w->next ? w->next : limit) - 1];
+    return now > last ? now - last : 0;
+}

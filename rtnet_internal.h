@@ -171,7 +171,7 @@ typedef struct rt__dial {
     struct rt__session *heir; /* the new session, where the old one is lost */
     char token[23], who[23];  /* of the session; "" while there is none */
     uint64_t attempt;         /* with this token */
-    uint32_t retry_ms;        /* what the server asked for; 0: nothing */
+    uint32_t retry_ms;        /* what the server asked for, and 1; 0: nothing */
     char key[25];             /* Sec-WebSocket-Key of the present attempt */
 } rt__dial;
 
@@ -363,6 +363,7 @@ int rt__token_list(const char *text);
 int rt__header_lines(const char *text);
 rt__shake *rt__shake_new(rt_loop *loop, rt__conn *c, const char *address);
 void rt__shake_detach(rt_loop *loop, rt__conn *c);
+void rt__shake_strip(rt_loop *loop, rt__conn *c);
 void rt__shake_free(rt_loop *loop, rt__conn *c);
 const char *rt__shake_uid(const rt__shake *shake);
 uint64_t rt__shake_id(rt_loop *loop, rt__shake *shake);
@@ -393,6 +394,7 @@ size_t rt__window_size(uint32_t limit);
 uint64_t rt__window_wait(rt__window *w, uint32_t limit, uint64_t interval,
                          uint64_t now);
 void rt__window_take(rt__window *w, uint32_t limit, uint64_t now);
+uint64_t rt__window_age(rt__window *w, uint32_t limit, uint64_t now);
 
 /* ---- session.c: sessions, and the gate ---------------------------------- */
 
@@ -423,6 +425,7 @@ typedef struct rt__flow {
     uint8_t typed;      /* and whether a type byte stands in them */
     rt__token previous;
     uint64_t acked, top;
+    uint64_t known;  /* acknowledged before a gap that is not yet told */
     rt__piece *ring; /* kept: the last `count` numbers */
     uint32_t head, count, cap;
     uint32_t taken;              /* of them, from the oldest on */
@@ -432,8 +435,7 @@ typedef struct rt__flow {
     rt__buf *chunk; /* messages are framed one behind the other here */
     uint32_t unacked, unacked_bytes; /* received and not acknowledged yet */
     uint64_t ack_due;
-    uint64_t resumes_since;
-    uint32_t resumes;
+    rt__window *resumes; /* when it came back lately */
 } rt__flow;
 
 /* What makes a session one that can resume. */

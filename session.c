@@ -39,6 +39,8 @@
 
 #include <stdio.h>
 
+enum { RESUMES = 20, RESUMES_MS = 10000 }; /* of one session, at most */
+
 /* The greatest number of rtnet.1: what a JavaScript number holds exactly. */
 #define RT__NUMBER_MOST ((uint64_t)9007199254740991)
 
@@ -202,7 +204,7 @@ static void tell_close(rt_loop *loop, rt__session *s)
     end.code = s->code;
     end.cause = s->cause;
     end.reason = s->reason ? s->reason : "";
-    end.lost = s->lost + (s->keep ? keep_unacked(s) : 0);
+    end.lost = s->keep ? keep_unacked(s) : s->lost;
     if (s->ep->on.close)
         s->ep->on.close(loop, handle_of(s), &end);
 }
@@ -863,6 +865,8 @@ static void flow_free(rt_loop *loop, rt__flow *f)
         held_release(loop, f, 0);
     rt__free(loop, f->ring, f->cap * sizeof *f->ring);
     rt__free(loop, f->held, f->held_cap * sizeof *f->held);
+    if (f->resumes)
+        rt__free(loop, f->resumes, rt__window_size(RESUMES));
     rt__buf_release(loop, f->chunk);
     rt__timer_disown(loop, &f->timer);
     rt__free(loop, f, sizeof *f);
@@ -875,7 +879,8 @@ static void flow_settle(rt_loop *loop, rt__session *s)
     if (!f || f->count || f->held_count || f->unacked || f->ack_owed ||
         f->previous.session || f->is_away || f->was_full ||
         f->acked != s->keep->n || s->state != RT_OPEN ||
-        (f->resumes && loop->now - f->resumes_since < 10000))
+        (f->resumes &&
+         rt__window_age(f->resumes, RESUMES, loop->now) < RESUMES_MS))
         return;
     s->keep->flow = NULL;
     flow_free(loop, f);
@@ -1785,7 +1790,13 @@ void rt__keep_close(rt_loop *loop, rt__session *s)
 /* How many messages are not known to have arrived. */
 static uint64_t keep_unacked(const rt__session *s)
 {
-    return s->keep->flow ? s->keep->n - s->keep->flow->acked : 0;
+    const rt__flow *f = s->keep->flow;
+    uint64_t most, lost;
+    if (!f || s->ep->dial) /* a client's s->lost is what the server lost */
+        return f ? s->keep->n - f->acked : 0;
+    lost = s->lost + (s->keep->n - f->acked);
+    most = s->keep->n - f->known; /* a peer may have forgotten what it had */
+    return s->lost > 0 && lost > most ? most : lost;
 }
 
 static void away_unlist(rt_loop *loop, rt__flow *f)
@@ -1861,7 +1872,7 @@ static void retry_schedule(rt_loop *loop, rt__session *s)
     uint64_t wait;
     if (span > 20000)
         span = 20000;
-    wait = d->retry_ms ? d->retry_ms : rt__random(loop) % (span + 1);
+    wait = d->retry_ms ? d->retry_ms - 1 : rt__random(loop) % (span + 1);
     d->retry_ms = 0;
     d->tries++;
     rt__timer_set(loop, &s->keep->flow->timer, rt_now(loop) + wait);
@@ -1928,14 +1939,16 @@ static int comes_back(int code)
            (code >= 4000 && code <= 4499);
 }
 
-/* "retry=<ms>", at most an hour; 0 when it says nothing of the kind. */
+/* "retry=<ms>", at most an hour, and 1; 0 when it says nothing of the kind. */
 static uint32_t retry_read(const char *reason)
 {
     uint32_t ms = 0;
     const char *p = strstr(reason, "retry=");
-    for (p = p ? p + 6 : ""; *p >= '0' && *p <= '9' && ms < 3600000; p++)
+    if (!p)
+        return 0;
+    for (p += 6; *p >= '0' && *p <= '9' && ms < 3600000; p++)
         ms = ms * 10 + (uint32_t)(*p - '0');
-    return ms < 3600000 ? ms : 3600000;
+    return (ms < 3600000 ? ms : 3600000) + 1;
 }
 
 /* The server drains: this session is over, and another one is asked for when
@@ -2132,24 +2145,22 @@ static void attach(rt_loop *loop, rt__conn *c, rt__session *s)
         rt__typed_due(loop, c);
 }
 
-/* The kind and the head of a frame that is kept; its payload is unmasked in
-   place, since a client's is nobody's but ours.  What a codec put in front is
-   payload here. */
-static size_t frame_open(uint8_t *p, size_t size, const line *from, int *kind)
+/* The kind and the head of a frame that is kept, its payload as it is.  What a
+   codec put in front is payload here. */
+static size_t frame_open(const uint8_t *p, size_t size, const line *from,
+                         int *kind, rt__frame *f)
 {
     size_t head = from->wire == RT__STREAM ? 4 : 0;
-    rt__frame f;
     int type;
     *kind = RT_BINARY;
+    f->masked = 0;
     if (from->wire <= RT__WS_CLIENT) {
-        head = (size_t)rt__frame_read(p, size, from->wire == RT__WS_CLIENT, &f);
-        *kind = f.op;
-        if (f.masked)
-            rt__mask(p + head, p + head, size - head, f.mask, 0);
+        head = (size_t)rt__frame_read(p, size, from->wire == RT__WS_CLIENT, f);
+        *kind = f->op;
     }
     if (!from->typed)
         return head;
-    type = p[head];
+    type = f->masked ? p[head] ^ f->mask[0] : p[head];
     if (from->wire == RT__STREAM && type >= 'a')
         *kind = RT_TEXT;
     if (type == 'u' || type == 'U')
@@ -2157,41 +2168,62 @@ static size_t frame_open(uint8_t *p, size_t size, const line *from, int *kind)
     return head + 1;
 }
 
-/* Frames a kept message anew, for another wire or with another mask. */
-static int ring_reframe(rt_loop *loop, rt__session *s, rt__piece *piece,
-                        const line *from, const line *to)
+/* Frames a kept message anew, for another wire or with another mask; the old
+   frame stays as it is. */
+static int ring_reframe(rt_loop *loop, rt__session *s, const rt__piece *piece,
+                        rt__piece *fresh, const line *from, const line *to)
 {
     uint8_t *p = rt__buf_data(piece->buf) + piece->off, *out;
     frame_head h;
-    rt__piece fresh;
+    rt__frame f;
     int kind;
-    size_t len, head = frame_open(p, piece->len, from, &kind);
-    len = piece->len - head;
+    size_t head = frame_open(p, piece->len, from, &kind, &f);
+    size_t len = piece->len - head;
     h = head_make(loop, to, kind, len);
-    out = keep_reserve(loop, s->keep->flow, h.len + len, &fresh);
+    out = keep_reserve(loop, s->keep->flow, h.len + len, fresh);
     if (!out)
         return RT_ENOMEM;
+    if (f.masked) /* unmasked for the copy, and masked again */
+        rt__mask(p + head, p + head, len, f.mask, (size_t)from->typed);
     frame_copy(out, &h, p + head, len);
-    rt__buf_release(loop, piece->buf);
-    *piece = fresh;
+    if (f.masked)
+        rt__mask(p + head, p + head, len, f.mask, (size_t)from->typed);
     return 0;
 }
 
-/* All that is kept fits the new connection's way of framing. */
+/* The i-th of what is kept, the held values behind the ring. */
+static rt__piece *kept_nth(rt__flow *f, uint32_t i)
+{
+    return i < f->count ? &f->ring[f->head + i] : &f->held[i - f->count].piece;
+}
+
+/* All that is kept is framed for the new connection, or nothing is. */
 static int ring_adapt(rt_loop *loop, rt__session *s, const line *from)
 {
     line to = line_of(s);
     rt__flow *f = s->keep->flow;
-    uint32_t i;
+    uint32_t i, n = f->count + f->held_count;
+    rt__piece *fresh;
     to.codec = NULL; /* its heads are in the frames already */
-    if (to.wire == from->wire && to.wire != RT__WS_CLIENT)
+    if (n == 0 || (to.wire == from->wire && to.wire != RT__WS_CLIENT))
         return 0;
-    for (i = 0; i < f->count; i++)
-        if (ring_reframe(loop, s, &f->ring[f->head + i], from, &to) < 0)
-            return RT_ENOMEM;
-    for (i = 0; i < f->held_count; i++)
-        if (ring_reframe(loop, s, &f->held[i].piece, from, &to) < 0)
-            return RT_ENOMEM;
+    fresh = (rt__piece *)rt__realloc(loop, NULL, 0, n * sizeof *fresh);
+    for (i = 0; fresh && i < n; i++)
+        if (ring_reframe(loop, s, kept_nth(f, i), &fresh[i], from, &to) < 0)
+            break;
+    if (!fresh || i < n) {
+        while (fresh && i-- > 0)
+            rt__buf_release(loop, fresh[i].buf);
+        rt__free(loop, fresh, n * sizeof *fresh);
+        f->wire = from->wire;
+        f->typed = (uint8_t)from->typed;
+        return RT_ENOMEM;
+    }
+    for (i = 0; i < n; i++) {
+        rt__buf_release(loop, kept_nth(f, i)->buf);
+        *kept_nth(f, i) = fresh[i];
+    }
+    rt__free(loop, fresh, n * sizeof *fresh);
     return 0;
 }
 
@@ -2253,7 +2285,7 @@ static int session_begin(rt_loop *loop, rt__conn *c)
         return 0;
     }
     rt__tell_open(loop, s);
-    rt__shake_free(loop, c);
+    rt__shake_strip(loop, c);
     return 0;
 }
 
@@ -2277,11 +2309,10 @@ static int resume_allowed(rt_loop *loop, rt__conn *c, rt__session *s)
 /* More than 20 in 10 s would be an amplifier. */
 static int resumes_too_often(rt_loop *loop, rt__flow *f)
 {
-    if (!f->resumes || loop->now - f->resumes_since >= 10000) {
-        f->resumes_since = loop->now;
-        f->resumes = 0;
-    }
-    return f->resumes >= 20;
+    if (!f->resumes)
+        f->resumes = (rt__window *)rt__alloc(loop, rt__window_size(RESUMES));
+    return !f->resumes ||
+           rt__window_wait(f->resumes, RESUMES, RESUMES_MS, loop->now) > 0;
 }
 
 /* Another connection takes the session over from this one. */
@@ -2376,6 +2407,17 @@ static void credit_give(rt_loop *loop, rt__session *s)
     s->window->credit = credit < 128 ? (uint32_t)credit : 128;
 }
 
+/* A gap that was not told yet, and of which the peer never heard, is counted
+   again in the next one. */
+static void gap_untold(rt__session *s, uint64_t received)
+{
+    rt__flow *f = s->keep->flow;
+    if (s->lost == 0)
+        f->known = f->acked;
+    else if (received < f->acked)
+        s->lost = 0;
+}
+
 static int session_resume(rt_loop *loop, rt__conn *c, rt__session *s,
                           rt__token *t, const hello *h)
 {
@@ -2390,15 +2432,14 @@ static int session_resume(rt_loop *loop, rt__conn *c, rt__session *s,
     if (s->conn)
         supersede(loop, s);
     credit_give(loop, s);
-    if (h->received < s->keep->flow->acked)
-        s->lost = 0; /* it never heard of the last gap: counted anew */
+    gap_untold(s, h->received);
     lost = ring_rebase(loop, s, h->received, &base);
     s->lost += lost; /* told by on_back, or, if that never comes, on_close */
-    s->keep->flow->resumes++;
+    rt__window_take(s->keep->flow->resumes, RESUMES, loop->now);
     acked_now(s->keep->flow); /* `w` says how many came */
     away_over(loop, s->keep->flow);
     s->state = RT_OPEN;
-    rt__shake_detach(loop, c);
+    rt__shake_strip(loop, c);
     attach(loop, c, s);
     if (tokens_turn(loop, s, h, fresh) < 0 ||
         welcome_send(loop, c, base, lost ? "gap" : "resumed") < 0 ||
@@ -2474,6 +2515,8 @@ static void welcome_note(rt__dial *d, const welcome *w)
              strcmp(w->token, "-") ? w->token : "");
     snprintf(d->who, sizeof d->who, "%.22s", w->who);
     d->ping_ms = w->ping < INT32_MAX ? (uint32_t)w->ping : INT32_MAX;
+    if (d->ping_ms < 20)
+        d->ping_ms = 20; /* whatever the server says, the loop rests */
     d->attempt = 0;
     d->tries = 0;
 }
@@ -2590,8 +2633,10 @@ static int welcome_in(rt_loop *loop, rt__conn *c, const char *text)
     }
     if (w.received || w.base)
         return -1002;
+    if (known && client_anew(loop, c) < 0)
+        return -1011;
     welcome_note(d, &w);
-    return known ? client_anew(loop, c) : client_open(loop, c, s);
+    return known ? 0 : client_open(loop, c, s);
 }
 
 /* ---- rtnet.1: input ------------------------------------------------------ */
@@ -2820,6 +2865,7 @@ static int adopt_check(const rt__session *old, const rt__session *fresh,
     if (old == fresh || !fresh->conn || fresh->conn->typed)
         return RT_EINVAL;
     if (!old->keep || !old->keep->flow || old->ep->dial ||
+        old->keep->flow->typed ||
         memcmp(&old->ep->on, &fresh->ep->on, sizeof old->ep->on) != 0)
         return RT_ESTATE;
     top = online(old) ? taken_now(old) : 0;

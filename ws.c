@@ -440,6 +440,7 @@ struct rt__shake {
     size_t len, cap, scanned, head_len, body_len;
     size_t method, path, query; /* where in buf, which may still move */
     uint8_t close_after, head_only, http10, upgrade, listed;
+    uint8_t stripped;            /* its texts are gone */
     uint8_t typed, was_deferred; /* rtnet.1 was chosen; the host was slow */
     int headers;
     uint16_t name[RT__HEADERS], value[RT__HEADERS];
@@ -822,15 +823,31 @@ void rt__shake_detach(rt_loop *loop, rt__conn *c)
     k->id = 0;
 }
 
+/* The request is over, but until the first `a` of rtnet.1 the connection still
+   counts as a handshake in progress. */
+void rt__shake_strip(rt_loop *loop, rt__conn *c)
+{
+    rt__shake *k = c->shake;
+    if (!k)
+        return;
+    if (k->id)
+        rt__slot_free(loop, k->id);
+    k->id = 0;
+    rt__free(loop, k->buf, k->cap);
+    rt__free(loop, k->answer, k->answer_len);
+    rt__strfree(loop, k->uid);
+    k->buf = k->answer = k->uid = NULL;
+    k->cap = k->answer_len = 0;
+    k->stripped = 1;
+}
+
 void rt__shake_free(rt_loop *loop, rt__conn *c)
 {
     rt__shake *k = c->shake;
     if (!k)
         return;
     rt__shake_detach(loop, c);
-    rt__free(loop, k->buf, k->cap);
-    rt__free(loop, k->answer, k->answer_len);
-    rt__strfree(loop, k->uid);
+    rt__shake_strip(loop, c);
     rt__free(loop, k, sizeof *k);
     c->shake = NULL;
 }
@@ -875,7 +892,8 @@ void rt__shake_evict(rt_loop *loop)
     if (!loop->shakes_first)
         return;
     loop->stats.shed++;
-    rt__conn_kill(loop, loop->shakes_first->conn);
+    rt__conn_lost(loop, loop->shakes_first->conn, 1006, RT_BY_LIMIT,
+                  "too many handshakes");
 }
 
 /* Makes room for n more bytes of the request and a NUL. */
@@ -1492,7 +1510,8 @@ const rt_request *rt_request_of(rt_loop *loop, rt_session handle)
     if (k)
         return &k->request;
     s = (rt__session *)rt__slot_get(loop, handle.id, RT__SESSION);
-    return s && s->conn && s->conn->shake ? &s->conn->shake->request : NULL;
+    k = s && s->conn ? s->conn->shake : NULL;
+    return k && !k->stripped ? &k->request : NULL;
 }
 
 static int hex(int c)

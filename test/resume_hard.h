@@ -83,9 +83,9 @@ static int resume_without_memory(int n, const shortage *how)
 static void resume_memory_table(int backend, int wire)
 {
     static const shortage all[] = {
-        {0, 0, 0}, {0, 1, 0}, {0, 1, 1}, {0, 0, 1}, {1, 0, 0}, {2, 0, 0},
-        {3, 0, 0}, {4, 0, 0}, {5, 0, 0}, {6, 0, 0}, {7, 0, 0}, {7, 1, 1},
-        {15, 0, 0}, {31, 0, 0},
+        {0, 0, 0}, {0, 1, 0}, {0, 1, 1},  {0, 0, 1},  {1, 0, 0},
+        {2, 0, 0}, {3, 0, 0}, {4, 0, 0},  {5, 0, 0},  {6, 0, 0},
+        {7, 0, 0}, {7, 1, 1}, {15, 0, 0}, {31, 0, 0},
     };
     size_t i;
     int n, failed;
@@ -162,8 +162,8 @@ static int send_without_memory(int n, int away)
     line_return(&st.b, &st.a.w, 0, 1);
     line_hear(&st.b, 1);
     if (strncmp(st.b.script.s, "w:0:0:resumed ", 14) == 0)
-        SAME(st.b.script.s + 14, rc < 0 ? "ma#600 mc#600"
-                                        : "ma#600 mb#600 mc#600");
+        SAME(st.b.script.s + 14,
+             rc < 0 ? "ma#600 mc#600" : "ma#600 mb#600 mc#600");
     else
         SAME(st.b.script.s, rc < 0 ? "w:0:2:gap" : "w:0:3:gap");
     return failed;
@@ -554,17 +554,21 @@ static void retry_0_is_at_once(void)
 /* A server that asks for a sign of life every 0 ms asks too much. */
 static void a_ping_of_0_does_not_spin(void)
 {
-    int i;
+    int i, heard = 0;
     stage_dial();
     line_take(&st.a);
     HEARS(&st.a, "h");
     say_w(&st.a, 1, "who1 0 0 new 0");
-    TOLD("open");
-    for (i = 0; i < 200; i++)
+    for (i = 0; i < 200; i++) {
         rt_poll(st.loop, 0);
-    line_hear(&st.a, 0);
-    CHECK(st.a.script.words < 10);
-    both_ways(1);
+        st.a.waits = 0;
+        peer_take(&st.a.p);
+        heard += line_next(&st.a);
+    }
+    CHECK(heard > 0 && heard < 10);
+    script_clear(&st.told);
+    if (!test_bad) /* else it never rests */
+        both_ways(1);
 }
 
 static int asked_for_names;

@@ -47,16 +47,16 @@ struct stream {
 struct sess {
     int id;
     rt_session s;
-    int state;         /* RT_OPEN, RT_AWAY; 0 once on_close came */
-    int pending;       /* its line just broke; the callback is due */
-    int plain;         /* without rtnet.1 or without a token */
-    int was;           /* it lived when the present call began */
-    int ended;         /* by the server, with this code */
-    int grace;         /* out of an on_close: it ends a turn later */
-    int user;          /* bound to, from 1 on */
-    int member;        /* of the group */
-    uint64_t away_at;  /* since when */
-    uint32_t acked;    /* the server surely knows of so many */
+    int state;          /* RT_OPEN, RT_AWAY; 0 once on_close came */
+    int pending;        /* its line just broke; the callback is due */
+    int plain;          /* without rtnet.1 or without a token */
+    int was;            /* it lived when the present call began */
+    int ended;          /* by the server, with this code */
+    int grace;          /* out of an on_close: it ends a turn later */
+    int user;           /* bound to, from 1 on */
+    int member;         /* of the group */
+    uint64_t away_at;   /* since when */
+    uint32_t acked;     /* the server surely knows of so many */
     uint32_t gap, lost; /* the last one: all up to it, so many of them lost */
     uint32_t farewell;  /* what the last on_away sent, */
     uint32_t slack;     /* and before that gap: is before it, or behind */
@@ -77,12 +77,12 @@ enum phase { IDLE, GREETING, TALKING };
 struct client {
     int id;
     int dialled, tcp, plain;
-    int over;      /* it will not come back */
-    int bye;       /* it said so itself */
-    int refused;   /* the host refused its last resume */
+    int over;       /* it will not come back */
+    int bye;        /* it said so itself */
+    int refused;    /* the host refused its last resume */
     uint64_t later; /* not before this time */
-    int bogus;     /* it came with a token that was void */
-    int forgets;   /* a page that kept its token alone is on its way */
+    int bogus;      /* it came with a token that was void */
+    int forgets;    /* a page that kept its token alone is on its way */
     struct sess *s;
     struct line *line;
     enum phase phase;
@@ -90,8 +90,8 @@ struct client {
     uint64_t attempt;
     uint32_t acked, written, taken, top; /* of its own messages */
     uint32_t acks;                       /* last one it said */
-    uint32_t confirms; /* heard: the token before is void */
-    int lazy;          /* it seldom acknowledges */
+    uint32_t confirms;                   /* heard: the token before is void */
+    int lazy;                            /* it seldom acknowledges */
     rt_session dial;
     int opens, full;
 };
@@ -105,7 +105,7 @@ struct line {
     enum ghost ghost;
     int plain, stalled, stale; /* stale: its h will name an old attempt */
     int hello, bye;
-    ws_peer *ws;           /* a script's, or */
+    ws_peer *ws;            /* a script's, or */
     sim_peer *back, *front; /* TCP: back; a relay: both */
     int shut_back, shut_front;
     struct ws_bytes in, out;
@@ -120,7 +120,7 @@ enum lie {
     TOO_OLD,      /* tries a good token with an old attempt */
     NO_HELLO,
     BAD_HELLO,
-    NO_ACK,     /* talks before its first acknowledgement */
+    NO_ACK,      /* talks before its first acknowledgement */
     ACK_TOO_FAR, /* acknowledges what was not sent */
     BAD_WORD,    /* says what only a server may, or nobody */
     BAD_TEXT,    /* not UTF-8 */
@@ -143,14 +143,14 @@ static struct model {
     char spent[SPENT][24];
     int spent_count;
     int window_ms, hard, policy;
-    int dry;      /* no random bytes */
-    int refusing; /* the resume handler says no */
+    int dry;          /* no random bytes */
+    int refusing;     /* the resume handler says no */
     int hook, resume; /* this world has its own random bytes, that handler */
-    int turning; /* the library runs */
+    int turning;      /* the library runs */
     int freeing, settling, whole, late, depth, closing;
-    uint32_t short_of; /* as weak; this world was so */
-    uint32_t weak;     /* one of so many allocations fails; 0: none does */
-    struct sess *self; /* a callback meddles: most likely with this one */
+    uint32_t short_of;      /* as weak; this world was so */
+    uint32_t weak;          /* one of so many allocations fails; 0: none does */
+    struct sess *self;      /* a callback meddles: most likely with this one */
     struct sess *away_last; /* the last callback was its on_away */
     uint64_t digest, random;
 } m;
@@ -543,12 +543,17 @@ static const char *pick(const char *const *words, uint32_t n)
 static void liar_greets(struct line *l)
 {
     static const char *const hellos[] = {
-        "h 0 1", "hAAAAAAAAAAAAAAAAAAAAAA", "hAAAAAAAAAAAAAAAAAAAAAA 00 1",
-        "hAAAAAAAAAAAAAAAAAAAAAB 0 1", "hAAAAAAAAAAAAAAAAAAAAAA 0 1 ",
-        "hAAAAAAAAAAAAAAAAAAAAA 0 1", "hAAAAAAAAAAAAAAAAAAAAAA 0 -1",
-        "hAAAAAAAAAAAAAAAAAAAAAA 9007199254740992 1", "h "};
-    static const char *const words[] = {"x", "wAAAAAAAAAAAAAAAAAAAAAA a 0 0 "
-                                             "new 1", "h", "a", "a01", "a0 "};
+        "h 0 1",
+        "hAAAAAAAAAAAAAAAAAAAAAA",
+        "hAAAAAAAAAAAAAAAAAAAAAA 00 1",
+        "hAAAAAAAAAAAAAAAAAAAAAB 0 1",
+        "hAAAAAAAAAAAAAAAAAAAAAA 0 1 ",
+        "hAAAAAAAAAAAAAAAAAAAAA 0 1",
+        "hAAAAAAAAAAAAAAAAAAAAAA 0 -1",
+        "hAAAAAAAAAAAAAAAAAAAAAA 9007199254740992 1",
+        "h "};
+    static const char *const words[] = {"x",  "wx a 0 0 new 1", "h", "a", "a01",
+                                        "a0 "};
     static const char *const first[] = {"a0", "mhello", "uhello", "x"};
     struct client *c = &m.clients[sim_choose((uint32_t)m.client_count)];
 
@@ -559,14 +564,16 @@ static void liar_greets(struct line *l)
         line_word(l, l->liar == TOO_OLD ? "h%s 0 0" : "h%s 4000000000 99",
                   c->token);
     } else if (l->liar == NO_HELLO || l->liar == BAD_HELLO) {
-        line_word(l, "%s", l->liar == NO_HELLO ? pick(first, 4)
-                                               : pick(hellos, 9));
+        line_word(l, "%s",
+                  l->liar == NO_HELLO ? pick(first, 4) : pick(hellos, 9));
         return;
     } else {
         line_word(l, "h");
     }
-    line_word(l, "%s", l->liar == NO_ACK ? "mhello"
-                       : l->liar == ACK_TOO_FAR ? "a7000000" : "a0");
+    line_word(l, "%s",
+              l->liar == NO_ACK        ? "mhello"
+              : l->liar == ACK_TOO_FAR ? "a7000000"
+                                       : "a0");
     if (l->liar == BAD_WORD)
         line_word(l, "%s", pick(words, 6));
     if (l->liar == BAD_TEXT)
@@ -709,8 +716,8 @@ static void relay_accept(struct client *c)
             continue;
         }
         l->front = front;
-        l->back = sim_connect_from(c->tcp ? TCP_PORT : WS_PORT,
-                                   line_address(l));
+        l->back =
+            sim_connect_from(c->tcp ? TCP_PORT : WS_PORT, line_address(l));
         if (c->line)
             c->line->client = NULL;
         c->line = l;
@@ -1241,8 +1248,7 @@ static void heard(struct sess *s, int kind, const void *data, size_t len)
 {
     uint32_t g;
 
-    if (s->ended || s->state != RT_OPEN ||
-        rt_state(m.loop, s->s) != RT_OPEN)
+    if (s->ended || s->state != RT_OPEN || rt_state(m.loop, s->s) != RT_OPEN)
         sim_fault("on_message of session %d, %s", s->id,
                   s->ended ? "which was ended" : "which is away");
     g = hear(&s->up, kind, data, len, "server", s->id);
@@ -1308,7 +1314,8 @@ static void on_back(rt_loop *l, rt_session h, uint64_t lost)
         saw.takeovers += m.away_last == s;
         if (s->state != RT_AWAY || m.dry || s->ended)
             sim_fault("on_back of session %d", s->id);
-        if (lost > s->down.m.len || (lost && !s->reloaded && !m.short_of && !ring_over(s)))
+        if (lost > s->down.m.len ||
+            (lost && !s->reloaded && !m.short_of && !ring_over(s)))
             sim_fault("session %d lost %d of %zu, %u are known to be there",
                       s->id, (int)lost, s->down.m.len, s->acked);
         s->told += lost;
@@ -1335,12 +1342,11 @@ static void check_lost(const struct sess *s, uint64_t lost)
     if (s->plain)
         return;
     most = most > s->most ? most : s->most;
-    if (m.whole && lost && s->client && !s->client->over &&
-        s->state == RT_OPEN)
+    if (m.whole && lost && s->client && !s->client->over && s->state == RT_OPEN)
         sim_fault("session %d: %d lost, but all have come", s->id, (int)lost);
-    if (s->untold ? lost > s->down.m.len ||
-                        lost + s->told + most < s->down.m.len
-                  : lost > s->down.m.len || acked > most || acked < s->acked)
+    if (s->untold
+            ? lost > s->down.m.len || lost + s->told + most < s->down.m.len
+            : lost > s->down.m.len || acked > most || acked < s->acked)
         sim_fault("session %d: %d of %zu lost; %u came, %u surely", s->id,
                   (int)lost, s->down.m.len, s->down.got, s->acked);
 }
@@ -1361,9 +1367,9 @@ static int justified(const struct sess *s, const rt_end *why, uint64_t now)
     if (why->code == RT_CLOSE_EXPIRED)
         return s->state == RT_AWAY && /* it was told of it a turn later */
                now + 5 >= s->away_at + (uint64_t)m.window_ms;
-    return s->plain && (why->code == 1006 || why->code == 4002 ||
-                        why->code == 1005 || why->code == 4000 ||
-                        why->code == 4001 || why->code == 1013);
+    return s->plain &&
+           (why->code == 1006 || why->code == 4002 || why->code == 1005 ||
+            why->code == 4000 || why->code == 4001 || why->code == 1013);
 }
 
 static void on_close(rt_loop *l, rt_session h, const rt_end *why)
@@ -1380,8 +1386,8 @@ static void on_close(rt_loop *l, rt_session h, const rt_end *why)
         saw.kicked += why->code == RT_CLOSE_KICKED;
         saw.replaced += why->code == RT_CLOSE_REPLACED;
         if (!justified(s, why, rt_now(l)))
-            sim_fault("session %d closes without a reason: %d, cause %d",
-                      s->id, why->code, why->cause);
+            sim_fault("session %d closes without a reason: %d, cause %d", s->id,
+                      why->code, why->cause);
         check_lost(s, why->lost);
         if (s->present && !m.short_of)
             sim_fault("session %d closes before it leaves the group", s->id);
@@ -1406,7 +1412,8 @@ static void on_presence(rt_loop *l, rt_group g, rt_session h, int what)
     if (!s)
         return;
     sim_note("session %d: event %d", s->id, what);
-    if (s->present != before[what] && !s->absent && !m.short_of && !(what == RT_LEFT && s->present))
+    if (s->present != before[what] && !s->absent && !m.short_of &&
+        !(what == RT_LEFT && s->present))
         sim_fault("session %d: event %d when %d", s->id, what, s->present);
     s->present = after[what];
 }
@@ -1495,7 +1502,9 @@ static void serve(void)
     uint32_t g, n = sim_choose(16) ? 1 + sim_choose(4) : sim_choose(200);
 
     for (; s && n > 0; n--) {
-        g = message_new(sim_choose(5) ? 'R' : sim_choose(3) ? 'K' : 'D',
+        g = message_new(sim_choose(5)   ? 'R'
+                        : sim_choose(3) ? 'K'
+                                        : 'D',
                         (int)sim_choose(KEYS), tail_length());
         if (!g)
             return;
@@ -1757,8 +1766,8 @@ static void dial_over(struct client *c, const rt_end *why)
 {
     struct sess *s = c->s;
 
-    if (s && (why->lost > s->up.m.len ||
-              s->up.m.len - why->lost > s->up.got) && !s->plain)
+    if (s && (why->lost > s->up.m.len || s->up.m.len - why->lost > s->up.got) &&
+        !s->plain)
         sim_fault("client %d: %d of %zu lost, %u came", c->id, (int)why->lost,
                   s->up.m.len, s->up.got);
     if (s && s->state && !c->bye && !c->refused && !s->plain && !m.freeing &&
@@ -1888,8 +1897,10 @@ static void script_speaks(struct client *c)
 static void dial_speaks(struct client *c)
 {
     uint32_t x = sim_choose(8);
-    uint32_t g = message_new(x > 1 ? 'R' : x ? 'K' : 'D', (int)sim_choose(KEYS),
-                             tail_length());
+    uint32_t g = message_new(x > 1 ? 'R'
+                             : x   ? 'K'
+                                   : 'D',
+                             (int)sim_choose(KEYS), tail_length());
     int state = rt_state(m.far, c->dial), answer, kind;
     size_t len;
     const char *text;
@@ -2070,7 +2081,7 @@ static void check_sess(struct sess *s)
             sim_fault("session %d was ended, on_close did not come", s->id);
         return;
     }
-    if (s->state == RT_AWAY &&
+    if (s->state == RT_AWAY && !m.short_of && /* else: back, untold */
         rt_now(m.loop) > s->away_at + (uint64_t)m.window_ms + 100)
         sim_fault("session %d has been away for too long", s->id);
     if (state == (s->state ? s->state : RT_EGONE)) {
@@ -2139,8 +2150,7 @@ static void turn(int ms)
 
 static void *on_realloc(void *user, void *p, size_t old, size_t now)
 {
-    if (m.weak && m.turning && now > old &&
-        !sim_choose(m.weak)) {
+    if (m.weak && m.turning && now > old && !sim_choose(m.weak)) {
         sim_note("no memory for %zu bytes", now);
         return NULL;
     }
@@ -2317,8 +2327,8 @@ static void check_keys(const struct stream *d, const char *what, int id)
 
     for (k = 0; k < KEYS; k++) {
         if (d->key_got[k] != d->key_sent[k])
-            sim_fault("%s %d: key %d is %u, not %u", what, id, k,
-                      d->key_got[k], d->key_sent[k]);
+            sim_fault("%s %d: key %d is %u, not %u", what, id, k, d->key_got[k],
+                      d->key_sent[k]);
     }
 }
 

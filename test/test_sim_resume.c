@@ -13,7 +13,7 @@
 
 #include <stdlib.h>
 
-enum { SEEDS = 500 };
+enum { SEEDS = 2500 };
 
 /* Mostly with epoll: the worlds differ by more than how one waits. */
 static int backend_of(uint64_t seed)
@@ -79,10 +79,10 @@ static int flag(int argc, char **argv, const char *name)
 static int replay(int argc, char **argv)
 {
     uint64_t seed = option(argc, argv, "--seed", 1), digest;
-    int backend = (int)option(argc, argv, "--backend",
-                              (uint64_t)backend_of(seed));
-    int faults = resume_run(seed, backend, flag(argc, argv, "--trace"),
-                            &digest);
+    int backend =
+        (int)option(argc, argv, "--backend", (uint64_t)backend_of(seed));
+    int faults =
+        resume_run(seed, backend, flag(argc, argv, "--trace"), &digest);
 
     printf("%d faults, digest %016llx\n", faults, (unsigned long long)digest);
     return faults != 0;
