@@ -999,14 +999,14 @@ static void settle_later(rt_loop *loop, rt__conn *c)
 /* "a" and the number; returns the length. */
 static size_t ack_text(uint64_t n, char out[24])
 {
-    char *p = out + 24;
-    size_t len;
+    char digits[20];
+    size_t count = 0, len = 1;
     do
-        *--p = (char)('0' + n % 10);
+        digits[count++] = (char)('0' + n % 10);
     while ((n /= 10) > 0);
-    *--p = 'a';
-    len = (size_t)(out + 24 - p);
-    memmove(out, p, len);
+    out[0] = 'a';
+    while (count > 0)
+        out[len++] = digits[--count];
     return len;
 }
 

@@ -1652,7 +1652,7 @@ int rt__ws_close(rt_loop *loop, rt__conn *c, int code, const char *reason)
         return rt__ws_control(loop, c, 8, body, 0);
     body[0] = (uint8_t)(code >> 8);
     body[1] = (uint8_t)code;
-    for (; reason[n] && n < RT__REASON; n++)
+    for (; n < RT__REASON && reason[n]; n++)
         body[2 + n] = (uint8_t)reason[n];
     return rt__ws_control(loop, c, 8, body, 2 + n);
 }
