@@ -364,11 +364,11 @@ static void a_kept_session_ends_with_its_window(void)
 {
     host_lose();
     EQUAL(send_text(1, "x"), 0);
-    skip(1990);
-    TOLD("");
+    skip(1900);
+    TOLD_NOW("");
     CHECK(rt_same(rt_find_token(st.loop, host.token), st.s[1]));
-    skip(11);
-    TOLD("close:4503:2");
+    skip(101);
+    TOLD_NOW("close:4503:2");
     EQUAL(st.end.cause, RT_BY_TIMEOUT);
     EQUAL(rt_find_token(st.loop, host.token).id, 0);
 }

@@ -196,15 +196,22 @@ static void a_client_acknowledges(void)
 {
     int i;
     dial_and_open();
-    for (i = 0; i < 16; i++)
+    for (i = 0; i < 15; i++)
         say(&st.a, "m");
-    HEARS(&st.a, "a16");
-    say_long(&st.a, 'm', 'x', 16384);
-    HEARS(&st.a, "a17");
+    line_settle(&st.a);
+    HEARS_NOW(&st.a, "");
     say(&st.a, "m");
-    HEARS(&st.a, "");
+    line_await(&st.a);
+    HEARS_NOW(&st.a, "a16");
+    say_long(&st.a, 'm', 'x', 16384);
+    line_await(&st.a);
+    HEARS_NOW(&st.a, "a17");
+    say(&st.a, "m");
+    line_settle(&st.a);
+    HEARS_NOW(&st.a, "");
     skip(501);
-    HEARS(&st.a, "a18");
+    line_await(&st.a);
+    HEARS_NOW(&st.a, "a18");
 }
 
 static void a_silent_client_says_a(void)
@@ -222,6 +229,25 @@ static void a_silent_client_says_a(void)
         HEARS(&st.a, "a0");
         TOLD("mx");
     }
+}
+
+/* More than twice the server's ping and 5 s; its own pings are off. */
+static void a_client_notices_silence(void)
+{
+    st.dial.ping_ms = RT_OFF;
+    dial_and_open();
+    skip(15000);
+    skip(15000);
+    skip(4900);
+    TOLD_NOW("");
+    say(&st.a, "m"); /* a sign of life */
+    TOLD("m");
+    skip(15000);
+    skip(15000);
+    skip(4900);
+    TOLD_NOW("");
+    skip(102);
+    TOLD_NOW("away");
 }
 
 static void without_a_token_a_session_ends_with_its_line(void)
@@ -285,6 +311,7 @@ static void waits_grow(void)
 {
     static const unsigned longest[] = {500,  1000,  2000,  4000,
                                        8000, 16000, 20000, 20000};
+    uint64_t begun = clock_ahead;
     size_t i;
     dial_and_open();
     client_loses();
@@ -293,6 +320,7 @@ static void waits_grow(void)
         line_cut(&st.b);
         calm();
     }
+    CHECK(clock_ahead - begun > 8 * 500); /* were they all as the first */
     TOLD("");
     line_retaken(&st.a);
     line_hear(&st.a, 1);
@@ -649,6 +677,7 @@ static void client_cases(void)
     RUN_WIRES(a_client_loses_what_nobody_acknowledged);
     RUN_WIRES(a_client_acknowledges);
     RUN_WIRES(a_silent_client_says_a);
+    RUN_WIRES(a_client_notices_silence);
     RUN_WIRES(without_a_token_a_session_ends_with_its_line);
     RUN_WIRES(retry_says_when);
     RUN_WIRES(retry_may_be_soon);

@@ -505,6 +505,10 @@ static inline const char *line_hear(line *l, int words)
     return l->script.s;
 }
 
+/* By now, that is: no timer's time has come since. */
+#define HEARS_NOW(l, want)                                                     \
+    same_text(line_hear(l, 0), want, __FILE__, __LINE__, #l)
+
 #define HEARS(l, want)                                                         \
     same_text(line_hear(l, words_of(want)), want, __FILE__, __LINE__, #l)
 
@@ -520,6 +524,17 @@ static inline void line_settle(line *l)
         peer_turn(st.loop, 1);
         peer_take(&l->p);
         EQUAL(line_next(l), 0);
+    }
+}
+
+/* Waits until it has said something: but for that, time stands still. */
+static inline void line_await(line *l)
+{
+    uint64_t end = peer_clock() + 100;
+    while (l->p.len == l->p.at && !l->p.gone && peer_clock() < end) {
+        peer_turn(st.loop, 0);
+        sched_yield();
+        peer_take(&l->p);
     }
 }
 
@@ -765,6 +780,13 @@ static inline const char *told_all(const char *want)
 }
 
 #define TOLD(want) same_text(told_all(want), want, __FILE__, __LINE__, "told")
+
+static inline const char *told_now(void)
+{
+    return told_all("");
+}
+
+#define TOLD_NOW(want) same_text(told_now(), want, __FILE__, __LINE__, "told")
 
 /* ---- the stage ----------------------------------------------------------- */
 

@@ -518,11 +518,14 @@ test('the good neighbours of the bad answers are taken', async () => {
     for (const received of [1, 2, 3])
         for (const [base, status] of [[2, 'resumed'], [3, 'gap'],
                                       [9007199254740990, 'gap']])
-            await kept(async (peer, server, { c, see }) => {
+            await kept(async (peer, server, { c, told, see }) => {
                 peer.send(`w${T2} me ${received} ${base} ${status} 15000`);
                 await peer.expect(`a${base}`, ...rest[received]);
                 await see('open', 'message', 'message', 'away', 'back');
                 assert.equal(c.state, 'open');
+                c.close();
+                await sleep(0);
+                assert.equal(told.at(-1)[1].lost, 3 - received);
             });
 }, 30000);
 
@@ -739,6 +742,27 @@ test('a line that lasted makes the wait short again', () =>
             Math.random = random;
         }
     }));
+
+test('lines that open and do not last make the wait longer', () =>
+    opened(async (peer, server, { told }) => {
+        const { random } = Math;
+        Math.random = () => 1;
+        try {
+            losses.reset(peer);
+            for (const token of [T2, T3]) {
+                const next = await server.accept();
+                next.send(`w${token} me 0 0 resumed 15000`);
+                await next.next();
+                await next.expect('a0');
+                losses.reset(next);
+            }
+            await server.accept();
+            assert.deepEqual(told.filter(([name]) => name === 'retry')
+                .map(([, ms]) => ms), [100, 200, 400]);
+        } finally {
+            Math.random = random;
+        }
+    }, { minDelay: 100, maxDelay: 1000 }));
 
 test('retry() tries now, once', () =>
     opened(async (peer, server, { c, told }) => {
@@ -1004,6 +1028,20 @@ test('first attempts that fail otherwise cost no rtnet.1', async () => {
         await server.stop();
     }
 });
+
+test('once rtnet.1 was chosen, it is always offered', () =>
+    opened(async (peer, server) => {
+        const offered = [];
+        server.server.prependListener('upgrade', (request, socket) => {
+            offered.push(request.headers['sec-websocket-protocol']);
+            if (offered.length < 8)
+                socket.destroy();
+        });
+        losses.reset(peer);
+        const next = await server.accept();
+        await next.expect(`h${T1} 0 1`);
+        assert.deepEqual(offered, Array(8).fill('rtnet.1'));
+    }));
 
 test('the round trip is measured at w, and held by acknowledgements', () =>
     scripted(async (server, { c }) => {
