@@ -39,7 +39,7 @@ demo: $(BUILD)/arena
 	$(BUILD)/arena $(PORT)
 
 test check: all
-	@$(MAKE) --no-print-directory -f test/Makefile $@ BUILD=$(BUILD)
+	@$(MAKE) --no-print-directory -j2 -f test/Makefile $@ BUILD=$(BUILD)
 
 bench: all $(BUILD)/limit
 	python3 bench/pair.py
