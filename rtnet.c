@@ -2468,8 +2468,8 @@ void rt__conn_finish(rt_loop *loop, rt__conn *c)
 /* Flushes what is queued, then closes; nothing more is read for anybody. */
 void rt__conn_finish_soon(rt_loop *loop, rt__conn *c)
 {
-    if (c->state == RT__GREETING)
-        rt__shake_detach(loop, c); /* it will be no session */
+    if (c->state == RT__GREETING || c->state == RT__LIVE)
+        rt__shake_detach(loop, c); /* no handshake in progress any more */
     if (c->state < RT__FAREWELL)
         conn_deadline_in(loop, c, c->ep->close_ms);
     c->state = RT__FINISHING;
@@ -2495,8 +2495,7 @@ void rt__conn_bye(rt_loop *loop, rt__conn *c, int code, const char *reason)
         rt__conn_finish_soon(loop, c);
         return;
     }
-    if (c->state == RT__GREETING)
-        rt__shake_detach(loop, c);
+    rt__shake_detach(loop, c);
     c->state = RT__FAREWELL;
     c->hold = 0;
     conn_deadline_in(loop, c, c->ep->close_ms);

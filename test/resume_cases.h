@@ -804,6 +804,19 @@ static void what_waits_is_not_lost(void)
     HEARS(&st.b, BACK " m1 m2 uk");
 }
 
+/* Nor does it follow when the peer says that it goes. */
+static void what_waits_does_not_follow_a_peer_that_leaves(void)
+{
+    stage_and_open();
+    say(&st.a, "c1001");
+    EQUAL(send_text(1, "1"), 0);
+    TOLD("away");
+    line_hear(&st.a, 0);
+    CHECK(strstr(st.a.script.s, "m1") == NULL);
+    line_return(&st.b, &st.a.w, 0, 1);
+    HEARS(&st.b, BACK " m1");
+}
+
 /* What waited is kept by the rule of those away: 128 of it. */
 static void what_waits_is_kept_as_if_away(void)
 {
@@ -1437,10 +1450,23 @@ static void half_a_second_later_it_is_acknowledged(void)
     TOLD("mx");
     HEARS_NOW(&st.a, "");
     skip(101); /* after the first */
-    line_await(&st.a);
     HEARS_NOW(&st.a, "a2");
     skip(1000);
     HEARS_NOW(&st.a, "");
+}
+
+/* The w of a resume says how many came: no a says it again. */
+static void what_w_says_needs_no_a(void)
+{
+    stage_and_open();
+    say(&st.a, "mx");
+    TOLD("mx");
+    line_return(&st.b, &st.a.w, 0, 1);
+    HEARS(&st.b, "w:1:0:resumed");
+    say(&st.b, "a0");
+    line_settle(&st.b);
+    skip(1000);
+    HEARS_NOW(&st.b, "");
 }
 
 /* A page cannot see pings: silence ends with an a. */
@@ -1455,6 +1481,25 @@ static void a_silent_end_says_a(void)
         HEARS(&st.a, "a0");
     }
     TOLD("");
+}
+
+static void an_a_breaks_the_silence(void)
+{
+    st.opts.ping_ms = 1000;
+    stage_and_open();
+    skip(600);
+    say(&st.a, "mx");
+    TOLD("mx");
+    skip(300); /* so far nothing was said for 900 ms */
+    HEARS_NOW(&st.a, "");
+    EQUAL(send_text(1, "y"), 0);
+    HEARS_NOW(&st.a, "my");
+    skip(250);
+    HEARS_NOW(&st.a, "a1"); /* of the message */
+    skip(900);
+    HEARS_NOW(&st.a, "");
+    skip(150);
+    HEARS_NOW(&st.a, "a1"); /* of the silence */
 }
 
 static void lateness_is_not_punished(void)
@@ -1525,6 +1570,18 @@ static void a_slow_greeting_is_told_to_come_again(void)
     HEARS(&st.a, "c1013");
     SAME(st.a.reason, "retry=0");
     TOLD("");
+}
+
+/* A connection that says its h while the server drains. */
+static void a_draining_server_answers_1012(void)
+{
+    stage_and_lose();
+    line_open(&st.b);
+    EQUAL(rt_shutdown(st.loop, 1000), 0);
+    say(&st.b, "h%s 0 1", st.a.w.token);
+    line_hear(&st.b, 1);
+    CHECK(st.b.closed == 1012 || (st.b.p.gone && !st.b.closed));
+    TOLD("close:1012:0");
 }
 
 /* ---- who speaks it ------------------------------------------------------- */
@@ -1777,6 +1834,7 @@ static void server_cases(void)
     RUN_WIRES(the_newest_value_survives_a_gap);
     RUN_WIRES(there_are_64_keys_at_most);
     RUN_WIRES(what_waits_is_not_lost);
+    RUN_WIRES(what_waits_does_not_follow_a_peer_that_leaves);
     RUN_WIRES(what_waits_is_kept_as_if_away);
     RUN_WIRES(what_waits_is_never_forgotten);
     RUN_WIRES(a_takeover_says_nothing_inside_a_frame);
@@ -1814,12 +1872,15 @@ static void more_server_cases(void)
     RUN_WIRES(sixteen_messages_are_acknowledged);
     RUN_WIRES(sixteen_kilobytes_are_acknowledged);
     RUN_WIRES(half_a_second_later_it_is_acknowledged);
+    RUN_WIRES(what_w_says_needs_no_a);
     RUN_WIRES(a_silent_end_says_a);
+    RUN_WIRES(an_a_breaks_the_silence);
     RUN_WIRES(lateness_is_not_punished);
     RUN_WIRES(a_ping_has_its_bytes_answered);
     RUN_WIRES(an_h_in_the_last_turn_wins);
     RUN_WIRES(the_window_begins_anew);
     RUN_WIRES(a_slow_greeting_is_told_to_come_again);
+    RUN_WIRES(a_draining_server_answers_1012);
     RUN_WIRES(a_client_that_does_not_ask_gets_a_plain_session);
     RUN_WIRES(without_a_window_it_is_not_picked);
     RUN_WIRES(the_host_may_pick_another_protocol);

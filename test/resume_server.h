@@ -131,6 +131,11 @@ static void says_a1(void)
     say(&st.a, "a1");
 }
 
+static void says_a2(void)
+{
+    say(&st.a, "a2");
+}
+
 static void says_a1_a0(void)
 {
     say(&st.a, "a1");
@@ -241,6 +246,11 @@ static int is_replaced(void)
     calm();
     script_clear(&st.told); /* its open */
     return rt_bind(st.loop, st.s[2], "u");
+}
+
+static int drains(void)
+{
+    return rt_shutdown(st.loop, 0);
 }
 
 static int window_passes(void)
@@ -392,6 +402,16 @@ static const row server_rows[] = {
       VIOLATION(1002),
       NEVER,
       {0, "c3999", "close:3999:0", RT_EGONE, NEW},
+      IGNORED}},
+    {"a of more than was sent",
+     SENT,
+     says_a2,
+     NULL,
+     {NEVER,
+      {0, "c1002", "close:1002:1", RT_EGONE, NEW},
+      {0, "c1002", "close:1002:1", RT_EGONE, NEW},
+      NEVER,
+      {0, "c3999", "close:3999:1", RT_EGONE, NEW},
       IGNORED}},
     {"w",
      0,
@@ -630,6 +650,16 @@ static const row server_rows[] = {
       {0, NULL, "close:4501:0", RT_EGONE, NEW},
       NEVER,
       {0, "", "", RT_EGONE, NEW}}},
+    {"rt_shutdown",
+     TIME,
+     NULL,
+     drains,
+     {{0, NULL, "", RT_EGONE, ""},
+      {0, "c1012", "close:1012:0", RT_EGONE, ""},
+      {0, "c1012", "close:1012:0", RT_EGONE, ""},
+      {0, NULL, "close:1012:0", RT_EGONE, ""},
+      {0, "c3999", "close:3999:0", RT_EGONE, ""},
+      {0, "", "", RT_EGONE, ""}}},
     {"rt_bind",
      0,
      NULL,
