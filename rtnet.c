@@ -1327,6 +1327,20 @@ static int listen_open(const url *u, const rt_listen_opts *o)
     return address_read("0.0.0.0", u->port, &a) < 0 ? -1 : listen_on(&a, o, 0);
 }
 
+/* A listening socket that another process opened; -1 with errno. */
+static int listen_inherit(int fd)
+{
+    int listening = 0;
+    socklen_t len = sizeof listening;
+    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) < 0)
+        return -1;
+    errno = EINVAL;
+    if (!listening || fcntl(fd, F_SETFL, O_NONBLOCK) < 0 ||
+        fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
+        return -1;
+    return fd;
+}
+
 static int port_of(int fd)
 {
     address a;
@@ -1378,10 +1392,12 @@ static rt__listener *listener_new(rt_loop *loop, const url *u,
 static int listener_start(rt_loop *loop, rt__listener *l, const url *u,
                           const rt_listen_opts *o)
 {
-    char *path = u->local ? rt__strdup(loop, u->path) : NULL;
+    char *path = u->local && !o->fd ? rt__strdup(loop, u->path) : NULL;
     int fd = -1, saved;
     errno = ENOMEM;
-    if (!u->local || path)
+    if (o->fd)
+        fd = listen_inherit((int)o->fd);
+    else if (!u->local || path)
         fd = listen_open(u, o);
     if (fd < 0) {
         saved = errno;
@@ -1464,6 +1480,13 @@ int rt_listener_port(rt_loop *loop, rt_listener handle)
     rt__listener *l =
         (rt__listener *)rt__slot_get(loop, handle.id, RT__LISTENER);
     return l ? l->port : RT_EGONE;
+}
+
+rt_fd rt_listener_fd(rt_loop *loop, rt_listener handle)
+{
+    rt__listener *l =
+        (rt__listener *)rt__slot_get(loop, handle.id, RT__LISTENER);
+    return l ? l->source.fd : RT_EGONE;
 }
 
 int rt_unlisten(rt_loop *loop, rt_listener handle)

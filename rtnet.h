@@ -212,8 +212,36 @@ typedef struct {
     uint64_t lost;
 } rt_end;
 
-/* What a handler's limit callback is told: which limit refused something. */
-enum rt_limit { RT_LIMIT_RATE = 1 };
+/* What a handler's limit callback is told: which option refused a message. */
+enum rt_limit {
+    RT_LIMIT_RATE = 1, /* rate_limit */
+    RT_LIMIT_MESSAGES, /* message_rate */
+    RT_LIMIT_BYTES     /* byte_rate */
+};
+
+/* A message on its way to on_message, for a filter.  data may be written to;
+   data[len] is a readable 0. */
+typedef struct {
+    int kind;
+    uint8_t *data;
+    size_t len;
+} rt_message;
+
+/*
+ * Looks at a message before on_message does, after the limits: for checks,
+ * decryption, logs.  It may change all of it: shorten or rewrite data in
+ * place, or point it to memory of its own, which must stay until on_message
+ * returns and have one writable byte behind len.  Returns 0: go on with the
+ * next filter; 1: the message is dropped; 1000..4999: the session closes with
+ * that code, RT_BY_APP.  Any call may be made in it.
+ */
+typedef int (*rt_filter)(rt_loop *, rt_session, rt_message *);
+
+/* A place in a group's history: offsets count from 1, an epoch is random and
+   new whenever the group is. */
+typedef struct {
+    uint64_t epoch, offset;
+} rt_position;
 
 /*
  * The callbacks of a listener or a dialled session; any may be NULL.
@@ -318,6 +346,15 @@ typedef struct {
     int (*random)(void *user, void *out, size_t n);
     int max_sessions;       /* accepted ones; off */
     int groups_per_session; /* memberships of one session; 128 */
+    /* A message fell out of a group's history: store it, if it is wanted. */
+    void (*group_evict)(rt_loop *, const char *name, rt_position at, int kind,
+                        const void *, size_t);
+    /* rt_shutdown's work is done: no session and no handshake is left. */
+    void (*drained)(rt_loop *);
+    /* More lines for rt_metrics: writes whole lines and a NUL to out where
+       they fit into cap, and returns their length in any case.  Like log and
+       realloc it may be run by a call, and may make none. */
+    size_t (*metrics)(void *user, char *out, size_t cap);
 } rt_loop_opts;
 
 /*
@@ -337,6 +374,29 @@ typedef struct {
        happens to one too many, enum rt_over; 0: dropped, or, where sessions
        can resume, waited for. */
     int rate_limit, rate_ms, rate_over;
+    /* The same by leaky buckets of constant size: messages and bytes a second,
+       and how many may come at once (one second's worth); off.  An empty
+       bucket takes one message of any size. */
+    int message_rate, message_burst, byte_rate, byte_burst;
+    int control_rate; /* pings, pongs and idle acknowledgements a second;
+                         20; more: close 1008 */
+    int bind_ms;      /* a session without a user id by then: close 1008; off */
+    /* New connections a second, and how many at once (accept_rate); off.  One
+       too many gets 503 with Retry-After, or, on a stream, 1013. */
+    int accept_rate, accept_burst;
+    int max_per_address; /* connections of one IPv4 address or IPv6 /64; off */
+    /* Proxies that are trusted to say whom they speak for: addresses and
+       networks, like "127.0.0.1, 10.0.0.0/8, fd00::/8, unix" (any peer of a
+       local socket).  NULL: none.  With proxy_protocol 1 each of them must
+       begin with a PROXY protocol header, v1 or v2; X-Forwarded-For counts
+       from the right, as far as the addresses in it are trusted. */
+    const char *proxies;
+    int proxy_protocol;
+    /* A listening socket to take over, instead of a new one; the listener
+       closes it, but it stays yours when rt_listen fails; 0: none.  Of url
+       only the kind counts then. */
+    rt_fd fd;
+    rt_filter filter[8];   /* run in this order, up to the first NULL */
     const rt_codec *codec; /* the host's own wire format */
     int framing;           /* of a tcp:// listener: rt_framing */
     int max_fragments;     /* of one message; 1,024; else 1009 */
@@ -436,6 +496,10 @@ rt_listener rt_listen(rt_loop *loop, const char *url,
 
 /* The port of a listener; 0 for a local socket; RT_EGONE. */
 int rt_listener_port(rt_loop *loop, rt_listener listener);
+
+/* Its socket, which stays the listener's; to hand over a copy of it to another
+   process, whose rt_listen_opts.fd it becomes.  RT_EGONE. */
+rt_fd rt_listener_fd(rt_loop *loop, rt_listener listener);
 
 /* Stops listening.  Sessions that came in through it live on. */
 int rt_unlisten(rt_loop *loop, rt_listener listener);
@@ -600,12 +664,6 @@ int rt_adopt(rt_loop *loop, rt_session old, rt_session fresh,
 
 /* ---- groups ------------------------------------------------------------ */
 
-/* A place in a group's history: offsets count from 1, an epoch is random and
-   new whenever the group is. */
-typedef struct {
-    uint64_t epoch, offset;
-} rt_position;
-
 /* What a group's event callback is told. */
 enum rt_presence { RT_JOINED = 1, RT_LEFT, RT_WENT_AWAY, RT_CAME_BACK };
 
@@ -615,6 +673,16 @@ typedef struct {
     int ttl_ms;      /* unused and empty for so long: closes; off */
     int max_members; /* off */
     int upstream;    /* 1: delivers only what rt_group_deliver brings */
+    /* Remember the newest message of each key (rt_latest), for so many keys:
+       whoever joins, or comes back with a gap, gets them before anything live,
+       as reliable ones.  An empty message forgets its key; for one key too
+       many the one that is unchanged for longest is forgotten.  Off. */
+    int snapshot;
+    int once_ms;  /* rt_group_send_once: how long a key counts; 300,000 */
+    int once_max; /* how many keys are known, the newest; 1,024 */
+    /* As in rt_listen_opts, for what is sent to the group: RT_EREFUSED. */
+    int rate_limit, rate_ms;
+    int message_rate, message_burst, byte_rate, byte_burst;
     /* A member joined, left, went away, came back.  Runs in the events phase;
        RT_LEFT before the session's on_close. */
     void (*event)(rt_loop *, rt_group, rt_session, int what);
@@ -653,13 +721,24 @@ int rt_group_join_from(rt_loop *loop, rt_group group, rt_session s,
 /* Removes a session.  RT_ESTATE when it is not in. */
 int rt_group_leave(rt_loop *loop, rt_group group, rt_session s);
 
-/* As rt_send to all members, framed once.  Returns how many took it. */
+/* As rt_send to all members, framed once.  Returns how many took it;
+   RT_EREFUSED above the group's rate. */
 int rt_group_send(rt_loop *loop, rt_group group, int kind, const void *data,
                   size_t len);
 
 /* As rt_group_send, to all but one. */
 int rt_group_send_but(rt_loop *loop, rt_group group, rt_session but, int kind,
                       const void *data, size_t len);
+
+/*
+ * As rt_group_send, but only the first time that key (1..255 bytes) is used
+ * within once_ms: for senders that try again when they got no answer.  A
+ * repetition sends nothing and returns RT_EEXIST.  In both cases *at (which
+ * may be NULL) becomes the position of the first one; {0, 0} where that is
+ * not known, with opts.upstream.
+ */
+int rt_group_send_once(rt_loop *loop, rt_group group, const char *key, int kind,
+                       const void *data, size_t len, rt_position *at);
 
 /* How many members it has; 0 for a stale handle. */
 size_t rt_group_count(rt_loop *loop, rt_group group);
@@ -712,8 +791,12 @@ int rt_watch_stop(rt_loop *loop, rt_watch watch);
    would hold all. */
 size_t rt_metrics(rt_loop *loop, char *out, size_t cap);
 
+/* A request of the host's own took so long: rt_metrics shows a histogram for
+   each route (1..64 bytes; of up to 64 routes, then RT_EFULL). */
+int rt_observe(rt_loop *loop, const char *route, uint64_t microseconds);
+
 /* Stops listening and closes all sessions with 1012, paced over window_ms.
-   RT_EINVAL for a negative window. */
+   opts.drained is told when all are gone.  RT_EINVAL for a negative window. */
 int rt_shutdown(rt_loop *loop, int window_ms);
 
 #ifdef __cplusplus

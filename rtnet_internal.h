@@ -140,6 +140,30 @@ enum rt__wire {
     RT__RAW     /* bytes, or what a codec makes of them */
 };
 
+/* ---- ratelimit.c -------------------------------------------------------- */
+
+/* A ring of `limit` times stands behind it. */
+typedef struct {
+    uint32_t next, used;
+    uint32_t credit; /* so many pass besides, after a resume */
+    uint32_t unused; /* the times behind it are aligned */
+} rt__window;
+
+size_t rt__window_size(uint32_t limit);
+uint64_t rt__window_wait(rt__window *w, uint32_t limit, uint64_t interval,
+                         uint64_t now);
+void rt__window_take(rt__window *w, uint32_t limit, uint64_t now);
+uint64_t rt__window_age(rt__window *w, uint32_t limit, uint64_t now);
+
+/* Constant size: how full it is, in thousandths, and when that was so. */
+typedef struct {
+    uint64_t level, at;
+} rt__bucket;
+
+uint64_t rt__bucket_wait(const rt__bucket *b, uint32_t rate, uint32_t burst,
+                         uint64_t cost, uint64_t now);
+void rt__bucket_take(rt__bucket *b, uint32_t rate, uint64_t cost, uint64_t now);
+
 /* A resolved copy of the options, shared by all that came through it.  Limits
    are finite here: RT_OFF became the greatest value. */
 typedef struct rt__ep {
@@ -380,21 +404,6 @@ int rt__ws_control(rt_loop *loop, rt__conn *c, int op, const void *data,
                    size_t len);
 int rt__pong_in(rt_loop *loop, rt__conn *c, const uint8_t *data, size_t n);
 int rt__ws_close(rt_loop *loop, rt__conn *c, int code, const char *reason);
-
-/* ---- ratelimit.c -------------------------------------------------------- */
-
-/* A ring of `limit` times stands behind it. */
-typedef struct {
-    uint32_t next, used;
-    uint32_t credit; /* so many pass besides, after a resume */
-    uint32_t unused; /* the times behind it are aligned */
-} rt__window;
-
-size_t rt__window_size(uint32_t limit);
-uint64_t rt__window_wait(rt__window *w, uint32_t limit, uint64_t interval,
-                         uint64_t now);
-void rt__window_take(rt__window *w, uint32_t limit, uint64_t now);
-uint64_t rt__window_age(rt__window *w, uint32_t limit, uint64_t now);
 
 /* ---- session.c: sessions, and the gate ---------------------------------- */
 
