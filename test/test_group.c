@@ -17,9 +17,10 @@ enum { MEMBERS = 8 };
 static peer m[MEMBERS + 1]; /* plain ones; m[1] carries the first session */
 static rt_group group;      /* "g" */
 static rt_position evicted; /* of the last message that fell out */
-static int evictions, allocations;
-static long fail_at; /* this allocation from now on fails; 0: none does */
-static int evict_quiet;
+static int evictions, evict_quiet, allocations;
+static long fail_at;            /* this allocation from now on fails; 0: none */
+static int fail_rest, failures; /* and all behind it; how many did */
+static int balance[SESSIONS + 1]; /* joined and not left, as the host heard */
 
 /* ---- callbacks ----------------------------------------------------------- */
 
@@ -29,6 +30,7 @@ static void on_event(rt_loop *loop, rt_group g, rt_session s, int what)
 {
     CHECK(rt_group_name(loop, g) != NULL);
     tell(s, "%c", "?+-ab"[what]);
+    balance[number_of(s)] += (what == RT_JOINED) - (what == RT_LEFT);
     act("event", s);
 }
 
@@ -82,8 +84,11 @@ static void on_evict(rt_loop *loop, const char *name, rt_position at, int kind,
 static void *counted_realloc(void *user, void *p, size_t old, size_t now)
 {
     allocations += now > 0;
-    if (now > 0 && fail_at > 0 && --fail_at == 0)
+    if (now > 0 && fail_at > 0 && --fail_at == 0) {
+        fail_at = fail_rest;
+        failures++;
         return NULL;
+    }
     return peer_realloc(user, p, old, now);
 }
 
@@ -199,6 +204,31 @@ static int join_at(int number, uint64_t offset)
     return rt_group_join_from(st.loop, group, st.s[number], &since);
 }
 
+/* ---- each case begins and ends --------------------------------------------
+ */
+
+static void set_up(int wire)
+{
+    stage_begin(RT_AUTO, wire);
+    st.loop_opts.group_first = on_first;
+    st.loop_opts.group_last = on_last;
+    st.loop_opts.group_out = on_out;
+    st.loop_opts.group_evict = on_evict;
+    evictions = evict_quiet = 0;
+    group.id = 0;
+    fail_at = 0;
+}
+
+static void tear_down(void)
+{
+    int i;
+    stage_end();
+    for (i = 0; i <= MEMBERS; i++)
+        if (m[i].loop)
+            peer_end(&m[i]);
+    memset(m, 0, sizeof m);
+}
+
 /* ---- presence ------------------------------------------------------------ */
 
 static void members_come_and_go(void)
@@ -257,7 +287,7 @@ static void a_group_has_a_greatest_count(void)
 static void a_session_is_in_so_many_groups(void)
 {
     int i;
-    char name[8];
+    char name[16];
     st.loop_opts.groups_per_session = 3;
     plain(1);
     for (i = 0; i < 4; i++) {
@@ -635,7 +665,7 @@ static void all_keys_are_remembered(void)
 {
     rt_group_opts o = {.snapshot = 40000};
     int i, wrong = 0;
-    char text[8];
+    char text[16];
     const char *got;
     size_t len;
     st.loop_opts.group_out = NULL;
@@ -1521,115 +1551,295 @@ static void one_of_a_thousand_that_never_reads_delays_nobody(void)
 
 /* ---- without memory ------------------------------------------------------ */
 
-/* What the group must remember after the calls, each of which may fail. */
+/* A text too long for the buffers that are there already. */
+static const char *fresh_text(char letter)
+{
+    static char text[6001];
+    memset(text, letter, 6000);
+    return text;
+}
+
+/* It is sent; what went before is forgotten, and who asks is told so. */
+static void a_message_that_cannot_be_remembered_is_a_hole(void)
+{
+    rt_group_opts o = {.history = 4};
+    st.loop_opts.realloc = counted_realloc;
+    st.loop_opts.group_out = NULL;
+    together(1, &o);
+    plain_open(2);
+    sends("1"), sends("2");
+    calm();
+    script_clear(&st.told);
+    fail_at = 1;
+    EQUAL(sends(fresh_text('x')), 1);
+    EQUAL(fail_at, 0);
+    TOLD("evict:g:1:1 evict:g:2:2 evict:g:3:xxxxxxxxxxxxxxxxxxxx");
+    EARS(1, "1 2 xx#5999");
+    EQUAL(position().offset, 3);
+    sends("4");
+    EQUAL(join_at(2, 2), RT_EREFUSED);
+    EQUAL(rt_group_leave(st.loop, group, st.s[2]), 0);
+    EQUAL(join_at(2, 3), 1);
+    EARS(2, "4");
+}
+
+static void a_value_that_cannot_be_remembered_is_not_sent(void)
+{
+    rt_group_opts o = {.snapshot = 4};
+    st.loop_opts.realloc = counted_realloc;
+    together(1, &o);
+    plain_open(2);
+    keyed(1, "a"), keyed(2, "b");
+    EARS(1, "a b");
+    script_clear(&st.told);
+    fail_at = 1;
+    EQUAL(keyed(1, fresh_text('x')), RT_ENOMEM);
+    fail_at = 1;
+    EQUAL(rt_group_deliver(st.loop, "g", RT_TEXT | rt_latest(1),
+                           fresh_text('x'), 6000),
+          RT_ENOMEM);
+    EARS(1, "");
+    TOLD(""); /* nor published */
+    EQUAL(rt_group_join(st.loop, group, st.s[2]), 0);
+    EARS(2, "a b");
+}
+
+/* Neither a slot nor a key is used up. */
+static void what_cannot_be_published_is_not_sent(void)
+{
+    rt_group_opts o = {.upstream = 1, .rate_limit = 1};
+    st.loop_opts.realloc = counted_realloc;
+    together(1, &o);
+    fail_at = 1;
+    EQUAL(sends("x"), RT_ENOMEM);
+    fail_at = 2; /* behind the key */
+    EQUAL(once("k", "x", NULL), RT_ENOMEM);
+    EQUAL(fail_at, 0);
+    EQUAL(once("k", "1", NULL), 0);
+    EQUAL(sends("x"), RT_EREFUSED);
+    TOLD("out:g:1");
+}
+
+/* What the group must remember after calls each of which may fail: the texts
+   it took in order, and the newest ones of two keys, the newest of all last. */
 static struct {
-    int key1, sent; /* the value of key 1; the number of messages */
+    int sent[64], count;
+    int key[2], value[2];
 } model;
+
+static void model_keyed(int key, int value)
+{
+    char text[16];
+    snprintf(text, sizeof text, "%d", value);
+    if (keyed(key, text) < 0)
+        return;
+    if (model.key[1] != key) {
+        model.key[0] = model.key[1];
+        model.value[0] = model.value[1];
+    }
+    model.key[1] = key;
+    model.value[1] = value;
+}
+
+static void model_once(int value)
+{
+    char text[16];
+    rt_position first = {0, 0}, again = {0, 0};
+    int took;
+    snprintf(text, sizeof text, "%d", value);
+    took = once(text, text, &first);
+    if (took < 0) {
+        EQUAL(took, RT_ENOMEM);
+        return;
+    }
+    model.sent[model.count++] = value;
+    EQUAL(first.offset, model.count);
+    EQUAL(once(text, text, &again), RT_EEXIST);
+    EQUAL(again.offset, first.offset);
+}
 
 static void scenario(void)
 {
     rt_group_opts o = {.history = 3, .snapshot = 2, .event = on_event};
-    char text[8];
-    rt_position at;
-    int i, first;
-    model.key1 = model.sent = 0;
+    char text[16];
+    int i, error;
+    memset(&model, 0, sizeof model);
     o.rate_limit = 100;
     group = rt_group_open(st.loop, "g", &o);
     if (!group.id) {
         EQUAL(rt_error(st.loop, NULL), RT_ENOMEM);
         return;
     }
-    first = rt_group_join(st.loop, group, st.s[1]);
-    CHECK(first == 0 || first == RT_ENOMEM);
-    for (i = 1; i <= 4; i++) {
-        snprintf(text, sizeof text, "%d", i);
-        if (keyed(1, text) >= 0)
-            model.key1 = i;
-        keyed(2 + i, "other");
-        if (keyed(1, text) >= 0)
-            model.key1 = i;
-        model.sent += sends(text) >= 0;
-        first = once(text, text, &at);
-        model.sent += first >= 0;
-        if (first >= 0)
-            EQUAL(once(text, text, &at), RT_EEXIST);
-        else
-            EQUAL(first, RT_ENOMEM);
+    error = rt_group_join(st.loop, group, st.s[1]);
+    CHECK(error == 0 || error == RT_ENOMEM);
+    for (i = 1; i <= 8; i++) {
+        model_keyed(1 + (i % 3 == 0), i);
+        snprintf(text, sizeof text, "%d", 10 + i);
+        if (sends(text) >= 0)
+            model.sent[model.count++] = 10 + i;
+        model_once(20 + i);
     }
-    EQUAL(position().offset, model.sent);
+    EQUAL(position().offset, model.count);
 }
 
-/* Who joins gets the right value of the key or is told of an error, and the
-   newest messages without a hole. */
+/* With memory again: who joins gets what the model says. */
 static void aftermath(void)
 {
-    char want[16];
-    rt_position since = position();
-    int n = rt_group_join_from(st.loop, group, st.s[2], NULL);
-    CHECK(n == 3 || (n >= 0 && n < 3));
-    snprintf(want, sizeof want, "%d", model.key1);
-    if (model.key1)
-        CHECK(strncmp(heard(2, "1 other"), want, 1) == 0 ||
-              strstr(heard(2, ""), want) == NULL);
-    rt_group_leave(st.loop, group, st.s[2]);
-    if (since.offset >= (uint64_t)n)
-        since.offset -= (uint64_t)n;
-    EQUAL(rt_group_join_from(st.loop, group, st.s[2], &since), n);
+    char want[128] = " ";
+    int i, n, len = 0;
+    n = rt_group_join_from(st.loop, group, st.s[2], NULL);
+    CHECK(n >= 0 && n <= 3 && n <= model.count);
+    for (i = 0; i < 2; i++)
+        if (model.value[i])
+            len += snprintf(want + len, sizeof want - (size_t)len, " %d",
+                            model.value[i]);
+    for (i = model.count - n; i < model.count && i >= 0; i++)
+        len += snprintf(want + len, sizeof want - (size_t)len, " %d",
+                        model.sent[i]);
+    SAME(heard(2, want + 1), want + 1);
+    EQUAL(join_at(2, 0), RT_EEXIST);
+    calm();
+    EQUAL(balance[2], 1);
+    EQUAL(balance[1], rt_group_count(st.loop, group) - 1);
 }
 
 static int without_the(long n)
 {
-    int failed;
+    memset(balance, 0, sizeof balance);
     st.loop_opts.realloc = counted_realloc;
     plain(2);
+    failures = 0;
     fail_at = n;
     scenario();
     calm();
-    failed = fail_at == 0;
     fail_at = 0;
     if (group.id)
         aftermath();
-    return failed;
+    return failures;
 }
 
 static void memory_may_fail_anywhere(void)
 {
     long n;
     int failed = 1;
-    for (n = 1; failed && n < 500; n++) {
+    for (n = 1; failed && n < 1000 && !test_bad; n++) {
         failed = without_the(n);
-        stage_end();
-        peer_end(&m[1]);
-        peer_end(&m[2]);
-        stage_begin(RT_AUTO, TCP);
         if (test_bad)
-            printf("allocation %ld failed\n", n);
+            printf("allocation %ld failed%s\n", n, fail_rest ? ", all" : "");
+        tear_down();
+        set_up(TCP);
     }
-    CHECK(n > 20 && n < 500);
+    CHECK(n > 40 && n < 1000);
+}
+
+static void all_memory_may_be_gone(void)
+{
+    fail_rest = 1;
+    memory_may_fail_anywhere();
+    fail_rest = 0;
+}
+
+/* ---- at random ----------------------------------------------------------- */
+
+/* Three members come at random positions and go, messages are sent, the group
+   ends and begins anew; each must have heard just what the model says. */
+enum { GUESTS = 3, STEPS = 3000 };
+
+static struct {
+    transcript want[GUESTS + 1];
+    int in[GUESTS + 1];
+    int next, begin; /* the next text; the first one of this epoch */
+    uint64_t chance;
+} guess;
+
+static int chance(int n)
+{
+    guess.chance = guess.chance * 6364136223846793005u + 1442695040888963407u;
+    return (int)((guess.chance >> 33) % (uint64_t)n);
+}
+
+static void wants(int number, int text)
+{
+    char word[16];
+    snprintf(word, sizeof word, "%d", text);
+    script_add(&guess.want[number], word);
+}
+
+static void guess_send(void)
+{
+    char text[16];
+    int i, n = 0;
+    snprintf(text, sizeof text, "%d", guess.next);
+    for (i = 1; i <= GUESTS; i++)
+        if (guess.in[i] && ++n)
+            wants(i, guess.next);
+    EQUAL(sends(text), n);
+    guess.next++;
+}
+
+static void guess_join(int number, int kept)
+{
+    rt_position since = position();
+    int count = guess.next - guess.begin, has = chance(count + 2), i;
+    int stale = chance(8) == 0, missed = count - has;
+    since.offset = (uint64_t)has;
+    since.epoch += (uint64_t)stale;
+    if (stale || has > count || missed > kept) {
+        EQUAL(rt_group_join_from(st.loop, group, st.s[number], &since),
+              RT_EREFUSED);
+        return;
+    }
+    EQUAL(rt_group_join_from(st.loop, group, st.s[number], &since), missed);
+    for (i = guess.next - missed; i < guess.next; i++)
+        wants(number, i);
+}
+
+static void guess_hear(void)
+{
+    int i;
+    for (i = 1; i <= GUESTS; i++) {
+        SAME(heard(i, guess.want[i].s), guess.want[i].s);
+        script_clear(&guess.want[i]);
+    }
+    script_clear(&st.told);
+}
+
+static void guess_step(const rt_group_opts *o)
+{
+    int what = chance(16), number = 1 + chance(GUESTS);
+    if (what < 8) {
+        guess_send();
+    } else if (what < 15 && guess.in[number]) {
+        EQUAL(rt_group_leave(st.loop, group, st.s[number]), 0);
+        guess.in[number] = 0;
+    } else if (what < 15) {
+        guess_join(number, o->history);
+        guess.in[number] = 1;
+    } else if (chance(4) == 0) {
+        EQUAL(rt_group_close(st.loop, group), 0);
+        group = rt_group_open(st.loop, "g", o);
+        memset(guess.in, 0, sizeof guess.in);
+        guess.begin = guess.next;
+    }
+}
+
+static void whoever_joins_hears_what_was_missed(void)
+{
+    rt_group_opts o = {.history = 5};
+    int i;
+    st.loop_opts.group_out = NULL;
+    st.loop_opts.group_evict = NULL;
+    memset(&guess, 0, sizeof guess);
+    plain(GUESTS);
+    group = rt_group_open(st.loop, "g", &o);
+    for (i = 0; i < STEPS && !test_bad; i++) {
+        guess_step(&o);
+        if (i % 50 == 49)
+            guess_hear();
+    }
 }
 
 /* ---- all ----------------------------------------------------------------- */
-
-static void set_up(int wire)
-{
-    stage_begin(RT_AUTO, wire);
-    st.loop_opts.group_first = on_first;
-    st.loop_opts.group_last = on_last;
-    st.loop_opts.group_out = on_out;
-    st.loop_opts.group_evict = on_evict;
-    evictions = evict_quiet = 0;
-    group.id = 0;
-}
-
-static void tear_down(void)
-{
-    int i;
-    stage_end();
-    for (i = 0; i <= MEMBERS; i++)
-        if (m[i].loop)
-            peer_end(&m[i]);
-    memset(m, 0, sizeof m);
-}
 
 static void run_plain(const char *name, void (*test)(void))
 {
@@ -1738,6 +1948,15 @@ static void once_and_limit_cases(void)
     PLAIN(what_is_off_limits_nothing);
 }
 
+static void memory_cases(void)
+{
+    PLAIN(a_message_that_cannot_be_remembered_is_a_hole);
+    PLAIN(a_value_that_cannot_be_remembered_is_not_sent);
+    PLAIN(what_cannot_be_published_is_not_sent);
+    PLAIN(memory_may_fail_anywhere);
+    PLAIN(all_memory_may_be_gone);
+}
+
 int main(void)
 {
     signal(SIGPIPE, SIG_IGN);
@@ -1746,6 +1965,7 @@ int main(void)
     snapshot_cases();
     once_and_limit_cases();
     inside_cases();
-    PLAIN(memory_may_fail_anywhere);
+    PLAIN(whoever_joins_hears_what_was_missed);
+    memory_cases();
     return test_done();
 }
