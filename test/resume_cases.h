@@ -1287,8 +1287,8 @@ static void a_greeting_is_short(void)
     comes_back(&st.c, &st.a.w, 1);
 }
 
-/* h and a are free, but an a that frees nothing is control, as the ping by which
-   a line settles is: 20 of them a second. */
+/* h and a are free, but an a that frees nothing is control, as is the ping by
+   which a line settles: 20 of them a second. */
 static void idle_acknowledgements_are_limited(void)
 {
     int i;
