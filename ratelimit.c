@@ -3,36 +3,55 @@
  *
  * The window is a leaky bucket of `limit` slots, each with the time at which a
  * message took it: one may pass when the oldest slot was taken at least
- * `interval` ago, and takes that slot.  One that is refused takes none, so
- * that a peer who goes on trying is not locked out.
+ * `interval` ago, and takes that slot.  The bucket is the form of constant
+ * size: it leaks `rate` a second and holds `burst`.  What is refused takes
+ * nothing of either, so that a peer who goes on trying is not locked out.
+ *
+ * Every value is defined.  A window with limit 0 lets nothing pass, one with
+ * interval 0 all.  A bucket with rate 0 never empties; an empty one takes any
+ * cost, also with burst 0, and then refuses all until it is back at its burst
+ * less the next cost, or empty where the cost is above the burst.  Time is any
+ * uint64_t; a clock that goes back counts as standing still.  What is too large
+ * to count stays at UINT64_MAX.
  */
 #include "rtnet_internal.h"
 
+/* The bytes of a window with so many slots, which must begin as zeros. */
 size_t rt__window_size(uint32_t limit)
 {
     return sizeof(rt__window) + (size_t)limit * sizeof(uint64_t);
 }
 
-static uint64_t *oldest(rt__window *w)
+static const uint64_t *times(const rt__window *w)
 {
-    return (uint64_t *)(w + 1) + w->next;
+    return (const uint64_t *)(w + 1);
 }
 
-/* How long until a message may pass; 0: now.  A clock that went back counts as
-   standing still. */
+static uint64_t since(uint64_t then, uint64_t now)
+{
+    return now > then ? now - then : 0;
+}
+
+/* How long until a message may pass; 0: now. */
 uint64_t rt__window_wait(rt__window *w, uint32_t limit, uint64_t interval,
                          uint64_t now)
 {
-    uint64_t age = now > *oldest(w) ? now - *oldest(w) : 0;
-    if (w->used < limit || age >= interval)
+    uint64_t age;
+    if (limit == 0)
+        return UINT64_MAX;
+    if (w->used < limit)
         return 0;
-    return interval - age;
+    age = since(times(w)[w->next], now);
+    return age >= interval ? 0 : interval - age;
 }
 
 /* A message passes now. */
 void rt__window_take(rt__window *w, uint32_t limit, uint64_t now)
 {
-    *oldest(w) = now;
+    uint64_t *slot = (uint64_t *)(w + 1) + w->next;
+    if (limit == 0)
+        return;
+    *slot = now;
     if (w->used < limit)
         w->used++;
     w->next = w->next + 1 == limit ? 0 : w->next + 1;
@@ -41,11 +60,54 @@ void rt__window_take(rt__window *w, uint32_t limit, uint64_t now)
 /* How long ago the last one passed; UINT64_MAX: none did. */
 uint64_t rt__window_age(rt__window *w, uint32_t limit, uint64_t now)
 {
-    uint64_t last;
     if (w->used == 0)
         return UINT64_MAX;
-    last = ((uint64_t *)(w + 1))[(w->next ? w->next : limit) - 1];
-    return now > last ? now - last : 0;
+    return since(times(w)[(w->next ? w->next : limit) - 1], now);
+}
+
+/* to, which is empty and has more slots, becomes what from is, so that a large
+   window needs only as many as messages come in an interval. */
+void rt__window_move(rt__window *to, const rt__window *from, uint32_t limit)
+{
+    uint32_t i, first = from->used < limit ? 0 : from->next;
+    uint64_t *slots = (uint64_t *)(to + 1);
+    for (i = 0; i < from->used; i++)
+        slots[i] = times(from)[(first + i) % limit];
+    to->used = to->next = from->used;
+}
+
+/* How many slots were taken less than interval ago. */
+static uint32_t window_taken(const rt__window *w, uint32_t limit,
+                             uint64_t interval, uint64_t now)
+{
+    uint32_t n = 0;
+    while (n < w->used &&
+           since(times(w)[(w->next + limit - 1 - n) % limit], now) < interval)
+        n++;
+    return n;
+}
+
+/*
+ * How many more would have passed from `then` to now than the window now lets
+ * pass at once: the credit of one who could not send in that time.  limit
+ * passes in an interval; the window has `slots`, of which 0 is none at all.
+ */
+uint64_t rt__window_credit(const rt__window *w, uint32_t slots, uint32_t limit,
+                           uint64_t interval, uint64_t then, uint64_t now)
+{
+    uint64_t away = since(then, now), whole, passed, freed = 0;
+    if (interval == 0)
+        return 0; /* it never refuses */
+    whole = away / interval;
+    if (whole > 1 << 20)
+        whole = 1 << 20; /* more than any credit */
+    passed = whole * limit;
+    if (interval <= INT32_MAX)
+        passed += away % interval * limit / interval;
+    if (slots)
+        freed = window_taken(w, slots, interval, then) -
+                (uint64_t)window_taken(w, slots, interval, now);
+    return passed > freed ? passed - freed : 0;
 }
 
 /* ---- the bucket of constant size ---------------------------------------- */
@@ -53,10 +115,10 @@ uint64_t rt__window_age(rt__window *w, uint32_t limit, uint64_t now)
 /* Its level counts thousandths, so that it leaks a whole number a ms. */
 enum { PER = 1000 };
 
-/* What is still in it now.  A clock that went back counts as standing still. */
+/* What is still in it now. */
 static uint64_t bucket_level(const rt__bucket *b, uint32_t rate, uint64_t now)
 {
-    uint64_t ms = now > b->at ? now - b->at : 0;
+    uint64_t ms = since(b->at, now);
     if (rate && ms >= b->level / rate + 1)
         return 0;
     return b->level > ms * rate ? b->level - ms * rate : 0;
@@ -67,10 +129,7 @@ static uint64_t thousands(uint64_t n)
     return n < UINT64_MAX / PER ? n * PER : UINT64_MAX;
 }
 
-/*
- * How long until cost may pass, in ms; 0: now; UINT64_MAX: never.  The bucket
- * leaks `rate` a second and holds `burst`; an empty one takes any cost.
- */
+/* How long until cost may pass, in ms; 0: now; UINT64_MAX: never. */
 uint64_t rt__bucket_wait(const rt__bucket *b, uint32_t rate, uint32_t burst,
                          uint64_t cost, uint64_t now)
 {
@@ -89,5 +148,18 @@ void rt__bucket_take(rt__bucket *b, uint32_t rate, uint64_t cost, uint64_t now)
 {
     uint64_t level = bucket_level(b, rate, now), more = thousands(cost);
     b->level = level < UINT64_MAX - more ? level + more : UINT64_MAX;
-    b->at = now;
+    if (now > b->at)
+        b->at = now;
+}
+
+/* As rt__window_credit: what leaked from then to now beside what was in it. */
+uint64_t rt__bucket_credit(const rt__bucket *b, uint32_t rate, uint64_t then,
+                           uint64_t now)
+{
+    uint64_t away = since(then, now), leaked, had;
+    if (away > (uint64_t)1 << 32)
+        away = (uint64_t)1 << 32; /* more than any credit */
+    leaked = away * rate;
+    had = bucket_level(b, rate, then) - bucket_level(b, rate, now);
+    return leaked > had ? (leaked - had) / PER : 0;
 }

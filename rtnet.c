@@ -570,6 +570,18 @@ void rt__timers_stop(rt_loop *loop, rt__session *owner)
         apptimer_free(loop, owner->timers);
 }
 
+/* Stops those that would run fn. */
+void rt__timers_stop_fn(rt_loop *loop, rt__session *owner,
+                        void (*fn)(rt_loop *, void *))
+{
+    rt__apptimer *t = owner->timers, *next;
+    for (; t; t = next) {
+        next = t->next;
+        if (t->fn == fn)
+            apptimer_free(loop, t);
+    }
+}
+
 static rt__apptimer *apptimer_new(rt_loop *loop)
 {
     rt__apptimer *t = (rt__apptimer *)rt__alloc(loop, sizeof *t);
@@ -1182,6 +1194,27 @@ static uint32_t limit(int value, uint32_t standard)
     return value < 0 ? INT32_MAX : (uint32_t)value;
 }
 
+static uint32_t off_limit(int value)
+{
+    return value > 0 ? (uint32_t)value : 0;
+}
+
+static void ep_rates(rt__ep *ep, const rt_listen_opts *o)
+{
+    ep->rate_limit = off_limit(o->rate_limit);
+    ep->rate_ms = limit(o->rate_ms, 1000);
+    ep->message_rate = off_limit(o->message_rate);
+    ep->message_burst = limit(o->message_burst, ep->message_rate);
+    ep->byte_rate = off_limit(o->byte_rate);
+    ep->byte_burst = limit(o->byte_burst, ep->byte_rate);
+    ep->limited = ep->rate_limit || ep->message_rate || ep->byte_rate;
+    ep->rate_over = (uint8_t)o->rate_over;
+    if (!o->rate_over)
+        ep->rate_over = o->resume_ms > 0 ? RT_OVER_PAUSE : RT_OVER_DROP;
+    ep->control_rate = limit(o->control_rate, 20);
+    ep->bind_ms = off_limit(o->bind_ms);
+}
+
 static void ep_limits(rt__ep *ep, const rt_listen_opts *o)
 {
     ep->max_message = limit(o->max_message, 64 * 1024);
@@ -1198,11 +1231,7 @@ static void ep_limits(rt__ep *ep, const rt_listen_opts *o)
     ep->close_ms = limit(o->close_ms, 5000);
     ep->soft_mark = limit(o->soft_mark, 64 * 1024);
     ep->hard_mark = limit(o->hard_mark, 1024 * 1024);
-    ep->rate_limit = o->rate_limit > 0 ? (uint32_t)o->rate_limit : 0;
-    ep->rate_ms = limit(o->rate_ms, 1000);
-    ep->rate_over = (uint8_t)o->rate_over;
-    if (!o->rate_over)
-        ep->rate_over = o->resume_ms > 0 ? RT_OVER_PAUSE : RT_OVER_DROP;
+    ep_rates(ep, o);
 }
 
 /* Copies the options, so that the caller's may go.  NULL: no memory. */
@@ -1221,6 +1250,7 @@ static rt__ep *ep_new(rt_loop *loop, const rt_listen_opts *o,
     ep->typed = ep->wire == RT__STREAM && o->framing == RT_RTNET1;
     ep->on = o->on;
     ep->user = o->user;
+    memcpy(ep->filter, o->filter, sizeof ep->filter);
     ep_limits(ep, o);
     if (o->origins && !(ep->origins = rt__strdup(loop, o->origins))) {
         rt__ep_release(loop, ep);
@@ -1426,6 +1456,31 @@ static const char *framing_unfit(int framing, const rt_codec *codec,
     return NULL;
 }
 
+static const char *rates_unfit(const rt_listen_opts *o)
+{
+    const int least = RT_OFF;
+    if (o->rate_over < 0 || o->rate_over > RT_OVER_CLOSE)
+        return "no such rate_over";
+    if (o->rate_limit < least || o->rate_ms < least)
+        return "a negative rate_limit or rate_ms";
+    if (o->message_rate < least || o->message_burst < least)
+        return "a negative message_rate or message_burst";
+    if (o->byte_rate < least || o->byte_burst < least)
+        return "a negative byte_rate or byte_burst";
+    if (o->control_rate < least || o->bind_ms < least)
+        return "a negative control_rate or bind_ms";
+    return NULL;
+}
+
+static const char *filters_unfit(const rt_filter filter[8])
+{
+    int i;
+    for (i = 1; i < 8; i++)
+        if (filter[i] && !filter[i - 1])
+            return "a filter behind the end of the chain";
+    return NULL;
+}
+
 /* What cannot be served is refused, rather than ignored. */
 static const char *listen_unfit(const rt_listen_opts *o, const url *u)
 {
@@ -1435,8 +1490,10 @@ static const char *listen_unfit(const rt_listen_opts *o, const url *u)
         return "a token is known to one loop: resume wants a port of its own";
     if (o->soft_mark > 0 && o->hard_mark > 0 && o->soft_mark > o->hard_mark)
         return "the soft mark is above the hard mark";
-    if (o->rate_over < 0 || o->rate_over > RT_OVER_CLOSE)
-        return "no such rate_over";
+    if (rates_unfit(o))
+        return rates_unfit(o);
+    if (filters_unfit(o->filter))
+        return filters_unfit(o->filter);
     if (!u->local && *u->path && strcmp(u->path, "/") != 0)
         return "a listener has no path";
     return NULL;
@@ -2554,12 +2611,34 @@ static int pings(const rt__conn *c)
            (c->wire < RT__STREAM || c->typed || c->ep->codec);
 }
 
+/* A message, or part of one, or the answer to our ping came.  Other control
+   frames are no sign of life: a flood of them would hide that nobody reads. */
+void rt__conn_lives(rt_loop *loop, rt__conn *c)
+{
+    c->life = (uint32_t)loop->now;
+    c->pings = 0;
+}
+
+/* A control frame that nobody asked for: so many a second are borne, from the
+   first on.  0 or a fault. */
+int rt__control_in(rt_loop *loop, rt__conn *c)
+{
+    if (c->ep->control_rate == INT32_MAX)
+        return 0;
+    if ((uint32_t)loop->now - c->control_since >= 1000) {
+        c->control_since = (uint32_t)loop->now;
+        c->control_count = 0;
+    }
+    return ++c->control_count > c->ep->control_rate ? -1008 : 0;
+}
+
 /* The handshake is over.  The first ping goes at a random point, so that those
    who came together are not pinged together. */
 void rt__conn_opened(rt_loop *loop, rt__conn *c)
 {
     c->state = RT__LIVE;
     c->heard = loop->now;
+    rt__conn_lives(loop, c);
     if (c->typed && !c->confirmed)
         return; /* the deadline of the handshake still runs */
     rt__timer_clear(loop, &c->timer);
@@ -2599,6 +2678,12 @@ static int stream_whole(rt_loop *loop, rt__conn *c)
     return fault;
 }
 
+/* Of rtnet.1, messages alone are a sign of life before they are whole. */
+static int letter_lives(const rt__conn *c, const uint8_t *letter)
+{
+    return !c->typed || memchr("mMuU", *letter, 4) != NULL;
+}
+
 /* Takes bytes of a message whose beginning came before; how many, or < 0. */
 static ptrdiff_t stream_more(rt_loop *loop, rt__conn *c, const uint8_t *p,
                              size_t n)
@@ -2624,6 +2709,8 @@ static ptrdiff_t stream_more(rt_loop *loop, rt__conn *c, const uint8_t *p,
         return -1011;
     if (n > 0)
         memcpy(to, p + used, n);
+    if (n > 0 && letter_lives(c, rt__buf_data(in->data)))
+        rt__conn_lives(loop, c);
     in->left -= n;
     if (in->left == 0 && (fault = stream_whole(loop, c)) < 0)
         return fault;
@@ -2688,6 +2775,7 @@ static ptrdiff_t codec_more(rt_loop *loop, rt__conn *c, const uint8_t *p,
     if (!to)
         return -1011;
     memcpy(to, p, n);
+    rt__conn_lives(loop, c);
     b = in->data;
     b->refs++; /* a callback may end the connection */
     used = codec_whole(loop, c, rt__buf_data(b), b->len, &need);
@@ -2729,7 +2817,7 @@ static const char *stream_fault(int code)
     if (code == 1009)
         return "too large";
     if (code == 1008)
-        return "too many";
+        return "too many control frames";
     return code == 1011 ? "out of memory" : "protocol error";
 }
 
@@ -2799,8 +2887,11 @@ static void conn_eof(rt_loop *loop, rt__conn *c)
 /* Goes on with bytes that were kept while nothing was to be read. */
 static void conn_replay(rt_loop *loop, rt__conn *c)
 {
-    rt__in *in = c->in;
+    rt__in *in;
     size_t n;
+    if (c->session && !c->hold)
+        rt__session_late(loop, c->session);
+    in = c->in;
     if (!in || !in->kept || c->hold)
         return;
     n = in->kept_len;
@@ -2859,7 +2950,6 @@ static void conn_readable(rt_loop *loop, rt__conn *c)
         return;
     }
     c->heard = loop->now;
-    c->pings = 0;
     loop->stats.bytes_in += (uint64_t)n;
     rt__conn_input(loop, c, loop->receive, (size_t)n);
 }
@@ -2952,10 +3042,13 @@ static void wakes_run(rt_loop *loop)
 
 static void conn_ping(rt_loop *loop, rt__conn *c)
 {
-    c->ping_us = (uint32_t)rt__micros(loop) | 1;
     c->pings++;
-    if (!(c->out && c->out->blocked))
+    if (!(c->out && c->out->blocked)) {
+        if (!c->asked) /* else it is said again, for a late answer fits, too */
+            c->ping_us = (uint32_t)rt__micros(loop) | 1;
+        c->asked = 1;
         rt__ws_control(loop, c, 9, &c->ping_us, sizeof c->ping_us);
+    }
     conn_deadline_in(loop, c, c->ep->ping_ms);
 }
 
@@ -2963,13 +3056,13 @@ static void conn_ping(rt_loop *loop, rt__conn *c)
    clock (a laptop's sleep) kills nobody who answers. */
 static void conn_silence(rt_loop *loop, rt__conn *c)
 {
-    uint64_t next = c->heard + c->ep->ping_ms;
+    uint32_t silent = (uint32_t)loop->now - c->life;
     if (!pings(c))
         return;
     if (c->hold)
         conn_deadline_in(loop, c, c->ep->ping_ms);
-    else if (c->ping_us && next > loop->now)
-        rt__timer_set(loop, &c->timer, next);
+    else if (c->ping_us && silent < c->ep->ping_ms)
+        conn_deadline_in(loop, c, c->ep->ping_ms - silent);
     else if (c->pings < c->ep->dead_pings)
         conn_ping(loop, c);
     else
@@ -2995,7 +3088,7 @@ static void live_deadline(rt_loop *loop, rt__conn *c)
         rt__session_drop(loop, c->session, 1013, RT_BY_TIMEOUT, "retry=0");
         return;
     }
-    if (c->hold & RT__HOLD_RATE && !rt__session_released(loop, c->session))
+    if (c->hold & RT__HOLD_RATE && rt__session_released(loop, c->session) < 0)
         return;
     if (assembly_over(loop, c)) {
         rt__conn_violation(loop, c, 1008, RT_BY_TIMEOUT,
@@ -3007,6 +3100,8 @@ static void live_deadline(rt_loop *loop, rt__conn *c)
         rt__typed_due(loop, c);
     if (c->state == RT__LIVE && c->in && c->in->since)
         rt__conn_due(loop, c, c->in->since + c->ep->assembly_ms);
+    if (c->state == RT__LIVE && c->hold & RT__HOLD_RATE)
+        rt__session_pause(loop, c->session); /* sets its end again */
 }
 
 /* The peer took its whole time and is gone with a reset: what the system still

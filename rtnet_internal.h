@@ -120,6 +120,8 @@ void rt__timer_clear(rt_loop *loop, rt__timer *timer);
 int rt__timer_adopt(rt_loop *loop, rt__timer *timer, unsigned int kind);
 void rt__timer_disown(rt_loop *loop, rt__timer *timer);
 void rt__timers_stop(rt_loop *loop, rt__session *owner);
+void rt__timers_stop_fn(rt_loop *loop, rt__session *owner,
+                        void (*fn)(rt_loop *, void *));
 
 /* Something with a descriptor.  gen tells it from an earlier owner of the same
    number, so that a stale event finds nobody. */
@@ -145,8 +147,6 @@ enum rt__wire {
 /* A ring of `limit` times stands behind it. */
 typedef struct {
     uint32_t next, used;
-    uint32_t credit; /* so many pass besides, after a resume */
-    uint32_t unused; /* the times behind it are aligned */
 } rt__window;
 
 size_t rt__window_size(uint32_t limit);
@@ -154,6 +154,9 @@ uint64_t rt__window_wait(rt__window *w, uint32_t limit, uint64_t interval,
                          uint64_t now);
 void rt__window_take(rt__window *w, uint32_t limit, uint64_t now);
 uint64_t rt__window_age(rt__window *w, uint32_t limit, uint64_t now);
+void rt__window_move(rt__window *to, const rt__window *from, uint32_t limit);
+uint64_t rt__window_credit(const rt__window *w, uint32_t slots, uint32_t limit,
+                           uint64_t interval, uint64_t then, uint64_t now);
 
 /* Constant size: how full it is, in thousandths, and when that was so. */
 typedef struct {
@@ -163,6 +166,8 @@ typedef struct {
 uint64_t rt__bucket_wait(const rt__bucket *b, uint32_t rate, uint32_t burst,
                          uint64_t cost, uint64_t now);
 void rt__bucket_take(rt__bucket *b, uint32_t rate, uint64_t cost, uint64_t now);
+uint64_t rt__bucket_credit(const rt__bucket *b, uint32_t rate, uint64_t then,
+                           uint64_t now);
 
 /* A resolved copy of the options, shared by all that came through it.  Limits
    are finite here: RT_OFF became the greatest value. */
@@ -175,7 +180,12 @@ typedef struct rt__ep {
     uint32_t max_message, max_fragments, max_body, max_header, max_handshakes;
     uint32_t handshake_ms, assembly_ms, ping_ms, dead_pings, close_ms;
     uint32_t soft_mark, hard_mark;
-    uint32_t rate_limit, rate_ms; /* 0: no limit */
+    uint32_t rate_limit, rate_ms; /* rates: 0: no limit */
+    uint32_t message_rate, message_burst, byte_rate, byte_burst;
+    uint32_t control_rate;
+    uint32_t bind_ms; /* 0: for ever */
+    rt_filter filter[8];
+    uint8_t limited; /* messages are, by any of the rates */
     uint8_t rate_over;
     uint8_t typed;      /* a stream that speaks rtnet.1 */
     uint32_t resume_ms; /* how long a session may be away; 0: not at all */
@@ -334,6 +344,7 @@ struct rt__conn {
     uint8_t pings;       /* unanswered */
     uint8_t typed;       /* speaks rtnet.1: a type byte before each message */
     uint8_t confirmed;   /* and its first `a` has come */
+    uint8_t asked;       /* the last ping's pong has not come */
     rt__timer timer;     /* its present deadline */
     rt__session *session;
     rt__ep *ep;
@@ -345,8 +356,8 @@ struct rt__conn {
     uint64_t said;    /* when one last went */
     uint32_t ping_us; /* when the last ping went; its payload */
     uint32_t rtt_us, jitter_us;
-    uint32_t idle_second; /* of the last `a` that said nothing new, */
-    uint32_t idle_acks;   /* and how many came in it */
+    uint32_t life; /* when it last showed that it lives, ms */
+    uint32_t control_since, control_count; /* of what is bounded apart */
 };
 
 void rt__conn_lost(rt_loop *loop, rt__conn *c, int code, int cause,
@@ -365,6 +376,8 @@ rt__in *rt__in_open(rt_loop *loop, rt__conn *c);
 void rt__in_settle(rt_loop *loop, rt__conn *c);
 void rt__conn_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n);
 int rt__in_keep(rt_loop *loop, rt__conn *c, const uint8_t *p, size_t n);
+void rt__conn_lives(rt_loop *loop, rt__conn *c);
+int rt__control_in(rt_loop *loop, rt__conn *c);
 uint8_t *rt__in_room(rt_loop *loop, rt__conn *c, size_t n, uint64_t expected);
 rt__buf *rt__in_take(rt_loop *loop, rt__conn *c);
 void rt__in_began(rt_loop *loop, rt__conn *c);
@@ -402,6 +415,7 @@ void rt__shake_evict(rt_loop *loop);
 void rt__ws_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n);
 int rt__ws_control(rt_loop *loop, rt__conn *c, int op, const void *data,
                    size_t len);
+int rt__ping_in(rt_loop *loop, rt__conn *c, const uint8_t *data, size_t n);
 int rt__pong_in(rt_loop *loop, rt__conn *c, const uint8_t *data, size_t n);
 int rt__ws_close(rt_loop *loop, rt__conn *c, int code, const char *reason);
 
@@ -455,6 +469,17 @@ typedef struct {
     rt__flow *flow;
 } rt__keep;
 
+/* What the limits of a session remember; the credits are what may pass besides
+   after a resume, by enum rt_limit - 1. */
+typedef struct {
+    rt__window *window;
+    uint32_t slots; /* of the window, at most rate_limit */
+    uint32_t credit[3];
+    rt__bucket messages, bytes;
+    rt__buf *late; /* a message that was read and waits until it may pass, */
+    int late_kind;
+} rt__limits;
+
 /* A session's place in one group: slot of the group, index in its members;
    owed: the group's snapshot, after messages were lost; left: what its event
    callback will be told at last, so that this cannot fail. */
@@ -495,7 +520,7 @@ struct rt__session {
     rt__apptimer *timers; /* those it owns */
     rt__user *bound;
     rt__session *next_bound; /* an older session with the same user id */
-    rt__window *window;      /* of its rate limit, once it sent something */
+    rt__limits *limits;      /* of what it sends, once it sent something */
     rt__keep *keep;          /* NULL: it ends with its connection */
     char *uid;               /* stays after it is unbound, until on_close */
     char *reason;
@@ -542,6 +567,8 @@ int rt__session_drop(rt_loop *loop, rt__session *s, int code, int cause,
 int rt__keep_open(rt_loop *loop, rt__session *s);
 void rt__keep_close(rt_loop *loop, rt__session *s);
 int rt__session_released(rt_loop *loop, rt__session *s);
+void rt__session_late(rt_loop *loop, rt__session *s);
+void rt__session_pause(rt_loop *loop, rt__session *s);
 /* What a hook of the loop's options is told, in the events phase. */
 enum rt__hook {
     RT__GROUP_FIRST,

@@ -50,6 +50,7 @@ static void keep_events(rt_loop *loop, rt__session *s, int todo);
 static void heir_opens(rt_loop *loop, rt__session *s);
 static void away_unlist(rt_loop *loop, rt__flow *f);
 static void unbind(rt_loop *loop, rt__session *s);
+static void session_unheld(rt_loop *loop, rt__session *s);
 
 /* ---- the gate ----------------------------------------------------------- */
 
@@ -79,97 +80,359 @@ static rt_session handle_of(const rt__session *s)
     return handle;
 }
 
+/* The time to bind a user id is over. */
+static void unbound_over(rt_loop *loop, void *arg)
+{
+    rt__session_end(loop, (rt__session *)arg, 1008, RT_BY_TIMEOUT,
+                    "no user id in time");
+}
+
 int rt__tell_open(rt_loop *loop, rt__session *s)
 {
     s->state = RT_OPEN;
     if (s->ep->on.open)
         s->ep->on.open(loop, handle_of(s));
+    if (s->ep->bind_ms && !s->bound && alive(s) &&
+        !rt_timer_start(loop, handle_of(s), rt_now(loop) + s->ep->bind_ms,
+                        unbound_over, s)
+             .id)
+        rt__session_end(loop, s, 1011, RT_BY_ERROR, "out of memory");
     return alive(s);
 }
 
-/* Above the rate: 0, and done what the options say; else the message is
-   counted. */
-static int rate_over(rt_loop *loop, rt__session *s)
+/* ---- limits of what a session sends -------------------------------------- */
+
+/* Room for one more in the window, which grows to as many slots as messages
+   come in an interval, at most rate_limit. */
+static int window_room(rt_loop *loop, rt__limits *l, const rt__ep *ep)
 {
-    switch (s->ep->rate_over) {
-    case RT_OVER_CLOSE:
-        rt__conn_violation(loop, s->conn, 1008, RT_BY_LIMIT, "too many");
+    uint32_t slots = l->slots ? l->slots : 4;
+    rt__window *w;
+    if (l->slots == ep->rate_limit ||
+        (l->slots &&
+         rt__window_wait(l->window, l->slots, ep->rate_ms, loop->now) == 0))
         return 0;
-    case RT_OVER_DROP:
-        loop->stats.limited++;
-        if (s->ep->on.limit)
-            s->ep->on.limit(loop, handle_of(s), RT_LIMIT_RATE);
-        return 0;
-    }
-    return 1; /* it was read before the pause began */
+    slots = slots < ep->rate_limit / 2 ? slots * 2 : ep->rate_limit;
+    w = (rt__window *)rt__alloc(loop, rt__window_size(slots));
+    if (!w)
+        return RT_ENOMEM;
+    if (l->slots)
+        rt__window_move(w, l->window, l->slots);
+    rt__free(loop, l->window, l->slots ? rt__window_size(l->slots) : 0);
+    l->window = w;
+    l->slots = slots;
+    return 0;
 }
 
-/* Reads nothing more until the rate allows it. */
-static void rate_pause(rt_loop *loop, rt__session *s, uint64_t wait)
+static int limits_open(rt_loop *loop, rt__session *s)
 {
-    if (s->ep->rate_over != RT_OVER_PAUSE || wait == 0)
+    if (!s->limits)
+        s->limits = (rt__limits *)rt__alloc(loop, sizeof *s->limits);
+    return s->limits ? window_room(loop, s->limits, s->ep) : RT_ENOMEM;
+}
+
+static void limits_free(rt_loop *loop, rt__session *s)
+{
+    rt__limits *l = s->limits;
+    if (!l)
         return;
-    s->conn->hold |= RT__HOLD_RATE;
-    rt__conn_due(loop, s->conn, rt_now(loop) + wait);
-    rt__conn_interest(loop, s->conn);
+    if (l->slots)
+        rt__free(loop, l->window, rt__window_size(l->slots));
+    rt__buf_release(loop, l->late);
+    rt__free(loop, l, sizeof *l);
 }
 
-static int rate_admits(rt_loop *loop, rt__session *s)
+/* How long until a message of len bytes may pass that one limit. */
+static uint64_t limit_wait(const rt__limits *l, const rt__ep *ep, int which,
+                           size_t len, uint64_t now)
 {
-    uint32_t limit = s->ep->rate_limit;
-    if (!limit)
-        return 1;
-    if (!s->window)
-        s->window = (rt__window *)rt__alloc(loop, rt__window_size(limit));
-    if (!s->window) {
-        rt__conn_violation(loop, s->conn, 1011, RT_BY_ERROR, "out of memory");
+    if (which == RT_LIMIT_MESSAGES)
+        return ep->message_rate
+                   ? rt__bucket_wait(&l->messages, ep->message_rate,
+                                     ep->message_burst, 1, now)
+                   : 0;
+    if (which == RT_LIMIT_BYTES)
+        return ep->byte_rate ? rt__bucket_wait(&l->bytes, ep->byte_rate,
+                                               ep->byte_burst, len, now)
+                             : 0;
+    return l->slots && l->slots == ep->rate_limit
+               ? rt__window_wait(l->window, l->slots, ep->rate_ms, now)
+               : 0;
+}
+
+static uint64_t limit_cost(int which, size_t len)
+{
+    return which == RT_LIMIT_BYTES ? len : 1;
+}
+
+/* How long until it may pass all of them; *what: the first that refuses. */
+static uint64_t limits_wait(const rt__limits *l, const rt__ep *ep, size_t len,
+                            uint64_t now, int *what)
+{
+    uint64_t wait, latest = 0;
+    int which;
+    for (which = RT_LIMIT_RATE; which <= RT_LIMIT_BYTES; which++) {
+        wait = limit_wait(l, ep, which, len, now);
+        if (wait == 0 || l->credit[which - 1] >= limit_cost(which, len))
+            continue;
+        if (latest == 0)
+            *what = which;
+        if (wait > latest)
+            latest = wait;
+    }
+    return latest;
+}
+
+/* It passes.  Where it would not have, it was kept while the line was lost. */
+static void limits_take(rt__limits *l, const rt__ep *ep, size_t len,
+                        uint64_t now)
+{
+    int which;
+    for (which = RT_LIMIT_RATE; which <= RT_LIMIT_BYTES; which++) {
+        if (limit_wait(l, ep, which, len, now) > 0)
+            l->credit[which - 1] -= (uint32_t)limit_cost(which, len);
+        else if (which == RT_LIMIT_RATE && ep->rate_limit)
+            rt__window_take(l->window, l->slots, now);
+        else if (which == RT_LIMIT_MESSAGES && ep->message_rate)
+            rt__bucket_take(&l->messages, ep->message_rate, 1, now);
+        else if (which == RT_LIMIT_BYTES && ep->byte_rate)
+            rt__bucket_take(&l->bytes, ep->byte_rate, len, now);
+    }
+}
+
+/* Until what comes next may pass: the message that waits, or any of at least a
+   byte.  Only that one's size is known. */
+static uint64_t next_wait(rt_loop *loop, const rt__session *s)
+{
+    const rt__limits *l = s->limits;
+    int what;
+    return l ? limits_wait(l, s->ep, l->late ? l->late->len : 1, rt_now(loop),
+                           &what)
+             : 0;
+}
+
+/* Reads nothing more until the limits allow it. */
+void rt__session_pause(rt_loop *loop, rt__session *s)
+{
+    rt__conn *c = online(s);
+    uint64_t wait;
+    if (!c || !s->limits || s->ep->rate_over != RT_OVER_PAUSE)
+        return;
+    wait = next_wait(loop, s);
+    if (wait == 0 && !s->limits->late)
+        return;
+    c->hold |= RT__HOLD_RATE;
+    rt__conn_due(loop, c, rt_now(loop) + wait);
+    rt__conn_interest(loop, c);
+}
+
+/* Is the pause of the limits over?  < 0: the connection is. */
+int rt__session_released(rt_loop *loop, rt__session *s)
+{
+    rt__conn *c = s->conn;
+    if (next_wait(loop, s) > 0)
+        return 0;
+    c->hold &= (uint8_t)~RT__HOLD_RATE;
+    rt__conn_lives(loop, c); /* its silence was ours */
+    rt__conn_interest(loop, c);
+    if (s->conn != c)
+        return RT_EGONE;
+    session_unheld(loop, s);
+    return s->conn == c ? 0 : RT_EGONE;
+}
+
+/* What was read and not looked at is looked at in the next turn. */
+static void session_unheld(rt_loop *loop, rt__session *s)
+{
+    if ((s->limits && s->limits->late) || (s->conn->in && s->conn->in->kept))
+        rt__conn_wake(loop, s->conn);
+}
+
+/* It cannot be unread, so it waits apart; reading pauses behind it. */
+static void late_keep(rt_loop *loop, rt__session *s, int kind,
+                      const uint8_t *data, size_t len)
+{
+    rt__buf *b = rt__buf_new(loop, len + 1);
+    if (!b) {
+        rt__session_end(loop, s, 1011, RT_BY_ERROR, "out of memory");
+        return;
+    }
+    if (len)
+        memcpy(rt__buf_data(b), data, len);
+    b->len = (uint32_t)len;
+    s->limits->late = b;
+    s->limits->late_kind = kind;
+    rt__session_pause(loop, s);
+}
+
+/* Above a limit: what the options say is done. */
+static void limits_over(rt_loop *loop, rt__session *s, int what,
+                        const rt_message *m)
+{
+    loop->stats.limited += s->ep->rate_over != RT_OVER_PAUSE;
+    switch ((enum rt_over)s->ep->rate_over) {
+    case RT_OVER_CLOSE:
+        rt__conn_violation(loop, s->conn, 1008, RT_BY_LIMIT,
+                           what == RT_LIMIT_BYTES ? "too much" : "too many");
+        return;
+    case RT_OVER_DROP:
+        if (s->ep->on.limit)
+            s->ep->on.limit(loop, handle_of(s), what);
+        return;
+    case RT_OVER_PAUSE:
+        late_keep(loop, s, m->kind, m->data, m->len);
+        return;
+    }
+}
+
+/* May the message pass?  Then it is counted. */
+static int limits_admit(rt_loop *loop, rt__session *s, const rt_message *m)
+{
+    int what = 0;
+    if (limits_open(loop, s) < 0) {
+        rt__session_end(loop, s, 1011, RT_BY_ERROR, "out of memory");
         return 0;
     }
-    if (rt__window_wait(s->window, limit, s->ep->rate_ms, loop->now) > 0) {
-        if (s->window->credit == 0)
-            return rate_over(loop, s);
-        s->window->credit--; /* it was kept while the line was lost */
-        return 1;
+    if (limits_wait(s->limits, s->ep, m->len, loop->now, &what) > 0) {
+        limits_over(loop, s, what, m);
+        return 0;
     }
-    rt__window_take(s->window, limit, loop->now);
-    rate_pause(loop, s,
-               rt__window_wait(s->window, limit, s->ep->rate_ms, loop->now));
+    limits_take(s->limits, s->ep, m->len, loop->now);
+    rt__session_pause(loop, s);
     return 1;
 }
 
-/* The pause of the rate limit is over?  If not, its end is set. */
-int rt__session_released(rt_loop *loop, rt__session *s)
+static uint32_t credit_sum(uint32_t had, uint64_t more, uint32_t most)
 {
-    uint64_t wait = rt__window_wait(s->window, s->ep->rate_limit,
-                                    s->ep->rate_ms, loop->now);
-    if (wait > 0) {
-        rt__conn_due(loop, s->conn, rt_now(loop) + wait);
-        return 0;
-    }
-    s->conn->hold &= (uint8_t)~RT__HOLD_RATE;
-    s->conn->heard = loop->now; /* its silence was ours */
-    rt__conn_interest(loop, s->conn);
-    if (s->conn && s->conn->in && s->conn->in->kept)
-        rt__conn_wake(loop, s->conn);
-    return s->conn != NULL;
+    return more < most - had ? had + (uint32_t)more : most;
 }
 
-/* The byte behind the message is lent to it as a NUL. */
+/* What was sent while away comes all at once: so much of it as the rate would
+   have let pass in that time is not held against the peer, up to what a replay
+   brings. */
+static void credit_give(rt_loop *loop, rt__session *s)
+{
+    uint64_t then, now = loop->now;
+    const rt__ep *ep = s->ep;
+    rt__limits *l;
+    if (!ep->limited || s->state != RT_AWAY || limits_open(loop, s) < 0)
+        return;
+    l = s->limits;
+    then = s->keep->flow->timer.due - s->window_ms;
+    l->credit[0] =
+        credit_sum(l->credit[0],
+                   rt__window_credit(l->window, l->slots, ep->rate_limit,
+                                     ep->rate_ms, then, now),
+                   RT__RING_COUNT);
+    l->credit[1] =
+        credit_sum(l->credit[1],
+                   rt__bucket_credit(&l->messages, ep->message_rate, then, now),
+                   RT__RING_COUNT);
+    l->credit[2] = credit_sum(
+        l->credit[2], rt__bucket_credit(&l->bytes, ep->byte_rate, then, now),
+        RT__RING_BYTES);
+}
+
+/* ---- messages: limits, filters, on_message ------------------------------- */
+
+/* The byte behind a message, which is lent to it as a NUL. */
+typedef struct {
+    uint8_t *at, was;
+} lent;
+
+static lent lend(uint8_t *at)
+{
+    lent l;
+    l.at = at;
+    l.was = *at;
+    *at = 0;
+    return l;
+}
+
+/* Is what a filter left a message?  One that still begins where it came in must
+   also end there. */
+static int message_fits(const rt_message *m, const rt_message *came)
+{
+    uintptr_t at = (uintptr_t)m->data, first = (uintptr_t)came->data;
+    if (!m->data)
+        return 0;
+    return at < first || at > first + came->len ||
+           m->len <= came->len - (at - first);
+}
+
+/* A filter stopped the message: 1, or the code to close with. */
+static void filter_stops(rt_loop *loop, rt__session *s, int answer)
+{
+    if (answer == 1)
+        return;
+    if (answer >= 1000 && answer <= 4999 && rt__close_code_valid(answer))
+        rt__session_end(loop, s, answer, RT_BY_APP, "");
+    else
+        rt__session_end(loop, s, 1011, RT_BY_ERROR, "impossible filter");
+}
+
+/* Goes through the chain; 0: the message goes no further. */
+static int filters_pass(rt_loop *loop, rt__session *s, rt_message *m)
+{
+    const rt_message came = *m;
+    const rt_filter *f = s->ep->filter, *end = f + 8;
+    for (; f < end && *f; f++) {
+        lent nul = lend(m->data + m->len);
+        int answer = (*f)(loop, handle_of(s), m);
+        *nul.at = nul.was;
+        if (!alive(s))
+            return 0;
+        if (answer == 0 && message_fits(m, &came))
+            continue;
+        filter_stops(loop, s, answer ? answer : -1);
+        return 0;
+    }
+    return 1;
+}
+
+static void message_pass(rt_loop *loop, rt__session *s, rt_message *m)
+{
+    lent nul;
+    if (s->ep->limited && (!limits_admit(loop, s, m) || !alive(s)))
+        return;
+    if (s->ep->filter[0] && !filters_pass(loop, s, m))
+        return;
+    if (!s->ep->on.message)
+        return;
+    nul = lend(m->data + m->len);
+    s->ep->on.message(loop, handle_of(s), m->kind, m->data, m->len);
+    *nul.at = nul.was;
+}
+
+/* One whole message.  The byte behind it must be writable. */
 int rt__tell_message(rt_loop *loop, rt__session *s, int kind, uint8_t *data,
                      size_t len)
 {
-    uint8_t behind = data[len];
+    rt_message m;
     if (s->state != RT_OPEN)
         return 0;
     loop->stats.messages_in++;
-    if (!rate_admits(loop, s) || !alive(s))
-        return alive(s);
-    if (!s->ep->on.message)
-        return 1;
-    data[len] = 0;
-    s->ep->on.message(loop, handle_of(s), kind, data, len);
-    data[len] = behind;
+    rt__conn_lives(loop, s->conn);
+    m.kind = kind;
+    m.data = data;
+    m.len = len;
+    message_pass(loop, s, &m);
     return alive(s);
+}
+
+/* The message that waited, if there is one: its pause is over. */
+void rt__session_late(rt_loop *loop, rt__session *s)
+{
+    rt__buf *b = s->limits ? s->limits->late : NULL;
+    rt_message m;
+    if (!b || s->state != RT_OPEN)
+        return;
+    s->limits->late = NULL;
+    m.kind = s->limits->late_kind;
+    m.data = rt__buf_data(b);
+    m.len = b->len;
+    message_pass(loop, s, &m);
+    rt__buf_release(loop, b);
 }
 
 static void tell_writable(rt_loop *loop, rt__session *s)
@@ -416,8 +679,7 @@ static void session_free(rt_loop *loop, rt__session *s)
     rt__keep_close(loop, s);
     rt__strfree(loop, s->uid);
     rt__strfree(loop, s->reason);
-    if (s->window)
-        rt__free(loop, s->window, rt__window_size(s->ep->rate_limit));
+    limits_free(loop, s);
     rt__ep_release(loop, s->ep);
     rt__free(loop, s, sizeof *s);
 }
@@ -666,13 +928,15 @@ int rt_read(rt_loop *loop, rt_session handle, int on)
         return s ? RT_ESTATE : error;
     if (on && s->conn->hold & RT__HOLD_APP && s->conn->in && s->conn->in->since)
         s->conn->in->since = rt_now(loop); /* the pause was not the peer's */
+    if (on && s->conn->hold & RT__HOLD_APP)
+        rt__conn_lives(loop, s->conn); /* nor was its silence */
     if (on)
         s->conn->hold &= (uint8_t)~RT__HOLD_APP;
     else
         s->conn->hold |= RT__HOLD_APP;
     rt__conn_interest(loop, s->conn);
-    if (on && s->conn && s->conn->in && s->conn->in->kept)
-        rt__conn_wake(loop, s->conn);
+    if (on && s->conn)
+        session_unheld(loop, s);
     return 0;
 }
 
@@ -1116,12 +1380,20 @@ static int count_in(rt_loop *loop, rt__session *s, size_t len)
     return 0;
 }
 
+/* For a client any byte counts: of an idle server it hears pings and `a`s. */
+static uint64_t silence_of(rt_loop *loop, const rt__conn *c)
+{
+    uint64_t life = (uint32_t)loop->now - c->life, byte = loop->now - c->heard;
+    return life < byte ? life : byte;
+}
+
 /* What an open connection of rtnet.1 owes by the clock. */
 void rt__typed_due(rt_loop *loop, rt__conn *c)
 {
     rt__session *s = c->session;
     rt__flow *f = s->keep->flow;
     uint64_t ping = s->ep->dial ? s->ep->dial->ping_ms : s->ep->ping_ms;
+    uint64_t silent = silence_of(loop, c);
     if (ping < INT32_MAX && loop->now - c->said >= ping)
         f = flow_open(loop, s);
     if (f && ((f->ack_due && f->ack_due <= loop->now) ||
@@ -1130,8 +1402,8 @@ void rt__typed_due(rt_loop *loop, rt__conn *c)
         c->said = loop->now;
         f->ack_due = 0;
     }
-    if (s->ep->dial && ping < INT32_MAX &&
-        loop->now - c->heard > 2 * ping + 5000 && !c->hold) {
+    if (s->ep->dial && ping < INT32_MAX && silent > 2 * ping + 5000 &&
+        !c->hold) {
         rt__conn_lost(loop, c, 1006, RT_BY_TIMEOUT, "silence");
         return;
     }
@@ -1140,7 +1412,7 @@ void rt__typed_due(rt_loop *loop, rt__conn *c)
     if (ping < INT32_MAX)
         rt__conn_due(loop, c, c->said + ping);
     if (s->ep->dial && ping < INT32_MAX)
-        rt__conn_due(loop, c, c->heard + 2 * ping + 5001);
+        rt__conn_due(loop, c, loop->now - silent + 2 * ping + 5001);
     flow_settle(loop, s);
 }
 
@@ -1617,6 +1889,8 @@ int rt__bind(rt_loop *loop, rt__session *s, const char *uid)
     }
     if (s->keep && s->keep->flow)
         away_unlist(loop, s->keep->flow); /* it gives way to nobody now */
+    if (s->ep->bind_ms)
+        rt__timers_stop_fn(loop, s, unbound_over);
     s->bound = u;
     s->next_bound = u->first;
     u->first = s;
@@ -2427,19 +2701,6 @@ static int resume_check(rt_loop *loop, rt__conn *c, rt__session *s,
     return 1;
 }
 
-/* What was sent while away comes all at once: so much of it as the rate would
-   have let pass in that time is not held against the peer. */
-static void credit_give(rt_loop *loop, rt__session *s)
-{
-    uint64_t since, credit;
-    if (!s->window || s->state != RT_AWAY)
-        return;
-    since = s->keep->flow->timer.due - s->window_ms;
-    credit = loop->now > since ? loop->now - since : 0;
-    credit = credit * s->ep->rate_limit / s->ep->rate_ms;
-    s->window->credit = credit < 128 ? (uint32_t)credit : 128;
-}
-
 /* A gap that was not told yet, and of which the peer never heard, is counted
    again in the next one. */
 static void gap_untold(rt__session *s, uint64_t received)
@@ -2676,14 +2937,14 @@ static int welcome_in(rt_loop *loop, rt__conn *c, const char *text)
 
 /* ---- rtnet.1: input ------------------------------------------------------ */
 
-/* One that says nothing new: 20 a second are borne. */
-static int ack_idle(rt_loop *loop, rt__conn *c)
+/* One that says nothing new is counted as control; one that frees is a sign of
+   life.  0 or a fault. */
+static int ack_counted(rt_loop *loop, rt__conn *c, int idle)
 {
-    uint32_t second = (uint32_t)(loop->now / 1000);
-    if (c->idle_second != second)
-        c->idle_acks = 0;
-    c->idle_second = second;
-    return ++c->idle_acks > 20;
+    if (idle)
+        return rt__control_in(loop, c);
+    rt__conn_lives(loop, c);
+    return 0;
 }
 
 /* The peer acknowledges; the first time it also confirms the connection, which
@@ -2696,13 +2957,15 @@ static int ack_in(rt_loop *loop, rt__conn *c, const char *text)
     if (!number_read(&text, &a) || *text || a > taken_now(s) ||
         a < (f ? f->acked : s->keep->n))
         return -1002;
-    if (c->confirmed && a == (f ? f->acked : s->keep->n) && ack_idle(loop, c))
+    if (c->confirmed &&
+        ack_counted(loop, c, a == (f ? f->acked : s->keep->n)) < 0)
         return -1008;
     if (!c->confirmed) {
         c->confirmed = 1;
         rt__shake_free(loop, c);
         rt__conn_opened(loop, c);
         rt__typed_due(loop, c);
+        rt__session_pause(loop, s); /* it refills nothing to come back */
         f = s->keep->flow;
     }
     if (!f)
@@ -2807,7 +3070,7 @@ int rt__typed_stream(rt_loop *loop, rt__conn *c, uint8_t *data, size_t n)
     if (type == 'q')
         return n > 17 ? -1002 : rt__pong_in(loop, c, data + 1, n - 1);
     if (type == 'p')
-        return n > 17 ? -1002 : rt__ws_control(loop, c, 10, data + 1, n - 1);
+        return n > 17 ? -1002 : rt__ping_in(loop, c, data + 1, n - 1);
     if (type == 'c')
         return (text = control_text(data, n, copy)) != NULL
                    ? stream_closed(loop, c, text)
@@ -2909,6 +3172,19 @@ static int adopt_check(const rt__session *old, const rt__session *fresh,
     return peer_has != RT_UNCOUNTED && peer_has > top ? RT_EINVAL : 0;
 }
 
+/* The limits that hold now are those of the session, not of the one that had
+   the connection before. */
+static void adopt_reading(rt_loop *loop, rt__session *s, rt__conn *c)
+{
+    if (c->hold & RT__HOLD_RATE) {
+        c->hold &= (uint8_t)~RT__HOLD_RATE;
+        rt__conn_interest(loop, c);
+        if (c->in && c->in->kept)
+            rt__conn_wake(loop, c);
+    }
+    rt__session_pause(loop, s);
+}
+
 int rt_adopt(rt_loop *loop, rt_session old_handle, rt_session fresh_handle,
              uint64_t peer_has)
 {
@@ -2936,6 +3212,7 @@ int rt_adopt(rt_loop *loop, rt_session old_handle, rt_session fresh_handle,
     }
     if (s->lost > 0)
         rt__groups_owe(s);
+    credit_give(loop, s);
     away_over(loop, s->keep->flow);
     from = line_of(s);
     c = fresh->conn;
@@ -2943,6 +3220,7 @@ int rt_adopt(rt_loop *loop, rt_session old_handle, rt_session fresh_handle,
     rt__session_end(loop, fresh, 1000, RT_BY_ADOPT, "");
     s->state = RT_OPEN;
     attach(loop, c, s);
+    adopt_reading(loop, s, c);
     rt__session_todo(loop, s, RT__TODO_BACK | (was_open ? RT__TODO_AWAY : 0));
     if (ring_adapt(loop, s, &from) < 0 || replay(loop, s) < 0)
         rt__conn_lost(loop, c, 1006, RT_BY_ERROR, "out of memory");

@@ -1667,7 +1667,7 @@ static const char *fault_text(int code)
     case 1007:
         return "invalid UTF-8";
     case 1008:
-        return "too many";
+        return "too many control frames";
     case 1009:
         return "too large";
     case 1011:
@@ -1676,14 +1676,28 @@ static const char *fault_text(int code)
     return "protocol error";
 }
 
+/* 0 or a fault, as with all of these.  One that has been told goodbye gets no
+   more answers. */
+int rt__ping_in(rt_loop *loop, rt__conn *c, const uint8_t *data, size_t n)
+{
+    int fault = c->state <= RT__LIVE ? rt__control_in(loop, c) : 0;
+    if (c->state > RT__LIVE || fault < 0)
+        return fault;
+    return rt__ws_control(loop, c, 10, data, n) < 0 ? NEED_MEMORY : 0;
+}
+
 /* A pong that repeats our last ping gives the round-trip time, and its jitter
    as RFC 3550, 6.4.1 smooths it. */
 int rt__pong_in(rt_loop *loop, rt__conn *c, const uint8_t *data, size_t n)
 {
     uint32_t rtt, off;
-    if (n != sizeof c->ping_us || !c->ping_us ||
-        memcmp(data, &c->ping_us, n) != 0)
+    if (c->state > RT__LIVE)
         return 0;
+    if (!c->asked || n != sizeof c->ping_us ||
+        memcmp(data, &c->ping_us, n) != 0)
+        return rt__control_in(loop, c);
+    c->asked = 0;
+    rt__conn_lives(loop, c);
     rtt = (uint32_t)rt__micros(loop) - c->ping_us;
     rtt = (int32_t)rtt < 1 ? 1 : rtt;
     off = rtt > c->rtt_us ? rtt - c->rtt_us : c->rtt_us - rtt;
@@ -1740,11 +1754,8 @@ static int control_in(rt_loop *loop, rt__conn *c, int op, const uint8_t *data,
 {
     if (op == 8)
         return close_in(loop, c, data, n);
-    if (op == 10)
-        rt__pong_in(loop, c, data, n);
-    else if (c->state <= RT__LIVE && rt__ws_control(loop, c, 10, data, n) < 0)
-        return NEED_MEMORY;
-    return 0;
+    return op == 10 ? rt__pong_in(loop, c, data, n)
+                    : rt__ping_in(loop, c, data, n);
 }
 
 /* May this frame come now, and is it within the limits?  0 or a fault.  No sum
@@ -1822,6 +1833,8 @@ static int payload_in(rt_loop *loop, rt__conn *c, const uint8_t *p, size_t n)
     else
         memcpy(to, p, n);
     in->left -= n;
+    if (!(in->frame.op & 8) && !(c->typed && *rt__buf_data(in->data) == 'a'))
+        rt__conn_lives(loop, c); /* an `a` is counted when it is whole */
     if (!(in->frame.op & 8) && in->message == RT_TEXT &&
         !rt__utf8_feed(&in->utf8, to, n))
         return -1007;

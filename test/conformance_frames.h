@@ -270,7 +270,7 @@ static const struct frame_row frame_rows[] = {
     F("unasked pong", "8A:'x'", "", "", ALIVE),
     F("unasked pong, empty", "8A", "", "", ALIVE),
     F("unasked pong of 125", "8A:@125", "", "", ALIVE),
-    F("many unasked pongs", "20*8A:'x' 81:'a'", "", "text(a)", ALIVE),
+    F("many unasked pongs", "19*8A:'x' 81:'a'", "", "text(a)", ALIVE),
     F("unasked pong, then a ping", "8A:'x' 89:'p'", "pong(p)", "", ALIVE),
 
     /* UTF-8 that is right. */

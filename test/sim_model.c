@@ -1053,8 +1053,10 @@ static const rt_handler server_handler = {.open = on_open,
 static int world_open(int backend)
 {
     rt_loop_opts lo = {.backend = backend, .realloc = sim_realloc};
-    rt_listen_opts o = {
-        .on = server_handler, .soft_mark = SOFT, .hard_mark = HARD};
+    rt_listen_opts o = {.on = server_handler,
+                        .soft_mark = SOFT,
+                        .hard_mark = HARD,
+                        .control_rate = RT_OFF}; /* players flood */
     rt_group_opts go = {.event = on_presence};
     char name[8];
     size_t i;
