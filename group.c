@@ -169,6 +169,7 @@ static void presence(rt_loop *loop, rt__group *g, rt__session *s, int what)
         return;
     p = (rt__presence *)rt__alloc(loop, sizeof *p);
     if (!p) {
+        loop->stats.presence_lost++;
         rt__log(loop, RT_LOG_ERROR, "presence lost", rt_strerror(RT_ENOMEM));
         return;
     }
@@ -242,6 +243,7 @@ static int join(rt_loop *loop, rt__group *g, rt__session *s)
     seat->group = slot_index(g);
     seat->index = (uint32_t)g->count;
     g->members[g->count++] = s;
+    loop->seats++;
     g->used = rt_now(loop);
     if (g->count == 1)
         rt__note(loop, RT__GROUP_FIRST, g->name, 0, NULL, 0);
@@ -283,6 +285,7 @@ static void leave(rt_loop *loop, rt__group *g, rt__session *s, rt__seat *seat)
     uint32_t index = seat->index;
     *seat = s->seats[--s->seat_count];
     member_remove(g, index);
+    loop->seats--;
     presence(loop, g, s, RT_LEFT);
     if (g->count == 0)
         group_emptied(loop, g);
@@ -315,6 +318,8 @@ static void group_end(rt_loop *loop, rt__group *g)
 {
     if (g->count > 0)
         rt__note(loop, RT__GROUP_LAST, g->name, 0, NULL, 0);
+    loop->seats -= g->count;
+    loop->stats.groups_closed++;
     while (g->count > 0) {
         rt__session *s = g->members[--g->count];
         *seat_of(s, g) = s->seats[s->seat_count - 1];
@@ -385,6 +390,8 @@ static void history_shift(rt_loop *loop, rt__group *g)
 {
     entry *e = &g->history[g->oldest];
     g->history_bytes -= e->data->len;
+    loop->history_bytes -= e->data->len;
+    loop->history_count--;
     rt__buf_release(loop, e->data);
     g->oldest = g->oldest + 1 == g->history_cap ? 0 : g->oldest + 1;
     g->kept--;
@@ -444,6 +451,8 @@ static void history_add(rt_loop *loop, rt__group *g, int kind, const void *data,
     e->kind = kind;
     e->when = rt_now(loop);
     g->history_bytes += len;
+    loop->history_bytes += len;
+    loop->history_count++;
     history_trim(loop, g);
 }
 

@@ -80,6 +80,7 @@ uint64_t rt__micros(rt_loop *loop);
 uint64_t rt__fail(rt_loop *loop, int error, const char *what,
                   const char *detail);
 void rt__log(rt_loop *loop, int level, const char *what, const char *detail);
+void rt__drain_reason(rt_loop *loop, char out[32]);
 
 /* A member of a hash table; stands first in its struct. */
 typedef struct rt__node {
@@ -369,6 +370,23 @@ uint8_t *rt__in_room(rt_loop *loop, rt__conn *c, size_t n, uint64_t expected);
 rt__buf *rt__in_take(rt_loop *loop, rt__conn *c);
 void rt__in_began(rt_loop *loop, rt__conn *c);
 
+/* Why somebody was turned away, in the order of the metric's labels. */
+enum rt__refusal {
+    RT__REFUSED_RATE = 0,    /* too many new connections */
+    RT__REFUSED_ADDRESS,     /* too many from that address */
+    RT__REFUSED_SESSIONS,    /* too many sessions, or shutting down */
+    RT__REFUSED_HANDSHAKES,  /* gave way to a newer one */
+    RT__REFUSED_PROXY,       /* no good PROXY header */
+    RT__REFUSED_REQUEST,     /* not HTTP, too large, too late, for nothing */
+    RT__REFUSED_ORIGIN,      /* a page of another host */
+    RT__REFUSED_HOST,        /* the host application said no, or nothing */
+    RT__REFUSED_DESCRIPTORS, /* the system had none */
+    RT__REFUSED_MEMORY,
+    RT__REFUSALS /* how many there are */
+};
+
+void rt__refused(rt_loop *loop, enum rt__refusal cause);
+
 /* ---- ws.c --------------------------------------------------------------- */
 
 int rt__utf8_feed(rt__utf8 *u, const uint8_t *p, size_t n);
@@ -393,12 +411,14 @@ const char *rt__shake_uid(const rt__shake *shake);
 uint64_t rt__shake_id(rt_loop *loop, rt__shake *shake);
 rt__session *rt__shake_session(rt_loop *loop, rt__shake *shake);
 rt__conn *rt__shake_conn(const rt__shake *shake);
+enum rt__refusal rt__shake_refusal(rt_loop *loop, const rt__shake *shake);
 void rt__shake_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n);
 void rt__shake_drained(rt_loop *loop, rt__conn *c);
 void rt__shake_woken(rt_loop *loop, rt__conn *c);
 void rt__shake_deadline(rt_loop *loop, rt__conn *c);
 void rt__shake_ask(rt_loop *loop, rt__conn *c);
 void rt__shake_evict(rt_loop *loop);
+void rt__shakes_end(rt_loop *loop);
 void rt__ws_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n);
 int rt__ws_control(rt_loop *loop, rt__conn *c, int op, const void *data,
                    size_t len);
@@ -561,6 +581,7 @@ int rt__tell_message(rt_loop *loop, rt__session *s, int kind, uint8_t *data,
 void rt__tell_presence(rt_loop *loop,
                        void (*fn)(rt_loop *, rt_group, rt_session, int),
                        rt_group group, rt_session who, int what);
+void rt__tell_drained(rt_loop *loop);
 void rt__tell_timer(rt_loop *loop, void (*fn)(rt_loop *, void *), void *arg);
 void rt__tell_watch(rt_loop *loop,
                     void (*fn)(rt_loop *, rt_watch, int events, void *),
@@ -577,11 +598,31 @@ void rt__group_due(rt_loop *loop, rt__timer *timer);
 
 /* ---- the loop ----------------------------------------------------------- */
 
+enum { RT__BUCKETS = 16 };
+
+/* Bucket i counts what is at most 2^(first + i), see rtnet.c; the last
+   one what is above all. */
 typedef struct {
-    uint64_t accepted, dialled, refused, shed, limited;
+    uint64_t sum, count[RT__BUCKETS + 1];
+} rt__histogram;
+
+/* What a host reported of one of its routes. */
+typedef struct rt__route {
+    rt__node node;
+    struct rt__route *next;
+    rt__histogram took;
+    char name[65];
+} rt__route;
+
+typedef struct {
+    uint64_t accepted, dialled, posts;
+    uint64_t refused_by[RT__REFUSALS];
+    uint64_t limited_by[3]; /* enum rt_limit - 1 */
     uint64_t messages_in, messages_out, bytes_in, bytes_out;
     uint64_t resumed, gaps;
-    uint64_t turns, longest_turn_us;
+    uint64_t presence_lost, groups_closed;
+    uint64_t longest_turn_us;
+    rt__histogram turns, queues;
     uint64_t closes[23]; /* 1000..1015, 4001..4003, 4501..4504 */
     uint64_t closes_app; /* any other */
 } rt__stats;
@@ -615,6 +656,7 @@ struct rt_loop {
     size_t heap;
     struct rt__slot *slots;
     uint32_t slot_count, slot_cap, slot_free;
+    uint32_t in_use[RT__WATCH + 1]; /* slots of each kind */
     rt__source **by_fd;
     size_t by_fd_cap;
     uint32_t next_gen;
@@ -642,9 +684,15 @@ struct rt_loop {
     uint32_t away_count;
     struct rt__presence *presence_first, *presence_last;
     struct rt__note *notes_first, *notes_last;
-    rt__timer drain; /* paces rt_shutdown */
-    uint8_t draining;
+    rt__timer drain;      /* paces rt_shutdown */
+    uint8_t draining;     /* rt_shutdown was called */
+    uint8_t drain_asked;  /* and has not begun yet */
+    uint8_t drained_owed; /* it has begun: opts.drained is to be told */
     uint64_t drain_until, drain_at;
+    rt__table routes; /* of rt_observe, */
+    rt__route *routes_first, *routes_last;
+    uint64_t seats; /* memberships of groups */
+    uint64_t history_count, history_bytes, replay_bytes;
     rt__stats stats;
     int error;
     char error_text[256];

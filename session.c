@@ -96,7 +96,7 @@ static int rate_over(rt_loop *loop, rt__session *s)
         rt__conn_violation(loop, s->conn, 1008, RT_BY_LIMIT, "too many");
         return 0;
     case RT_OVER_DROP:
-        loop->stats.limited++;
+        loop->stats.limited_by[RT_LIMIT_RATE - 1]++;
         if (s->ep->on.limit)
             s->ep->on.limit(loop, handle_of(s), RT_LIMIT_RATE);
         return 0;
@@ -216,6 +216,13 @@ static void tell_resolve(rt_loop *loop, rt__session *s)
     if (loop->opts.resolve(loop, s->ep->dial->host, handle_of(s)) < 0 &&
         s->conn)
         rt__conn_lost(loop, s->conn, 1006, RT_BY_ERROR, "name not found");
+}
+
+/* No session and no connection is left of those that rt_shutdown ended. */
+void rt__tell_drained(rt_loop *loop)
+{
+    if (loop->opts.drained)
+        loop->opts.drained(loop);
 }
 
 void rt__tell_timer(rt_loop *loop, void (*fn)(rt_loop *, void *), void *arg)
@@ -761,6 +768,7 @@ static void ring_shift(rt_loop *loop, rt__flow *f)
     rt__piece *piece = &f->ring[f->head];
     uint64_t n = payload_of(f, piece->len);
     f->bytes -= n;
+    loop->replay_bytes -= n;
     if (f->taken > 0) {
         f->taken--;
         f->taken_bytes -= n;
@@ -775,6 +783,7 @@ static void ring_clear(rt_loop *loop, rt__flow *f)
     uint32_t i;
     for (i = 0; i < f->count; i++)
         rt__buf_release(loop, f->ring[f->head + i].buf);
+    loop->replay_bytes -= f->bytes;
     f->bytes = f->taken_bytes = 0;
     f->head = f->count = f->taken = 0;
 }
@@ -811,6 +820,7 @@ static void ring_push(rt_loop *loop, rt__flow *f, rt__piece piece)
     piece.buf->refs++;
     f->ring[f->head + f->count++] = piece;
     f->bytes += payload_of(f, piece.len);
+    loop->replay_bytes += payload_of(f, piece.len);
 }
 
 /* The caps hold for what the present connection has taken; without one, for
@@ -1956,7 +1966,10 @@ static uint32_t retry_read(const char *reason)
 static void dial_anew(rt_loop *loop, rt__session *old, const char *reason)
 {
     rt__dial *d = old->ep->dial;
-    rt__session *s = rt__session_new(loop, old->ep, 0);
+    rt__session *s = NULL;
+    if (loop->draining)
+        return; /* so do we */
+    s = rt__session_new(loop, old->ep, 0);
     if (!s || rt__keep_open(loop, s) < 0 || !flow_open(loop, s)) {
         if (s)
             rt__session_forget(loop, s);
@@ -2268,13 +2281,16 @@ static int session_begin(rt_loop *loop, rt__conn *c)
 {
     rt__session *s = rt__shake_session(loop, c->shake);
     uint8_t bytes[16];
-    if (!s)
+    if (!s) {
+        rt__refused(loop, rt__shake_refusal(loop, c->shake));
         return greeting_refuse(loop, c, 1013, "retry=1000");
+    }
     s->window_ms = s->ep->resume_ms;
     if (rt__keep_open(loop, s) < 0 ||
         (s->window_ms && token_draw(loop, bytes) == 0 &&
          token_set(loop, &s->keep->token, s, bytes, 0) < 0)) {
         rt__session_forget(loop, s);
+        rt__refused(loop, RT__REFUSED_MEMORY);
         return greeting_refuse(loop, c, 1013, "retry=1000");
     }
     attach(loop, c, s);
@@ -2459,11 +2475,15 @@ static int hello_in(rt_loop *loop, rt__conn *c, const char *text)
 {
     hello h;
     rt__token *t;
+    char reason[32];
     int allowed = 0;
     if (!hello_read(text, &h))
         return -1002;
-    if (loop->draining)
-        return greeting_refuse(loop, c, 1012, "retry=1000");
+    if (loop->draining) {
+        rt__refused(loop, RT__REFUSED_SESSIONS);
+        rt__drain_reason(loop, reason);
+        return greeting_refuse(loop, c, 1012, reason);
+    }
     t = h.named ? token_find(loop, h.token) : NULL;
     if (t)
         allowed = resume_allowed(loop, c, t->session);

@@ -875,7 +875,8 @@ uint64_t rt__shake_id(rt_loop *loop, rt__shake *k)
 rt__session *rt__shake_session(rt_loop *loop, rt__shake *k)
 {
     rt__session *s = NULL;
-    if (loop->accepted_count < (uint32_t)loop->opts.max_sessions)
+    if (!loop->draining &&
+        loop->accepted_count < (uint32_t)loop->opts.max_sessions)
         s = rt__session_new(loop, k->conn->ep, k->id);
     if (!s)
         return NULL;
@@ -886,12 +887,23 @@ rt__session *rt__shake_session(rt_loop *loop, rt__shake *k)
     return NULL;
 }
 
+/* Why rt__shake_session gave none. */
+enum rt__refusal rt__shake_refusal(rt_loop *loop, const rt__shake *k)
+{
+    if (loop->draining ||
+        loop->accepted_count >= (uint32_t)loop->opts.max_sessions)
+        return RT__REFUSED_SESSIONS;
+    if (k->uid && rt__uid_check(loop, k->uid) == RT_EREFUSED)
+        return RT__REFUSED_HOST;
+    return RT__REFUSED_MEMORY;
+}
+
 /* Too many at once: the one that has taken longest goes. */
 void rt__shake_evict(rt_loop *loop)
 {
     if (!loop->shakes_first)
         return;
-    loop->stats.shed++;
+    rt__refused(loop, RT__REFUSED_HANDSHAKES);
     rt__conn_lost(loop, loop->shakes_first->conn, 1006, RT_BY_LIMIT,
                   "too many handshakes");
 }
@@ -957,6 +969,8 @@ static int answer_send(rt_loop *loop, rt__conn *c, int status, const char *type,
     const char *texts[8] = {0};
     char line[128], size[64];
     int bare = status == 204 || status == 304;
+    if (loop->draining)
+        k->close_after = 1; /* or it would be waited for */
     snprintf(line, sizeof line, "HTTP/1.1 %d %s\r\n%s", status,
              status_text(status), extra_header(status));
     snprintf(size, sizeof size, "Content-Length: %llu\r\n",
@@ -977,12 +991,13 @@ static int answer_send(rt_loop *loop, rt__conn *c, int status, const char *type,
 }
 
 /* A request that is refused for good: the answer, then the end. */
-static void shake_refuse(rt_loop *loop, rt__conn *c, int status)
+static void shake_refuse(rt_loop *loop, rt__conn *c, int status,
+                         enum rt__refusal cause)
 {
     char body[64];
     c->shake->close_after = 1;
     c->shake->stage = REPLIED;
-    loop->stats.refused++;
+    rt__refused(loop, cause);
     snprintf(body, sizeof body, "%d %s\n", status, status_text(status));
     if (answer_send(loop, c, status, "text/plain", body, strlen(body)) < 0)
         rt__conn_kill(loop, c);
@@ -1042,7 +1057,7 @@ static void shake_open(rt_loop *loop, rt__conn *c)
         s = NULL;
     }
     if (!s) {
-        shake_refuse(loop, c, 503);
+        shake_refuse(loop, c, 503, rt__shake_refusal(loop, c->shake));
         return;
     }
     shake_unlist(loop, c->shake);
@@ -1213,11 +1228,13 @@ static void shake_decide(rt_loop *loop, rt__conn *c, int said)
     else if (said == 0 && k->upgrade)
         shake_accept(loop, k, NULL);
     else if (said == 0)
-        shake_refuse(loop, c, c->ep->on.request ? 404 : 426);
-    else if (said >= 400 && said <= 599)
-        shake_refuse(loop, c, said);
+        shake_refuse(loop, c, c->ep->on.request ? 404 : 426,
+                     RT__REFUSED_REQUEST);
+    else if (!k->id) /* it could not be asked */
+        shake_refuse(loop, c, 503, RT__REFUSED_MEMORY);
     else
-        shake_refuse(loop, c, 500);
+        shake_refuse(loop, c, said >= 400 && said <= 599 ? said : 500,
+                     RT__REFUSED_HOST);
 }
 
 /* Asks the host, if it wants to be asked. */
@@ -1244,7 +1261,11 @@ static void request_whole(rt_loop *loop, rt__conn *c)
     k->request.body = k->buf + k->head_len;
     k->request.body_len = k->body_len;
     if (k->upgrade && !origin_allowed(loop, k, c->ep->origins)) {
-        shake_refuse(loop, c, 403);
+        shake_refuse(loop, c, 403, RT__REFUSED_ORIGIN);
+        return;
+    }
+    if (k->upgrade && loop->draining) {
+        shake_refuse(loop, c, 503, RT__REFUSED_SESSIONS);
         return;
     }
     k->stage = ASKING;
@@ -1275,7 +1296,7 @@ static void head_whole(rt_loop *loop, rt__conn *c)
     if (expect && !same_text(expect, strlen(expect), "100-continue"))
         status = 417;
     if (status) {
-        shake_refuse(loop, c, status);
+        shake_refuse(loop, c, status, RT__REFUSED_REQUEST);
         return;
     }
     if (expect && k->body_len > 0 &&
@@ -1400,7 +1421,7 @@ static void shake_reject(rt_loop *loop, rt__conn *c, int status)
     if (c->wire == RT__WS_CLIENT)
         rt__conn_lost(loop, c, 1006, RT_BY_PEER, "bad answer to the handshake");
     else
-        shake_refuse(loop, c, status);
+        shake_refuse(loop, c, status, RT__REFUSED_REQUEST);
 }
 
 /* Takes bytes of the head; says how many. */
@@ -1494,11 +1515,40 @@ void rt__shake_deadline(rt_loop *loop, rt__conn *c)
     if (c->wire == RT__WS_CLIENT)
         rt__conn_lost(loop, c, 1006, RT_BY_TIMEOUT, "handshake timed out");
     else if (k->stage == DEFERRED)
-        shake_refuse(loop, c, 503);
+        shake_refuse(loop, c, 503, RT__REFUSED_HOST);
     else if (k->len > 0 && k->stage <= READING_BODY)
-        shake_refuse(loop, c, 408);
+        shake_refuse(loop, c, 408, RT__REFUSED_REQUEST);
     else
         rt__conn_kill(loop, c);
+}
+
+/* One that is answered already is flushed; one between two requests has
+   nothing to be told. */
+static void shake_end(rt_loop *loop, rt__conn *c)
+{
+    rt__shake *k = c->shake;
+    char reason[32];
+    if (c->state == RT__GREETING) {
+        rt__drain_reason(loop, reason);
+        rt__conn_bye(loop, c, 1012, reason);
+    } else if (c->state != RT__SHAKING) {
+        return; /* it is on its way out */
+    } else if (k->stage == REPLIED ||
+               (k->stage == READING_HEAD && k->len == 0)) {
+        rt__conn_finish_soon(loop, c);
+    } else {
+        shake_refuse(loop, c, 503, RT__REFUSED_SESSIONS);
+    }
+}
+
+/* The window of a shutdown is over: nothing comes of a handshake any more. */
+void rt__shakes_end(rt_loop *loop)
+{
+    rt__shake *k = loop->shakes_first, *next;
+    for (; k; k = next) {
+        next = k->next;
+        shake_end(loop, k->conn);
+    }
 }
 
 /* ---- requests: what the host reads of them ------------------------------ */
