@@ -801,13 +801,13 @@ size_t rt_metrics(rt_loop *loop, char *out, size_t cap);
 int rt_observe(rt_loop *loop, const char *route, uint64_t microseconds);
 
 /*
- * Stops listening and closes all sessions with 1012, those that are away at
- * once, the others evenly over window_ms; each gets "retry=<ms>" as its reason,
- * 500 to 2,500 ms by chance, so that they come back as they left.  Handshakes
- * may end within the window, but no session begins: 503.  Then opts.drained is
- * told, in a later turn; connections that linger are waited for, close_ms at
- * most.  From here on rt_listen and rt_dial give RT_ESTATE.  Another call moves
- * the deadline, or is told again.  RT_EINVAL for a negative window.
+ * Stops listening and closes all sessions with 1012: those away at once, the
+ * others evenly over window_ms, each with "retry=<ms>", 500 to 2,500 by chance.
+ * Handshakes may end within the window, but no session begins any more (503).
+ * opts.drained is told in a later turn, when connections that linger are gone,
+ * too (close_ms).  rt_listen and rt_dial give RT_ESTATE from now on.  Another
+ * call moves the deadline, or has drained told again.  RT_EINVAL for a
+ * negative window.
  */
 int rt_shutdown(rt_loop *loop, int window_ms);
 

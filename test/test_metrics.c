@@ -24,7 +24,7 @@ static struct {
     rt_loop *loop;
     int port;
     int answer; /* of on_request */
-    int opens, messages, closes, drains;
+    int asks, opens, messages, closes, drains;
     rt_session s[PEERS], asked;
     uint64_t closed_at[PEERS];
     int code, cause;
@@ -41,6 +41,7 @@ static struct {
 static int on_request(rt_loop *loop, rt_session s, const rt_request *r)
 {
     app.asked = s;
+    app.asks++;
     if (!r->upgrade && !strcmp(r->path, "/page"))
         return rt_reply(loop, s, 200, "text/plain", "page", 4);
     return app.answer;
@@ -142,6 +143,15 @@ static void app_end(void)
 static long long metric(const char *name)
 {
     return peer_metric(app.loop, name);
+}
+
+/* Turns until it is that much; false when that never comes. */
+static int becomes(const char *name, long long value)
+{
+    uint64_t end = peer_clock() + PEER_WAIT;
+    while (metric(name) != value && peer_clock() < end)
+        peer_turn(app.loop, 1);
+    return metric(name) == value;
 }
 
 /* rtnet_refused_total of a cause. */
@@ -474,6 +484,7 @@ static const lines hosts[] = {
     {"its last line has no end", LINES "game_x 1", 37, 36, 28, 0},
     {"it has no line", "game_x 1", 9, 8, 0, 0},
     {"it writes no NUL", LINES, 28, 28, 28, 0},
+    {"it writes no NUL and tells more", LINES, 28, 60, 28, 0},
     {"it writes nothing", LINES, 0, 28, 0, 0},
     {"it fails as snprintf does", LINES, 29, (size_t)-1, 0, 0},
     {"it ends in the middle", "game_x 1\n\0game_y 1\n", 20, 19, 9, 0},
@@ -498,9 +509,9 @@ static void check_room(const char *all, size_t n, size_t room)
 {
     char *part = malloc(room + 1);
     size_t got;
-    memset(part, '#', room + 1);
+    memset(part, '\n', room + 1); /* empty lines, if they were taken */
     got = rt_metrics(app.loop, part, room);
-    CHECK(got < room && part[room] == '#');
+    CHECK(got < room && part[room] == '\n');
     CHECK(part[got] == 0 && strlen(part) == got);
     CHECK(got == 0 || part[got - 1] == '\n');
     CHECK(got <= n && memcmp(part, all, got) == 0);
@@ -523,6 +534,7 @@ static void a_host_line(const lines *h)
     CHECK(room > own);
     room += sizeof LINES; /* for one who told too little */
     page = malloc(room);
+    memset(page, '\n', room);
     n = rt_metrics(app.loop, page, room);
     EQUAL(n, own + h->kept);
     CHECK(strlen(page) == n && memcmp(page + own, h->text, h->kept) == 0);
@@ -758,6 +770,37 @@ static rt_session dial(const rt_dial_opts *o)
     return rt_dial(app.loop, url, o);
 }
 
+/* A raw peer that speaks rtnet.1, as far as its session's beginning. */
+static void greet(peer *p)
+{
+    peer_frame f;
+    int opens = app.opens + 1;
+    CHECK(peer_tcp(p, app.loop, app.port));
+    peer_ask(p, "/", "Sec-WebSocket-Protocol: rtnet.1\r\n");
+    EQUAL(peer_status(p), 101);
+    peer_text(p, "h");
+    CHECK(peer_next(p, &f) && f.data[0] == 'w');
+    peer_text(p, "a0");
+    CHECK(peer_until(app.loop, &app.opens, opens));
+    peer_quiet(app.loop);
+}
+
+/* Away, at most 128 are kept. */
+static void what_an_absent_one_misses_is_counted(int backend)
+{
+    int i;
+    app_reset(backend);
+    app.opts.resume_ms = 5000;
+    app_begin(0);
+    greet(&app.p[0]);
+    peer_reset(&app.p[0]);
+    CHECK(becomes("rtnet_sessions_away", 1));
+    for (i = 0; i < 130; i++)
+        EQUAL(rt_send(app.loop, app.s[0], RT_TEXT, "ten bytes.", 10), 0);
+    EQUAL(metric("rtnet_replay_bytes"), 1280);
+    app_end();
+}
+
 static void what_is_kept_for_a_replay_is_counted(int backend)
 {
     rt_dial_opts o = {.resume = 1};
@@ -906,6 +949,31 @@ static void a_shutdown_in_drained_is_told_in_a_later_turn(int backend)
     app_end();
 }
 
+static void shut_in_a_hook(rt_loop *loop, const char *uid, int kind,
+                           const void *data, size_t len)
+{
+    (void)uid;
+    (void)kind;
+    (void)data;
+    (void)len;
+    EQUAL(rt_shutdown(loop, 0), 0);
+}
+
+/* In the events phase, just before drained would be told. */
+static void a_shutdown_before_drained_is_told_with_it(int backend)
+{
+    app_reset(backend);
+    app.loop_opts.push_miss = shut_in_a_hook;
+    app_begin(0);
+    rt_shutdown(app.loop, 0);
+    rt_push(app.loop, "nobody", RT_TEXT, "x", 1);
+    rt_poll(app.loop, 0);
+    EQUAL(app.drains, 0);
+    peer_quiet(app.loop);
+    EQUAL(app.drains, 1);
+    app_end();
+}
+
 static void a_second_shutdown_moves_the_deadline(int backend)
 {
     enum { N = 20 };
@@ -1008,6 +1076,7 @@ static void handshakes_in_progress_are_answered(int backend)
     app.answer = 0;
     peer_ask(&app.p[0], "/", "");
     EQUAL(peer_status(&app.p[0]), 503);
+    EQUAL(app.asks, 1); /* the host need not know of it */
     peer_say(&app.p[1], "GET /page HTTP/1.1\r\nHost: x\r\n\r\n");
     EQUAL(peer_status(&app.p[1]), 200);
     CHECK(strstr(app.p[1].head, "Connection: close") != NULL);
@@ -1037,6 +1106,7 @@ static void handshakes_end_with_the_window(int backend)
     EQUAL(metric("rtnet_handshakes"), 3);
     rt_shutdown(app.loop, 30);
     EQUAL(peer_ended(&app.p[0]), PEER_EOF);
+    EQUAL(app.p[0].len, 0);
     EQUAL(peer_status(&app.p[1]), 503);
     EQUAL(peer_status(&app.p[2]), 503);
     EQUAL(app.drains, 0);
@@ -1084,13 +1154,34 @@ static void sessions_that_are_away_end_at_once(int backend)
     CHECK(peer_until(app.loop, &app.opens, 3));
     rt_drop(app.loop, app.s[2], 1011, NULL);
     EQUAL(rt_state(app.loop, app.s[2]), RT_AWAY);
-    while (metric("rtnet_connections") > 2)
-        peer_turn(app.loop, 1);
+    CHECK(becomes("rtnet_connections", 2));
     rt_shutdown(app.loop, 60000);
     rt_poll(app.loop, 0);
     EQUAL(app.closes, 2);
     EQUAL(app.code, 1012);
     EQUAL(app.cause, RT_BY_LOOP);
+    app_end();
+}
+
+/* The last session ends when the events of its turn are over, and the next
+   step of the shutdown is far. */
+static void drained_is_not_waited_for(int backend)
+{
+    app_reset(backend);
+    app.opts.resume_ms = 60000;
+    app_begin(1);
+    greet(&app.p[1]);
+    rt_shutdown(app.loop, 60000);
+    check_farewell(&app.p[0], NULL);
+    peer_reset(&app.p[1]);
+    CHECK(becomes("rtnet_connections", 0));
+    EQUAL(rt_close(app.loop, app.s[1], 0, NULL), 0);
+    rt_poll(app.loop, 0);
+    EQUAL(app.closes, 2);
+    EQUAL(app.drains, 0);
+    EQUAL(rt_loop_timeout(app.loop), 0);
+    rt_poll(app.loop, PEER_WAIT);
+    EQUAL(app.drains, 1);
     app_end();
 }
 
@@ -1153,6 +1244,7 @@ static void run_counts(void)
     RUN_EACH(groups_are_counted);
     RUN_EACH(a_presence_event_that_is_lost_is_counted);
     RUN_EACH(what_the_host_made_is_counted);
+    RUN_EACH(what_an_absent_one_misses_is_counted);
     RUN_EACH(what_is_kept_for_a_replay_is_counted);
 }
 
@@ -1162,6 +1254,7 @@ static void run_shutdowns(void)
     RUN_EACH(few_sessions_are_spread_as_well);
     RUN_EACH(an_empty_loop_is_drained_in_the_next_turn);
     RUN_EACH(a_shutdown_in_drained_is_told_in_a_later_turn);
+    RUN_EACH(a_shutdown_before_drained_is_told_with_it);
     RUN_EACH(a_second_shutdown_moves_the_deadline);
     RUN_EACH(a_host_that_ends_when_drained_loses_nothing);
     RUN_EACH(who_does_not_take_a_farewell_is_not_waited_for_long);
@@ -1170,6 +1263,7 @@ static void run_shutdowns(void)
     RUN_EACH(handshakes_end_with_the_window);
     RUN_EACH(greetings_are_answered_1012);
     RUN_EACH(sessions_that_are_away_end_at_once);
+    RUN_EACH(drained_is_not_waited_for);
     RUN_EACH(who_drains_does_not_dial_anew);
 }
 
