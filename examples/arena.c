@@ -279,15 +279,6 @@ static int greet(rt_loop *l, game *g, player *p)
     return 0;
 }
 
-static int enter(rt_loop *l, game *g, player *p)
-{
-    int e = greet(l, g, p);
-    if (e < 0)
-        return e;
-    tell_all(l, g, "join", p);
-    return rt_group_join(l, g->all, p->s);
-}
-
 static void on_open(rt_loop *l, rt_session s)
 {
     game *g = rt_context(l, s);
@@ -304,7 +295,10 @@ static void on_open(rt_loop *l, rt_session s)
     p->y = (float)random_in(g, 100, HEIGHT - 100);
     rt_query(rt_request_of(l, s), "name", p->name, NAME_SIZE);
     rt_set_user(l, s, p);
-    if ((e = enter(l, g, p)) < 0)
+    e = greet(l, g, p);
+    if (e >= 0)
+        tell_all(l, g, "join", p);
+    if (e < 0 || (e = rt_group_join(l, g->all, s)) < 0)
         rt_close(l, s, e == RT_EUTF8 ? 1007 : 1013, rt_strerror(e));
 }
 
