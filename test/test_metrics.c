@@ -30,6 +30,7 @@ static struct {
     int code, cause;
     char reason[128];
     long fails; /* allocations until the one that fails; < 0: none does */
+    int dry;    /* all fail */
     void (*message)(rt_loop *);
     void (*drained)(rt_loop *);
     void (*close)(rt_loop *);
@@ -90,7 +91,7 @@ static void on_drained(rt_loop *loop)
 /* The counting allocator; the n-th from now on fails. */
 static void *failing_realloc(void *user, void *p, size_t old, size_t now)
 {
-    if (now > 0 && app.fails >= 0 && app.fails-- == 0)
+    if (now > 0 && (app.dry || (app.fails >= 0 && app.fails-- == 0)))
         return NULL;
     return peer_realloc(user, p, old, now);
 }
@@ -1183,6 +1184,41 @@ static void drained_is_not_waited_for(int backend)
     app_end();
 }
 
+static void shut(rt_loop *loop)
+{
+    EQUAL(rt_shutdown(loop, 0), 0);
+}
+
+static void a_callback_may_shut_down(int backend)
+{
+    app_open(backend, 2);
+    app.message = app.close = shut;
+    peer_text(&app.p[0], "x");
+    check_farewell(&app.p[0], NULL);
+    check_farewell(&app.p[1], NULL);
+    EQUAL(app.closes, 2);
+    CHECK(peer_until(app.loop, &app.drains, 1));
+    peer_quiet(app.loop);
+    EQUAL(app.drains, 1);
+    app_end();
+}
+
+static void a_shutdown_needs_no_memory(int backend)
+{
+    app_open(backend, 3);
+    app.dry = 1;
+    rt_shutdown(app.loop, 30);
+    CHECK(peer_until(app.loop, &app.closes, 3));
+    EQUAL(app.code, 1012);
+    EQUAL(app.cause, RT_BY_LOOP);
+    peer_end(&app.p[0]);
+    peer_end(&app.p[1]);
+    peer_end(&app.p[2]);
+    CHECK(peer_until(app.loop, &app.drains, 1));
+    app.dry = 0;
+    app_end();
+}
+
 /* Two loops: the server's tells the second of the clients to come again, when
    the first has ended already. */
 static void who_drains_does_not_dial_anew(int backend)
@@ -1262,6 +1298,8 @@ static void run_shutdowns(void)
     RUN_EACH(greetings_are_answered_1012);
     RUN_EACH(sessions_that_are_away_end_at_once);
     RUN_EACH(drained_is_not_waited_for);
+    RUN_EACH(a_callback_may_shut_down);
+    RUN_EACH(a_shutdown_needs_no_memory);
     RUN_EACH(who_drains_does_not_dial_anew);
 }
 
