@@ -116,6 +116,8 @@ static void history_shift(rt_loop *loop, rt__group *g)
     rt__note_at(loop, RT__GROUP_EVICT, g->name, at, e->kind,
                 rt__buf_data(e->data), e->data->len);
     g->history_bytes -= e->data->len;
+    loop->history_bytes -= e->data->len;
+    loop->history_count--;
     rt__buf_release(loop, e->data);
     g->oldest = g->oldest + 1 == g->history_cap ? 0 : g->oldest + 1;
     g->kept--;
@@ -193,6 +195,8 @@ static void history_add(rt_loop *loop, rt__group *g, int kind, const void *data,
     e->when = rt_now(loop);
     g->position.offset++;
     g->history_bytes += len;
+    loop->history_bytes += len;
+    loop->history_count++;
     history_trim(loop, g);
 }
 
@@ -620,8 +624,10 @@ static void presence(rt_loop *loop, rt__group *g, rt__session *s, int what)
     if (!g->opts.event)
         return;
     p = presence_new(loop, g, s, what);
-    if (!p)
+    if (!p) {
+        loop->stats.presence_lost++;
         rt__log(loop, RT_LOG_ERROR, "presence lost", rt_strerror(RT_ENOMEM));
+    }
     presence_tell(loop, p);
 }
 
@@ -680,6 +686,7 @@ static void sit(rt_loop *loop, rt__group *g, rt__session *s, rt__presence *left)
     seat->index = (uint32_t)g->count;
     seat->left = left;
     g->members[g->count++] = s;
+    loop->seats++;
     g->used = rt_now(loop);
     if (g->count == 1)
         rt__note(loop, RT__GROUP_FIRST, g->name, 0, NULL, 0);
@@ -741,6 +748,7 @@ static void leave(rt_loop *loop, rt__group *g, rt__session *s, rt__seat *seat)
     presence_tell(loop, seat->left);
     *seat = s->seats[--s->seat_count];
     member_remove(g, index);
+    loop->seats--;
     if (g->count == 0)
         group_emptied(loop, g);
 }
@@ -772,6 +780,8 @@ static void group_end(rt_loop *loop, rt__group *g)
 {
     if (g->count > 0)
         rt__note(loop, RT__GROUP_LAST, g->name, 0, NULL, 0);
+    loop->seats -= g->count;
+    loop->stats.groups_closed++;
     while (g->count > 0) {
         rt__session *s = g->members[--g->count];
         rt__seat *seat = seat_of(s, g);

@@ -329,6 +329,28 @@ void rt__table_free(rt_loop *loop, rt__table *table)
     memset(table, 0, sizeof *table);
 }
 
+/* ---- histograms --------------------------------------------------------- */
+
+/* The bounds are 2^first and doubles of it; micro: what is counted are
+   microseconds, shown as seconds. */
+typedef struct {
+    uint8_t first, micro;
+} scale;
+
+static const scale turn_scale = {4, 1};    /* 16 us .. 0.5 s */
+static const scale queue_scale = {6, 0};   /* 64 bytes .. 2 MiB */
+static const scale request_scale = {8, 1}; /* 256 us .. 8.4 s */
+
+static void histogram_add(rt__histogram *h, scale s, uint64_t value)
+{
+    unsigned bits = value > 1 ? 64 - (unsigned)__builtin_clzll(value - 1) : 0;
+    unsigned i = bits > s.first ? bits - s.first : 0;
+    if (i > RT__BUCKETS)
+        i = RT__BUCKETS;
+    h->count[i]++;
+    h->sum = value > UINT64_MAX - h->sum ? UINT64_MAX : h->sum + value;
+}
+
 /* ---- handles ------------------------------------------------------------ */
 
 /* A handle is generation << 24 | slot.  Generations have 40 bits and start at
@@ -396,6 +418,7 @@ uint64_t rt__slot_new(rt_loop *loop, enum rt__slot_kind kind, void *object)
     loop->slot_free = (uint32_t)slot->is.next_free;
     slot->is.object = object;
     slot->tag = (slot->tag & ~(uint64_t)0xff) | (uint64_t)kind;
+    loop->in_use[kind]++;
     return slot->tag >> 8 << SLOT_BITS | i;
 }
 
@@ -410,6 +433,8 @@ void rt__slot_become(rt_loop *loop, uint64_t id, enum rt__slot_kind kind,
                      void *object)
 {
     struct rt__slot *slot = slot_of(loop, id);
+    loop->in_use[slot->tag & 0xff]--;
+    loop->in_use[kind]++;
     slot->is.object = object;
     slot->tag = (slot->tag & ~(uint64_t)0xff) | (uint64_t)kind;
 }
@@ -419,6 +444,7 @@ void rt__slot_free(rt_loop *loop, uint64_t id)
 {
     struct rt__slot *slot = slot_of(loop, id);
     uint64_t generation = ((slot->tag >> 8) + 1) & GENERATIONS;
+    loop->in_use[slot->tag & 0xff]--;
     slot->is.object = NULL;
     slot->tag = generation << 8;
     if (generation == 0)
@@ -994,8 +1020,10 @@ static void posts_run(rt_loop *loop)
     post batch[256];
     ssize_t i, n = read(loop->pipe[0], batch, sizeof batch);
     for (i = 0; i < n / (ssize_t)sizeof(post); i++)
-        if (batch[i].fn)
+        if (batch[i].fn) {
+            loop->stats.posts++;
             rt__tell_timer(loop, batch[i].fn, batch[i].arg);
+        }
 }
 
 /* ---- addresses ---------------------------------------------------------- */
@@ -1850,7 +1878,7 @@ rt_listener rt_listen(rt_loop *loop, const char *where,
     if (opts)
         o = *opts;
     snprintf(what, sizeof what, "listen %s", where ? where : "(null)");
-    if (loop->freeing)
+    if (loop->freeing || loop->draining)
         return rt__fail(loop, RT_ESTATE, what, NULL), handle;
     if (!where || url_read(where, &u) < 0)
         return rt__fail(loop, RT_EINVAL, what, "not an address"), handle;
@@ -2551,6 +2579,7 @@ static int out_write(rt_loop *loop, rt__conn *c)
     size_t total;
     int count = gather(c->out, v, &total);
     ssize_t n = send_some(c->source.fd, v, count);
+    histogram_add(&loop->stats.queues, queue_scale, c->out->bytes);
     if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
         n = 0;
     else if (n < 0)
@@ -3546,11 +3575,6 @@ static void conn_deadline(rt_loop *loop, rt__conn *c)
 void rt__refused(rt_loop *loop, enum rt__refusal why)
 {
     loop->stats.refused_by[why]++;
-    if (why == RT__REFUSED_HANDSHAKES || why == RT__REFUSED_DESCRIPTORS ||
-        why == RT__REFUSED_MEMORY)
-        loop->stats.shed++;
-    else
-        loop->stats.refused++;
 }
 
 /* Without a rate, so many a second are content to be refused. */
@@ -4221,7 +4245,7 @@ rt_session rt_dial(rt_loop *loop, const char *where, const rt_dial_opts *opts)
     if (opts)
         o = *opts;
     snprintf(what, sizeof what, "dial %s", where ? where : "(null)");
-    if (loop->freeing)
+    if (loop->freeing || loop->draining)
         return rt__fail(loop, RT_ESTATE, what, NULL), handle;
     if (!where || url_read(where, &u) < 0 || !rt__visible(where))
         return rt__fail(loop, RT_EINVAL, what, "not an address"), handle;
@@ -4273,32 +4297,82 @@ int rt_resolved(rt_loop *loop, rt_session handle, const char *text)
 
 /* ---- shutting down ------------------------------------------------------ */
 
-enum { DRAIN_STEP_MS = 10 };
+enum { DRAIN_STEP_MS = 10, HINT_LEAST = 500, HINT_SPAN = 2000 };
 
-/* Ends so many sessions that all are gone by the end of the window. */
+/* When the peer may come again.  The sessions end one behind the other, so a
+   hint of the same spread for all keeps them apart; a wider one for a longer
+   window would only keep them away longer.  It is what spreads those that end
+   together, where the window is short or over. */
+void rt__drain_reason(rt_loop *loop, char out[32])
+{
+    snprintf(out, 32, "retry=%u",
+             HINT_LEAST + (unsigned)(rt__random(loop) % HINT_SPAN));
+}
+
+/* Ends up to n sessions of that state (0: of any), one after the other through
+   the slots; says how many of the n there were not. */
+static uint64_t drain_some(rt_loop *loop, uint64_t n, int state, uint64_t *at)
+{
+    rt__session *s;
+    char reason[32];
+    while (n > 0 &&
+           (s = (rt__session *)rt__slot_next(loop, at, RT__SESSION)) != NULL) {
+        if (state && s->state != state)
+            continue;
+        rt__drain_reason(loop, reason);
+        n -= rt__session_end(loop, s, 1012, RT_BY_LOOP, reason) == 0;
+    }
+    if (n > 0)
+        *at = 0; /* from the start again */
+    return n;
+}
+
+/* Ends the fewest sessions that leave at least DRAIN_STEP_MS to the next step,
+   and sets that so that all are gone, evenly, by the end of the window. */
+static void drain_pace(rt_loop *loop, uint64_t left)
+{
+    uint64_t count = loop->session_count;
+    uint64_t n = (count * DRAIN_STEP_MS + left - 1) / left, more;
+    more = drain_some(loop, n, 0, &loop->drain_at);
+    drain_some(loop, more, 0, &loop->drain_at);
+    if (count > n)
+        left = left * n / count;
+    rt__timer_set(loop, &loop->drain, loop->now + left);
+}
+
+/* First those that are away, at once: it costs nobody a reconnect now. */
 static void drain_step(rt_loop *loop)
 {
-    uint64_t left =
-        loop->drain_until > loop->now ? loop->drain_until - loop->now : 0;
-    uint64_t n =
-        loop->session_count * (uint64_t)DRAIN_STEP_MS / (left + DRAIN_STEP_MS) +
-        1;
-    rt__session *s = NULL;
-    char reason[32];
-    if (left == 0)
-        n = loop->session_count;
-    while (n-- > 0 && (s = (rt__session *)rt__slot_next(loop, &loop->drain_at,
-                                                        RT__SESSION)) != NULL) {
-        snprintf(reason, sizeof reason, "retry=%u",
-                 500 + (unsigned)(rt__random(loop) % 2000));
-        rt__session_end(loop, s, 1012, RT_BY_LOOP, reason);
+    int first = loop->drain_asked;
+    uint64_t at = 0;
+    loop->drain_asked = 0;
+    loop->drained_owed = 1;
+    if (loop->drain_until <= loop->now) {
+        drain_some(loop, UINT64_MAX, 0, &at);
+        rt__shakes_end(loop);
+    } else if (first) {
+        drain_some(loop, UINT64_MAX, RT_AWAY, &at);
+        rt__timer_set(loop, &loop->drain, loop->now);
+    } else {
+        drain_pace(loop, loop->drain_until - loop->now);
     }
-    if (!s)
-        loop->drain_at = 0; /* from the start again, for those that came */
-    while (left == 0 && loop->shakes_first)
-        rt__shake_evict(loop); /* no session can come of it any more */
-    if (left > 0 || loop->session_count > 0)
-        rt__timer_set(loop, &loop->drain, rt_now(loop) + DRAIN_STEP_MS);
+}
+
+/* Connections that say their farewell are waited for, too: who ends the loop
+   in opts.drained cuts nobody short. */
+static int drained(const rt_loop *loop)
+{
+    return loop->drained_owed && !loop->drain_asked &&
+           loop->session_count == 0 && loop->conn_count == 0;
+}
+
+static void drained_tell(rt_loop *loop)
+{
+    if (!drained(loop))
+        return;
+    loop->drained_owed = 0;
+    rt__timer_clear(loop, &loop->drain);
+    rt__tell_drained(loop);
 }
 
 int rt_shutdown(rt_loop *loop, int window_ms)
@@ -4309,9 +4383,78 @@ int rt_shutdown(rt_loop *loop, int window_ms)
         return RT_EINVAL;
     while ((l = (rt__listener *)rt__slot_next(loop, &at, RT__LISTENER)))
         listener_free(loop, l);
-    loop->draining = 1;
+    loop->draining = loop->drain_asked = 1;
     loop->drain_until = rt_now(loop) + (uint64_t)window_ms;
     rt__timer_set(loop, &loop->drain, loop->now);
+    return 0;
+}
+
+/* ---- requests of the host's own ----------------------------------------- */
+
+enum { ROUTES = 64 };
+
+static rt__route *route_find(rt_loop *loop, const char *name, uint64_t hash)
+{
+    rt__node *n = rt__table_find(&loop->routes, hash);
+    while (n && strcmp(((rt__route *)n)->name, name) != 0)
+        n = rt__table_more(n);
+    return (rt__route *)n;
+}
+
+static rt__route *route_new(rt_loop *loop, const char *name, uint64_t hash)
+{
+    rt__route *r = (rt__route *)rt__alloc(loop, sizeof *r);
+    if (!r)
+        return NULL;
+    r->node.hash = hash;
+    snprintf(r->name, sizeof r->name, "%s", name);
+    if (rt__table_add(loop, &loop->routes, &r->node) < 0) {
+        rt__free(loop, r, sizeof *r);
+        return NULL;
+    }
+    if (loop->routes_last)
+        loop->routes_last->next = r;
+    else
+        loop->routes_first = r;
+    return loop->routes_last = r;
+}
+
+static void routes_free(rt_loop *loop)
+{
+    rt__route *r = loop->routes_first, *next;
+    for (; r; r = next) {
+        next = r->next;
+        rt__free(loop, r, sizeof *r);
+    }
+    rt__table_free(loop, &loop->routes);
+}
+
+/* What a label's value can hold: text, in which only a line feed of the
+   control characters has a way to be written. */
+static int route_valid(const char *name)
+{
+    size_t i, n = name ? strlen(name) : 0;
+    if (n == 0 || n >= sizeof((rt__route *)0)->name)
+        return 0;
+    for (i = 0; i < n; i++)
+        if (((uint8_t)name[i] < ' ' && name[i] != '\n') || name[i] == 0x7f)
+            return 0;
+    return rt__utf8_valid(name, n);
+}
+
+int rt_observe(rt_loop *loop, const char *name, uint64_t microseconds)
+{
+    rt__route *r;
+    uint64_t hash;
+    if (!route_valid(name))
+        return RT_EINVAL;
+    hash = rt__hash(loop, name, strlen(name));
+    r = route_find(loop, name, hash);
+    if (!r && loop->routes.count >= ROUTES)
+        return RT_EFULL;
+    if (!r && !(r = route_new(loop, name, hash)))
+        return RT_ENOMEM;
+    histogram_add(&r->took, request_scale, microseconds);
     return 0;
 }
 
@@ -4355,7 +4498,7 @@ static int work_queued(rt_loop *loop)
 {
     return loop->wake_count > 0 || loop->dirty || loop->todo.first ||
            loop->closing.first || loop->dead || loop->notes_first ||
-           rt__groups_busy(loop);
+           rt__groups_busy(loop) || drained(loop);
 }
 
 int rt_loop_timeout(rt_loop *loop)
@@ -4409,7 +4552,7 @@ static void turn_end(rt_loop *loop, uint64_t began)
     uint64_t took = rt__micros(loop) - began;
     rt__sessions_reap(loop);
     dead_free(loop);
-    loop->stats.turns++;
+    histogram_add(&loop->stats.turns, turn_scale, took);
     if (took > loop->stats.longest_turn_us)
         loop->stats.longest_turn_us = took;
     loop->in_turn = 0;
@@ -4429,6 +4572,7 @@ static int turn(rt_loop *loop, int timeout_ms)
         wakes_run(loop);
         rt__sessions_events(loop);
         rt__groups_events(loop);
+        drained_tell(loop);
     }
     rt__sessions_close(loop);
     flush_all(loop);
@@ -4520,6 +4664,7 @@ static void loop_release(rt_loop *loop)
     rt__table_free(loop, &loop->users);
     rt__table_free(loop, &loop->groups);
     rt__table_free(loop, &loop->tokens);
+    routes_free(loop);
     rt__free(loop, loop->receive, RT__RECEIVE + 1);
     rt__free(loop, loop->ready, RT__BATCH * sizeof(rt__ready));
     rt__free(loop, loop->wakes, loop->wake_cap * sizeof *loop->wakes);
@@ -4673,22 +4818,117 @@ static void page_value(page *p, const char *name, const char *type,
     page_add(p, text);
 }
 
+static void page_labelled(page *p, const char *name, const char *label,
+                          const char *is, uint64_t value)
+{
+    char text[160];
+    snprintf(text, sizeof text, "rtnet_%s{%s=\"%s\"} %llu\n", name, label, is,
+             (unsigned long long)value);
+    page_add(p, text);
+}
+
 static void page_closes(page *p, const rt__stats *s)
 {
-    char text[96];
+    char code[16];
     int i;
     page_head(p, "closes_total", "counter", "Sessions ended, by close code.");
     for (i = 0; i < 23; i++) {
-        int code = i < 16   ? 1000 + i
-                   : i < 19 ? RT_CLOSE_SLOW + i - 16
-                            : RT_CLOSE_REPLACED + i - 19;
-        snprintf(text, sizeof text, "rtnet_closes_total{code=\"%d\"} %llu\n",
-                 code, (unsigned long long)s->closes[i]);
+        snprintf(code, sizeof code, "%d",
+                 i < 16   ? 1000 + i
+                 : i < 19 ? RT_CLOSE_SLOW + i - 16
+                          : RT_CLOSE_REPLACED + i - 19);
+        page_labelled(p, "closes_total", "code", code, s->closes[i]);
+    }
+    page_labelled(p, "closes_total", "code", "other", s->closes_app);
+}
+
+static void page_refusals(page *p, const rt__stats *s)
+{
+    static const char cause[RT__REFUSALS][12] = {
+        "rate",    "address", "sessions", "handshakes",  "proxy",
+        "request", "origin",  "host",     "descriptors", "memory"};
+    static const char limit[3][9] = {"rate", "messages", "bytes"};
+    int i;
+    page_head(p, "refused_total", "counter",
+              "Connections and requests turned away, by cause.");
+    for (i = 0; i < RT__REFUSALS; i++)
+        page_labelled(p, "refused_total", "cause", cause[i], s->refused_by[i]);
+    page_head(p, "messages_limited_total", "counter",
+              "Messages received and refused, by the limit they passed.");
+    for (i = 0; i < 3; i++)
+        page_labelled(p, "messages_limited_total", "limit", limit[i],
+                      s->limited_by[i]);
+}
+
+static void number(char out[32], scale s, uint64_t value)
+{
+    uint64_t unit = s.micro ? 1000000 : 1;
+    int n = snprintf(out, 32, "%llu", (unsigned long long)(value / unit));
+    if (s.micro)
+        snprintf(out + n, 32 - (size_t)n, ".%06llu",
+                 (unsigned long long)(value % unit));
+}
+
+/* label: nothing, or one with its value, escaped. */
+static void page_histogram(page *p, const char *name, const char *label,
+                           const rt__histogram *h, scale s)
+{
+    const char *comma = *label ? "," : "";
+    char text[384], value[32] = "+Inf";
+    uint64_t count = 0;
+    int i;
+    for (i = 0; i <= RT__BUCKETS; i++) {
+        count += h->count[i];
+        if (i < RT__BUCKETS)
+            number(value, s, (uint64_t)1 << (s.first + i));
+        else
+            snprintf(value, sizeof value, "+Inf");
+        snprintf(text, sizeof text, "rtnet_%s_bucket{%s%sle=\"%s\"} %llu\n",
+                 name, label, comma, value, (unsigned long long)count);
         page_add(p, text);
     }
-    snprintf(text, sizeof text, "rtnet_closes_total{code=\"other\"} %llu\n",
-             (unsigned long long)s->closes_app);
+    number(value, s, h->sum);
+    snprintf(text, sizeof text,
+             *label ? "rtnet_%s_sum{%s} %s\nrtnet_%s_count{%s} %llu\n"
+                    : "rtnet_%s_sum%s %s\nrtnet_%s_count%s %llu\n",
+             name, label, value, name, label, (unsigned long long)count);
     page_add(p, text);
+}
+
+/* As the format wants it between quotes. */
+static void label_escape(char *out, const char *value)
+{
+    for (; *value; value++) {
+        if (*value == '\\' || *value == '"' || *value == '\n')
+            *out++ = '\\';
+        *out++ = *value == '\n' ? 'n' : *value;
+    }
+    *out = 0;
+}
+
+static void page_routes(page *p, const rt__route *r)
+{
+    char value[2 * sizeof r->name], label[sizeof value + 16];
+    if (r)
+        page_head(p, "request_duration_seconds", "histogram",
+                  "What the host reported of its requests, by route.");
+    for (; r; r = r->next) {
+        label_escape(value, r->name);
+        snprintf(label, sizeof label, "route=\"%s\"", value);
+        page_histogram(p, "request_duration_seconds", label, &r->took,
+                       request_scale);
+    }
+}
+
+static void page_histograms(page *p, const rt_loop *loop)
+{
+    page_head(p, "turn_seconds", "histogram",
+              "Turns of the loop, without their waits.");
+    page_histogram(p, "turn_seconds", "", &loop->stats.turns, turn_scale);
+    page_head(p, "send_queue_bytes", "histogram",
+              "Bytes that waited for one connection, at each write to one.");
+    page_histogram(p, "send_queue_bytes", "", &loop->stats.queues, queue_scale);
+    page_routes(p, loop->routes_first);
 }
 
 static void page_counters(page *p, const rt__stats *s)
@@ -4697,15 +4937,8 @@ static void page_counters(page *p, const rt__stats *s)
                s->accepted);
     page_value(p, "dialled_total", "counter", "Connections dialled.",
                s->dialled);
-    page_value(p, "refused_total", "counter", "Requests refused.", s->refused);
-    page_value(p, "shed_total", "counter",
-               "Connections given up for want of descriptors or memory, or "
-               "evicted.",
-               s->shed);
     page_value(p, "messages_in_total", "counter", "Messages received.",
                s->messages_in);
-    page_value(p, "messages_limited_total", "counter",
-               "Messages dropped by a rate limit.", s->limited);
     page_value(p, "messages_out_total", "counter", "Messages queued.",
                s->messages_out);
     page_value(p, "bytes_in_total", "counter", "Bytes received.", s->bytes_in);
@@ -4714,7 +4947,83 @@ static void page_counters(page *p, const rt__stats *s)
                s->resumed);
     page_value(p, "gaps_total", "counter",
                "Sessions that came back and had lost messages.", s->gaps);
-    page_value(p, "turns_total", "counter", "Turns of the loop.", s->turns);
+    page_value(p, "groups_closed_total", "counter", "Groups ended.",
+               s->groups_closed);
+    page_value(p, "presence_lost_total", "counter",
+               "Presence events not told for want of memory.",
+               s->presence_lost);
+    page_value(p, "posts_total", "counter", "Posts run.", s->posts);
+}
+
+static void page_objects(page *p, const rt_loop *loop)
+{
+    page_value(p, "connections", "gauge", "Connections now.", loop->conn_count);
+    page_value(p, "sessions", "gauge", "Sessions now.", loop->session_count);
+    page_value(p, "sessions_away", "gauge", "Sessions without a connection.",
+               loop->away_count);
+    page_value(p, "handshakes", "gauge", "Handshakes in progress.",
+               loop->shake_count);
+    page_value(p, "groups", "gauge", "Groups now.", loop->groups.count);
+    page_value(p, "group_members", "gauge", "Memberships of groups now.",
+               loop->seats);
+    page_value(p, "listeners", "gauge", "Listeners now.",
+               loop->in_use[RT__LISTENER]);
+    page_value(p, "timers", "gauge", "Timers of the host now.",
+               loop->in_use[RT__TIMER]);
+    page_value(p, "watches", "gauge", "Watches now.", loop->in_use[RT__WATCH]);
+    page_value(p, "draining", "gauge", "1 once a shutdown has been asked for.",
+               loop->draining);
+}
+
+static void page_memory(page *p, const rt_loop *loop)
+{
+    page_value(p, "heap_bytes", "gauge", "Heap in use by the loop.",
+               loop->heap);
+    page_value(p, "history_messages", "gauge",
+               "Messages that groups remember now.", loop->history_count);
+    page_value(p, "history_bytes", "gauge", "Payload of these messages.",
+               loop->history_bytes);
+    page_value(p, "replay_bytes", "gauge",
+               "Payload kept to be sent again to sessions that come back.",
+               loop->replay_bytes);
+}
+
+static void page_longest(page *p, uint64_t us)
+{
+    char text[192], value[32];
+    number(value, turn_scale, us);
+    page_head(p, "longest_turn_seconds", "gauge",
+              "Longest turn so far, without its wait.");
+    snprintf(text, sizeof text, "rtnet_longest_turn_seconds %s\n", value);
+    page_add(p, text);
+}
+
+/* How long the host's lines are; an answer beyond all reason (a negative one
+   of its snprintf) counts as nothing. */
+static size_t host_length(const rt_loop *loop, char *out, size_t cap)
+{
+    size_t n = loop->opts.metrics(loop->opts.user, out, cap);
+    return n > SIZE_MAX / 2 ? 0 : n;
+}
+
+/* The host's lines come last.  They are not trusted: what stands behind its
+   last line feed, behind a NUL or the length it told is left out. */
+static void page_host(page *p, const rt_loop *loop)
+{
+    char *to = p->out + p->used;
+    size_t room = p->cap - p->used, n, wrote;
+    if (!loop->opts.metrics || p->used != p->all)
+        return;
+    memset(to, 0, room);
+    n = host_length(loop, to, room);
+    to[room - 1] = 0;
+    wrote = strlen(to);
+    if (wrote > n)
+        wrote = n;
+    while (wrote > 0 && to[wrote - 1] != '\n')
+        wrote--;
+    to[wrote] = 0;
+    p->used += wrote;
 }
 
 size_t rt_metrics(rt_loop *loop, char *out, size_t cap)
@@ -4725,20 +5034,16 @@ size_t rt_metrics(rt_loop *loop, char *out, size_t cap)
     p.used = p.all = 0;
     if (cap > 0)
         out[0] = 0;
-    page_value(&p, "connections", "gauge", "Connections now.",
-               loop->conn_count);
-    page_value(&p, "sessions", "gauge", "Sessions now.", loop->session_count);
-    page_value(&p, "sessions_away", "gauge", "Sessions without a connection.",
-               loop->away_count);
-    page_value(&p, "handshakes", "gauge", "Handshakes in progress.",
-               loop->shake_count);
-    page_value(&p, "groups", "gauge", "Groups now.", loop->groups.count);
-    page_value(&p, "heap_bytes", "gauge", "Heap in use by the loop.",
-               loop->heap);
-    page_value(&p, "longest_turn_microseconds", "gauge",
-               "Longest turn so far, without its wait.",
-               loop->stats.longest_turn_us);
+    page_objects(&p, loop);
+    page_memory(&p, loop);
     page_counters(&p, &loop->stats);
+    page_refusals(&p, &loop->stats);
     page_closes(&p, &loop->stats);
+    page_longest(&p, loop->stats.longest_turn_us);
+    page_histograms(&p, loop);
+    if (cap > 0)
+        page_host(&p, loop);
+    else if (loop->opts.metrics)
+        p.all += host_length(loop, NULL, 0);
     return cap == 0 ? p.all + 1 : p.used;
 }

@@ -351,11 +351,14 @@ typedef struct {
        one is told once, in order: store it, if it is wanted. */
     void (*group_evict)(rt_loop *, const char *name, rt_position at, int kind,
                         const void *, size_t);
-    /* rt_shutdown's work is done: no session and no handshake is left. */
+    /* rt_shutdown's work is done: no session, no handshake and no connection
+       is left, so that who ends the loop now cuts no farewell short. */
     void (*drained)(rt_loop *);
     /* More lines for rt_metrics: writes whole lines and a NUL to out where
-       they fit into cap, and returns their length in any case.  Like log and
-       realloc it may be run by a call, and may make none. */
+       they fit into cap, and returns their length in any case, as snprintf
+       does; out is NULL where cap is 0.  What is not a whole line, or stands
+       behind the length told, is left out.  Like log and realloc it may be run
+       by a call, and may make none. */
     size_t (*metrics)(void *user, char *out, size_t cap);
 } rt_loop_opts;
 
@@ -807,17 +810,26 @@ int rt_watch_stop(rt_loop *loop, rt_watch watch);
 
 /* ---- the whole --------------------------------------------------------- */
 
-/* Writes the counters in Prometheus' text format (0.0.4), whole lines, with a
+/* Writes the counters, gauges and histograms in Prometheus' text format
+   (0.0.4), then the lines of opts.metrics: whole lines, as many as fit, with a
    NUL.  Returns the bytes written without the NUL; with cap 0, the cap that
-   would hold all. */
+   holds all of a call right after this one. */
 size_t rt_metrics(rt_loop *loop, char *out, size_t cap);
 
 /* A request of the host's own took so long: rt_metrics shows a histogram for
-   each route (1..64 bytes; of up to 64 routes, then RT_EFULL). */
+   each route, of up to 64 (then RT_EFULL).  route: UTF-8 of 1..64 bytes, with
+   no control character but the line feed; else RT_EINVAL.  RT_ENOMEM. */
 int rt_observe(rt_loop *loop, const char *route, uint64_t microseconds);
 
-/* Stops listening and closes all sessions with 1012, paced over window_ms.
-   opts.drained is told when all are gone.  RT_EINVAL for a negative window. */
+/*
+ * Stops listening and closes all sessions with 1012: those away at once, the
+ * others evenly over window_ms, each with "retry=<ms>", 500 to 2,500 by chance.
+ * Handshakes may end within the window, but no session begins any more (503).
+ * opts.drained is told in a later turn, when connections that linger are gone,
+ * too (close_ms).  rt_listen and rt_dial give RT_ESTATE from now on.  Another
+ * call moves the deadline, or has drained told again.  RT_EINVAL for a
+ * negative window.
+ */
 int rt_shutdown(rt_loop *loop, int window_ms);
 
 #ifdef __cplusplus

@@ -81,6 +81,7 @@ uint64_t rt__micros(rt_loop *loop);
 uint64_t rt__fail(rt_loop *loop, int error, const char *what,
                   const char *detail);
 void rt__log(rt_loop *loop, int level, const char *what, const char *detail);
+void rt__drain_reason(rt_loop *loop, char out[32]);
 
 /* A member of a hash table; stands first in its struct. */
 typedef struct rt__node {
@@ -490,6 +491,7 @@ void rt__shake_woken(rt_loop *loop, rt__conn *c);
 void rt__shake_deadline(rt_loop *loop, rt__conn *c);
 void rt__shake_ask(rt_loop *loop, rt__conn *c);
 void rt__shake_evict(rt_loop *loop);
+void rt__shakes_end(rt_loop *loop);
 void rt__ws_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n);
 int rt__ws_control(rt_loop *loop, rt__conn *c, int op, const void *data,
                    size_t len);
@@ -680,6 +682,7 @@ int rt__tell_message(rt_loop *loop, rt__session *s, int kind, uint8_t *data,
 void rt__tell_presence(rt_loop *loop,
                        void (*fn)(rt_loop *, rt_group, rt_session, int),
                        rt_group group, rt_session who, int what);
+void rt__tell_drained(rt_loop *loop);
 void rt__tell_timer(rt_loop *loop, void (*fn)(rt_loop *, void *), void *arg);
 void rt__tell_watch(rt_loop *loop,
                     void (*fn)(rt_loop *, rt_watch, int events, void *),
@@ -698,12 +701,31 @@ void rt__group_due(rt_loop *loop, rt__timer *timer);
 
 /* ---- the loop ----------------------------------------------------------- */
 
+enum { RT__BUCKETS = 16 };
+
+/* Bucket i counts what is at most 2^(first + i), see rtnet.c; the last
+   one what is above all. */
 typedef struct {
-    uint64_t accepted, dialled, refused, shed, limited;
+    uint64_t sum, count[RT__BUCKETS + 1];
+} rt__histogram;
+
+/* What a host reported of one of its routes. */
+typedef struct rt__route {
+    rt__node node;
+    struct rt__route *next;
+    rt__histogram took;
+    char name[65];
+} rt__route;
+
+typedef struct {
+    uint64_t accepted, dialled, posts;
     uint64_t refused_by[RT__REFUSALS];
+    uint64_t limited_by[3]; /* enum rt_limit - 1 */
     uint64_t messages_in, messages_out, bytes_in, bytes_out;
     uint64_t resumed, gaps;
-    uint64_t turns, longest_turn_us;
+    uint64_t presence_lost, groups_closed;
+    uint64_t longest_turn_us;
+    rt__histogram turns, queues;
     uint64_t closes[23]; /* 1000..1015, 4001..4003, 4501..4504 */
     uint64_t closes_app; /* any other */
 } rt__stats;
@@ -737,6 +759,7 @@ struct rt_loop {
     size_t heap;
     struct rt__slot *slots;
     uint32_t slot_count, slot_cap, slot_free;
+    uint32_t in_use[RT__WATCH + 1]; /* slots of each kind */
     rt__source **by_fd;
     size_t by_fd_cap;
     uint32_t next_gen;
@@ -765,9 +788,15 @@ struct rt_loop {
     uint32_t away_count;
     struct rt__presence *presence_first, *presence_last;
     struct rt__note *notes_first, *notes_last;
-    rt__timer drain; /* paces rt_shutdown */
-    uint8_t draining;
+    rt__timer drain;      /* paces rt_shutdown */
+    uint8_t draining;     /* rt_shutdown was called */
+    uint8_t drain_asked;  /* and has not begun yet */
+    uint8_t drained_owed; /* it has begun: opts.drained is to be told */
     uint64_t drain_until, drain_at;
+    rt__table routes; /* of rt_observe, */
+    rt__route *routes_first, *routes_last;
+    uint64_t seats; /* memberships of groups */
+    uint64_t history_count, history_bytes, replay_bytes;
     rt__stats stats;
     int error;
     char error_text[256];

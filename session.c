@@ -269,7 +269,7 @@ static void late_keep(rt_loop *loop, rt__session *s, int kind,
 static void limits_over(rt_loop *loop, rt__session *s, int what,
                         const rt_message *m)
 {
-    loop->stats.limited += s->ep->rate_over != RT_OVER_PAUSE;
+    loop->stats.limited_by[what - 1] += s->ep->rate_over != RT_OVER_PAUSE;
     switch ((enum rt_over)s->ep->rate_over) {
     case RT_OVER_CLOSE:
         rt__conn_violation(loop, s->conn, 1008, RT_BY_LIMIT,
@@ -479,6 +479,13 @@ static void tell_resolve(rt_loop *loop, rt__session *s)
     if (loop->opts.resolve(loop, s->ep->dial->host, handle_of(s)) < 0 &&
         s->conn)
         rt__conn_lost(loop, s->conn, 1006, RT_BY_ERROR, "name not found");
+}
+
+/* No session and no connection is left of those that rt_shutdown ended. */
+void rt__tell_drained(rt_loop *loop)
+{
+    if (loop->opts.drained)
+        loop->opts.drained(loop);
 }
 
 void rt__tell_timer(rt_loop *loop, void (*fn)(rt_loop *, void *), void *arg)
@@ -1041,6 +1048,7 @@ static void ring_shift(rt_loop *loop, rt__flow *f)
     rt__piece *piece = &f->ring[f->head];
     uint64_t n = payload_of(f, piece->len);
     f->bytes -= n;
+    loop->replay_bytes -= n;
     if (f->taken > 0) {
         f->taken--;
         f->taken_bytes -= n;
@@ -1055,6 +1063,7 @@ static void ring_clear(rt_loop *loop, rt__flow *f)
     uint32_t i;
     for (i = 0; i < f->count; i++)
         rt__buf_release(loop, f->ring[f->head + i].buf);
+    loop->replay_bytes -= f->bytes;
     f->bytes = f->taken_bytes = 0;
     f->head = f->count = f->taken = 0;
 }
@@ -1091,6 +1100,7 @@ static void ring_push(rt_loop *loop, rt__flow *f, rt__piece piece)
     piece.buf->refs++;
     f->ring[f->head + f->count++] = piece;
     f->bytes += payload_of(f, piece.len);
+    loop->replay_bytes += payload_of(f, piece.len);
 }
 
 /* The caps hold for what the present connection has taken; without one, for
@@ -2256,7 +2266,10 @@ static uint32_t retry_read(const char *reason)
 static void dial_anew(rt_loop *loop, rt__session *old, const char *reason)
 {
     rt__dial *d = old->ep->dial;
-    rt__session *s = rt__session_new(loop, old->ep, 0);
+    rt__session *s = NULL;
+    if (loop->draining)
+        return; /* so do we */
+    s = rt__session_new(loop, old->ep, 0);
     if (!s || rt__keep_open(loop, s) < 0 || !flow_open(loop, s)) {
         if (s)
             rt__session_forget(loop, s);
@@ -2571,18 +2584,13 @@ static int greeting_refuse(rt_loop *loop, rt__conn *c, int code,
 }
 
 /* It may come again, when there is less to do. */
-static int greeting_put_off(rt_loop *loop, rt__conn *c, int code)
-{
-    char reason[24];
-    snprintf(reason, sizeof reason, "retry=%lu",
-             (unsigned long)rt__retry_ms(loop, c->ep));
-    return greeting_refuse(loop, c, code, reason);
-}
-
 static int greeting_shed(rt_loop *loop, rt__conn *c, enum rt__refusal why)
 {
+    char reason[24];
     rt__refused(loop, why);
-    return greeting_put_off(loop, c, 1013);
+    snprintf(reason, sizeof reason, "retry=%lu",
+             (unsigned long)rt__retry_ms(loop, c->ep));
+    return greeting_refuse(loop, c, 1013, reason);
 }
 
 /* h without a token, or with one that nobody knows. */
@@ -2772,11 +2780,15 @@ static int hello_in(rt_loop *loop, rt__conn *c, const char *text)
 {
     hello h;
     rt__token *t;
+    char reason[32];
     int allowed = 0;
     if (!hello_read(text, &h))
         return -1002;
-    if (loop->draining)
-        return greeting_put_off(loop, c, 1012);
+    if (loop->draining) {
+        rt__refused(loop, RT__REFUSED_SESSIONS);
+        rt__drain_reason(loop, reason);
+        return greeting_refuse(loop, c, 1012, reason);
+    }
     t = h.named ? token_find(loop, h.token) : NULL;
     if (t)
         allowed = resume_allowed(loop, c, t->session);

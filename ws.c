@@ -890,7 +890,8 @@ rt__session *rt__shake_session(rt_loop *loop, rt__shake *k)
     rt__session *s;
     int error;
     k->lack = RT__REFUSED_SESSIONS;
-    if (loop->accepted_count >= (uint32_t)loop->opts.max_sessions)
+    if (loop->draining ||
+        loop->accepted_count >= (uint32_t)loop->opts.max_sessions)
         return NULL;
     k->lack = RT__REFUSED_MEMORY;
     s = rt__session_new(loop, k->conn->ep, k->id);
@@ -986,6 +987,8 @@ static int answer_send(rt_loop *loop, rt__conn *c, int status, const char *more,
     const char *texts[8] = {0};
     char line[128], size[64];
     int bare = status == 204 || status == 304;
+    if (loop->draining)
+        k->close_after = 1; /* or it would be waited for */
     snprintf(line, sizeof line, "HTTP/1.1 %d %s\r\n%s%s", status,
              status_text(status), extra_header(status), more);
     snprintf(size, sizeof size, "Content-Length: %llu\r\n",
@@ -1267,6 +1270,8 @@ static void shake_decide(rt_loop *loop, rt__conn *c, int said)
     else if (said == 0)
         shake_refuse(loop, c, c->ep->on.request ? 404 : 426,
                      RT__REFUSED_REQUEST);
+    else if (!k->id) /* it could not be asked */
+        shake_put_off(loop, c, RT__REFUSED_MEMORY);
     else if (said >= 400 && said <= 599)
         shake_refuse(loop, c, said, RT__REFUSED_HOST);
     else
@@ -1300,6 +1305,10 @@ static void request_whole(rt_loop *loop, rt__conn *c)
     k->request.body_len = k->body_len;
     if (k->upgrade && !origin_allowed(loop, k, c->ep->origins)) {
         shake_refuse(loop, c, 403, RT__REFUSED_ORIGIN);
+        return;
+    }
+    if (k->upgrade && loop->draining) {
+        shake_put_off(loop, c, RT__REFUSED_SESSIONS);
         return;
     }
     k->stage = ASKING;
@@ -1617,6 +1626,35 @@ void rt__shake_deadline(rt_loop *loop, rt__conn *c)
         shake_refuse(loop, c, 408, RT__REFUSED_REQUEST);
     else
         rt__conn_kill(loop, c);
+}
+
+/* One that is answered already is flushed; one between two requests has
+   nothing to be told. */
+static void shake_end(rt_loop *loop, rt__conn *c)
+{
+    rt__shake *k = c->shake;
+    char reason[32];
+    if (c->state == RT__GREETING) {
+        rt__drain_reason(loop, reason);
+        rt__conn_bye(loop, c, 1012, reason);
+    } else if (c->state != RT__SHAKING) {
+        return; /* it is on its way out */
+    } else if (k->stage == REPLIED ||
+               (k->stage == READING_HEAD && k->len == 0)) {
+        rt__conn_finish_soon(loop, c);
+    } else {
+        shake_refuse(loop, c, 503, RT__REFUSED_SESSIONS);
+    }
+}
+
+/* The window of a shutdown is over: nothing comes of a handshake any more. */
+void rt__shakes_end(rt_loop *loop)
+{
+    rt__shake *k = loop->shakes_first, *next;
+    for (; k; k = next) {
+        next = k->next;
+        shake_end(loop, k->conn);
+    }
 }
 
 /* ---- requests: what the host reads of them ------------------------------ */

@@ -45,7 +45,8 @@ typedef struct {
 typedef struct {
     rt_group all;
     uint64_t start, ticks; /* tick n is due at start + n * 1000 / RATE */
-    uint32_t last_id, seed;
+    uint32_t last_id, seed, count; /* of the players */
+    int ending;                    /* since the first signal */
     player players[MAX_PLAYERS];
     struct spark {
         int x, y;
@@ -174,13 +175,13 @@ static uint8_t *put_player(uint8_t *at, const player *p)
 static void send_world(rt_loop *l, game *g)
 {
     uint8_t world[8 + MAX_PLAYERS * 12 + SPARKS * 4], *at = world + 8;
-    uint32_t players = 0;
-    for (player *p = next(g, NULL); p; p = next(g, p), players++)
+    g->count = 0;
+    for (player *p = next(g, NULL); p; p = next(g, p), g->count++)
         at = put_player(at, p);
     for (int i = 0; i < SPARKS; i++)
         at = put(put(at, 2, (uint32_t)g->sparks[i].x), 2,
                  (uint32_t)g->sparks[i].y);
-    put(put(put(world, 4, (uint32_t)g->ticks), 2, players), 2, SPARKS);
+    put(put(put(world, 4, (uint32_t)g->ticks), 2, g->count), 2, SPARKS);
     rt_group_send(l, g->all, RT_BINARY | rt_latest(WORLD), world,
                   (size_t)(at - world));
 }
@@ -261,7 +262,7 @@ static int on_request(rt_loop *l, rt_session s, const rt_request *r)
         return reply(l, s, "text/plain; version=0.0.4", b,
                      rt_metrics(l, b, sizeof b));
     if (!strcmp(r->path, "/health"))
-        return reply(l, s, "text/plain", "ok\n", 3);
+        return g->ending ? 503 : reply(l, s, "text/plain", "ok\n", 3);
     return 404;
 }
 
@@ -276,15 +277,6 @@ static int greet(rt_loop *l, game *g, player *p)
         if (q != p)
             rt_send(l, p->s, RT_TEXT, text, news(text, "join", q));
     return 0;
-}
-
-static int enter(rt_loop *l, game *g, player *p)
-{
-    int e = greet(l, g, p);
-    if (e < 0)
-        return e;
-    tell_all(l, g, "join", p);
-    return rt_group_join(l, g->all, p->s);
 }
 
 static void on_open(rt_loop *l, rt_session s)
@@ -303,7 +295,10 @@ static void on_open(rt_loop *l, rt_session s)
     p->y = (float)random_in(g, 100, HEIGHT - 100);
     rt_query(rt_request_of(l, s), "name", p->name, NAME_SIZE);
     rt_set_user(l, s, p);
-    if ((e = enter(l, g, p)) < 0)
+    e = greet(l, g, p);
+    if (e >= 0)
+        tell_all(l, g, "join", p);
+    if (e < 0 || (e = rt_group_join(l, g->all, s)) < 0)
         rt_close(l, s, e == RT_EUTF8 ? 1007 : 1013, rt_strerror(e));
 }
 
@@ -346,6 +341,15 @@ static void on_close(rt_loop *l, rt_session s, const rt_end *why)
     tell_all(l, rt_context(l, s), "leave", p);
 }
 
+/* For /metrics. */
+static size_t count_players(void *g, char *out, size_t cap)
+{
+    return (size_t)snprintf(out, cap,
+                            "# HELP arena_players Players now.\n"
+                            "# TYPE arena_players gauge\narena_players %u\n",
+                            ((game *)g)->count);
+}
+
 /* ---- start and stop ----------------------------------------------------- */
 
 static int load(struct file *to, const char *path)
@@ -357,10 +361,10 @@ static int load(struct file *to, const char *path)
     }
     if (to->len && to->len < sizeof to->data)
         return 0;
-    fprintf(stderr, "arena: %s: %s\n", path,
-            f ? "not a file of less than 64 KiB"
-              : "cannot be opened; start from the top directory, or give the "
-                "page's path after the port");
+    fprintf(stderr,
+            "arena: %s is no file of less than 64 KiB; start from the "
+            "top directory, or give the page's path after the port\n",
+            path);
     return -1;
 }
 
@@ -413,7 +417,11 @@ static int serve(game *g, const char *port)
     printf("arena: open http://localhost:%d in two tabs\n",
            rt_listener_port(loop, listener));
     fflush(stdout);
-    return rt_run(loop);
+    if (rt_run(loop) < 0) /* until a signal */
+        return -1;
+    g->ending = 1;
+    rt_shutdown(loop, 1000);
+    return rt_run(loop); /* until all are gone, or another signal */
 }
 
 int main(int argc, char **argv)
@@ -426,8 +434,9 @@ int main(int argc, char **argv)
     g.seed = (uint32_t)time(NULL);
     for (int i = 0; i < SPARKS; i++)
         place(&g, &g.sparks[i]);
-    loop = rt_loop_new(NULL);
+    loop = rt_loop_new(&(rt_loop_opts){
+        .user = &g, .metrics = count_players, .drained = rt_stop});
     end = serve(&g, port && *port ? port : "9000");
-    rt_loop_free(loop); /* on_close for everybody */
+    rt_loop_free(loop);
     return end != 0;
 }

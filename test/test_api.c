@@ -586,7 +586,7 @@ static void metrics_count(int backend)
     EQUAL(peer_metric(app.loop, "rtnet_heap_bytes"), peer_heap);
     CHECK(peer_metric(app.loop, "rtnet_bytes_in_total") > 11);
     CHECK(peer_metric(app.loop, "rtnet_bytes_out_total") > 3);
-    CHECK(peer_metric(app.loop, "rtnet_turns_total") > 2);
+    CHECK(peer_metric(app.loop, "rtnet_turn_seconds_count") > 2);
     peer_bye(&app.p[1], 1001);
     CHECK(peer_until(app.loop, &app.closes, 1));
     EQUAL(peer_metric(app.loop, "rtnet_closes_total{code=\"1001\"}"), 1);

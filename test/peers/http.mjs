@@ -1,14 +1,15 @@
 // curl, as anybody's HTTP client, against the arena; its /metrics through a
 // parser of Prometheus' format.
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
+import { execFile, spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import net from 'node:net';
 import { once } from 'node:events';
 import parsePrometheus from 'parse-prometheus-text-format';
 import path from 'node:path';
 import WebSocket from 'ws';
-import { done, freePort, root, serve, test, within } from './lib.mjs';
+import { checkSane, done, freePort, root, serve, skip, sleep,
+         test, within } from './lib.mjs';
 
 let arena;
 let base;
@@ -50,6 +51,23 @@ async function metrics() {
 
 const value = (family) =>
     family.metrics.reduce((sum, one) => sum + Number(one.value), 0);
+
+// Buckets by their bounds, each with what the ones below it hold.
+function checkHistogram(name, { buckets, count, sum }) {
+    assert.ok(Number(sum) >= 0, `${name} ${sum}`);
+    const counts = Object.entries(buckets)
+        .map(([bound, n]) => [Number(bound.replace('+Inf', 'Infinity')),
+                              Number(n)])
+        .sort(([a], [b]) => a - b);
+    assert.ok(counts.length > 2, name);
+    counts.reduce((before, [, n]) => {
+        assert.ok(n >= before, `${name} grows`);
+        return n;
+    }, 0);
+    const [last, all] = counts.at(-1);
+    assert.equal(last, Infinity, name);
+    assert.equal(all, Number(count), `${name} counts all`);
+}
 
 test('the arena starts', async () => {
     const port = await freePort();
@@ -166,7 +184,27 @@ test('headers above the limit are 431', async () => {
     assert.equal(status, 431);
 });
 
-test('/metrics is well formed for a parser of the format', async () => {
+// Twenty players who move and talk until they are told to stop.
+async function play(run) {
+    const players = Array.from({ length: 20 }, (_, i) => {
+        const ws = new WebSocket(
+            `ws://127.0.0.1:${arena.port}/ws?name=player${i}`);
+        ws.on('message', () => {});
+        return ws;
+    });
+    await within(5000, 'open', Promise.all(players.map((ws) =>
+        once(ws, 'open'))));
+    const timer = setInterval(() => players.forEach((ws) =>
+        ws.send(Buffer.from([Math.random() * 32]))), 50);
+    try {
+        await run(players);
+    } finally {
+        clearInterval(timer);
+        players.forEach((ws) => ws.terminate());
+    }
+}
+
+const wellFormed = async () => {
     const { headers } = await ask(`${base}/metrics`);
     assert.equal(headers['content-type'], 'text/plain; version=0.0.4');
     const { body, families } = await metrics();
@@ -175,7 +213,7 @@ test('/metrics is well formed for a parser of the format', async () => {
     assert.ok(names.length >= 6, names.join(' '));
     for (const name of names) {
         const family = families[name];
-        assert.match(name, /^rt(net)?_[a-z0-9_]+$/);
+        assert.match(name, /^(rtnet|arena)_[a-z0-9_]+$/);
         assert.ok(family.help, `${name} has a HELP`);
         assert.match(family.type, /^(COUNTER|GAUGE|HISTOGRAM|SUMMARY)$/);
         // A name and its labels come once.
@@ -184,14 +222,44 @@ test('/metrics is well formed for a parser of the format', async () => {
         assert.equal(new Set(lines).size, lines.length, name);
         if (family.type === 'COUNTER')
             assert.match(name, /_total$/);
+        if (family.type === 'HISTOGRAM')
+            assert.match(name, /_(seconds|bytes)$/);
         for (const one of family.metrics)
-            assert.ok(Number(one.value) >= 0, `${name} ${one.value}`);
+            if (family.type === 'HISTOGRAM')
+                checkHistogram(name, one);
+            else
+                assert.ok(Number(one.value) >= 0, `${name} ${one.value}`);
     }
     // The parser is lenient: each line once more, by the format's grammar.
     for (const line of body.trimEnd().split('\n'))
         assert.match(line, new RegExp('^(# (HELP|TYPE) [a-z_0-9]+ .+|' +
             '[a-z_0-9]+(\\{[a-z_]+="[^"\\\\]*"' +
             '(,[a-z_]+="[^"\\\\]*")*\\})? [0-9.e+]+)$'));
+};
+
+test('/metrics is well formed for a parser of the format', wellFormed);
+
+test('/metrics is well formed while the arena is played', () =>
+    play(async () => {
+        const before = (await metrics()).families;
+        for (let i = 0; i < 20; i++) {
+            await wellFormed();
+            await sleep(20);
+        }
+        const after = (await metrics()).families;
+        for (const name of ['rtnet_turn_seconds', 'rtnet_send_queue_bytes'])
+            assert.ok(Number(after[name].metrics[0].count) >
+                      Number(before[name].metrics[0].count), name);
+        assert.equal(value(after.arena_players), 20);
+    }));
+
+test("promtool finds nothing wrong with /metrics", async () => {
+    const { body } = await metrics();
+    const promtool = spawnSync('promtool', ['check', 'metrics'],
+                               { input: body, encoding: 'utf8' });
+    if (promtool.error?.code === 'ENOENT')
+        skip('there is no promtool');
+    assert.equal(promtool.status, 0, promtool.stderr + promtool.stdout);
 });
 
 test('the counters count what happens', async () => {
@@ -224,6 +292,28 @@ test('the counters count what happens', async () => {
     assert.equal(of1003(after), of1003(before) + 1, 'closes by code');
 });
 
-test('the arena ends well', () => arena.stop());
+// A connection of before the signal, on which a request is under way.
+test('the arena drains at SIGTERM and ends with 0', () =>
+    play(async (players) => {
+        const closes = players.map((ws) => once(ws, 'close'));
+        const socket = net.connect(arena.port, '127.0.0.1');
+        let text = '';
+        socket.on('data', (data) => (text += data.toString('latin1')));
+        socket.write('GET /health HTTP/1.1\r\n');
+        await sleep(50);
+        arena.child.kill('SIGTERM');
+        await within(5000, 'the first farewell', Promise.race(closes));
+        socket.end('Host: x\r\n\r\n');
+        await within(5000, 'end', once(socket, 'close'));
+        assert.match(text, /^HTTP\/1\.1 503 /);
+        for (const [code, reason] of await within(5000, 'all farewells',
+                                                  Promise.all(closes))) {
+            assert.equal(code, 1012);
+            assert.match(String(reason), /^retry=\d{3,4}$/);
+        }
+        const how = await within(5000, 'the end', arena.ended);
+        checkSane(arena);
+        assert.deepEqual(how, { code: 0, signal: null });
+    }));
 
 await done();
