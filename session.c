@@ -360,6 +360,15 @@ static int message_fits(const rt_message *m, const rt_message *came)
            m->len <= came->len - (at - first);
 }
 
+/* The byte goes back, unless the message, where that may grow, covers it. */
+static void filter_done(const rt_message *m, const rt_message *came, lent nul)
+{
+    if (message_fits(m, came) &&
+        (uintptr_t)nul.at - (uintptr_t)m->data < m->len)
+        return;
+    *nul.at = nul.was;
+}
+
 /* A filter stopped the message: 1, or the code to close with. */
 static void filter_stops(rt_loop *loop, rt__session *s, int answer)
 {
@@ -379,7 +388,7 @@ static int filters_pass(rt_loop *loop, rt__session *s, rt_message *m)
     for (; f < end && *f; f++) {
         lent nul = lend(m->data + m->len);
         int answer = (*f)(loop, handle_of(s), m);
-        *nul.at = nul.was;
+        filter_done(m, &came, nul);
         if (!alive(s))
             return 0;
         if (answer == 0 && message_fits(m, &came))
@@ -420,12 +429,13 @@ int rt__tell_message(rt_loop *loop, rt__session *s, int kind, uint8_t *data,
     return alive(s);
 }
 
-/* The message that waited, if there is one: its pause is over. */
+/* The message that waited, if there is one: its pause is over.  On a connection
+   that has just come back, first comes the `a`, then the rest of the pause. */
 void rt__session_late(rt_loop *loop, rt__session *s)
 {
     rt__buf *b = s->limits ? s->limits->late : NULL;
     rt_message m;
-    if (!b || s->state != RT_OPEN)
+    if (!b || s->state != RT_OPEN || (s->conn->typed && !s->conn->confirmed))
         return;
     s->limits->late = NULL;
     m.kind = s->limits->late_kind;
