@@ -487,17 +487,20 @@ static inline void peer_path(char out[108])
     snprintf(out, 108, "%s/rtnet-%ld-%d", P_tmpdir, (long)getpid(), ++count);
 }
 
-/* The value of one line of rt_metrics without labels, or -1. */
+/* The value of one line of rt_metrics, or, of a name without its labels, the
+   sum of all of that name; -1: there is none. */
 static inline long long peer_metric(rt_loop *loop, const char *name)
 {
     size_t n = strlen(name), cap = rt_metrics(loop, NULL, 0);
     char *page = malloc(cap), *line;
     long long value = -1;
     rt_metrics(loop, page, cap);
-    for (line = page; line && value < 0; line = strchr(line, '\n')) {
+    for (line = page; line; line = strchr(line, '\n')) {
         line += *line == '\n';
-        if (strncmp(line, name, n) == 0 && line[n] == ' ')
-            value = atoll(line + n + 1);
+        if (strncmp(line, name, n) != 0 || (line[n] != ' ' && line[n] != '{'))
+            continue;
+        value = (value < 0 ? 0 : value) +
+                atoll(line + n + (line[n] == '{' ? strcspn(line + n, " ") : 0));
     }
     free(page);
     return value;
