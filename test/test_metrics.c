@@ -771,6 +771,12 @@ static void heard(rt_loop *loop, rt_group g, rt_session s, int what)
     (void)what;
 }
 
+static void drop_and_dry(rt_loop *loop)
+{
+    EQUAL(rt_drop(loop, app.s[0], 4000, ""), 0);
+    app.dry = 1;
+}
+
 /* That somebody left is never lost: room for it is there since the joining. */
 static void a_presence_event_that_is_lost_is_counted(int backend)
 {
@@ -783,11 +789,10 @@ static void a_presence_event_that_is_lost_is_counted(int backend)
     g = rt_group_open(app.loop, "g", &o);
     EQUAL(rt_group_join(app.loop, g, app.s[0]), 0);
     peer_quiet(app.loop);
-    app.away_dry = 1;
-    peer_reset(&app.p[0]);
+    app.message = drop_and_dry;
+    peer_text(&app.p[0], "mx");
     CHECK(becomes("rtnet_sessions_away", 1));
-    peer_quiet(app.loop);
-    app.dry = app.away_dry = 0;
+    app.dry = 0;
     EQUAL(metric("rtnet_presence_lost_total"), 1);
     app_end();
 }
