@@ -3545,6 +3545,11 @@ static int turn(rt_loop *loop, int timeout_ms)
     rt__sessions_close(loop);
     flush_all(loop);
     turn_end(loop, began);
+    if (loop->draining && loop->session_count + loop->conn_count == 0 &&
+        loop->opts.drained) {
+        loop->draining = 0;
+        loop->opts.drained(loop);
+    }
     return n < 0 ? RT_ESYS : n;
 }
 
@@ -3851,5 +3856,10 @@ size_t rt_metrics(rt_loop *loop, char *out, size_t cap)
                loop->stats.longest_turn_us);
     page_counters(&p, &loop->stats);
     page_closes(&p, &loop->stats);
+    if (loop->opts.metrics) {
+        char mine[4096];
+        loop->opts.metrics(loop->opts.user, mine, sizeof mine);
+        page_add(&p, mine);
+    }
     return cap == 0 ? p.all + 1 : p.used;
 }
