@@ -9,7 +9,7 @@ FLAGS = -std=c99 $(WARN) -I. $(CFLAGS)
 
 LIB = rtnet ws session group ratelimit
 OBJ = $(LIB:%=$(BUILD)/%.o)
-PROGRAMS = echo_server fanout_server rtload echo chat arena
+PROGRAMS = echo_server fanout_server rtload echo chat arena restart
 
 all: $(BUILD)/librtnet.a $(PROGRAMS:%=$(BUILD)/%)
 
