@@ -271,14 +271,19 @@ static const char FORWARD[] =
     "if not claim then return 0 end\n"
     "return redis.call('PUBLISH', 'rt:node:' .. claim:match('^%x+'), ARGV[1])";
 
-/* When it cannot be queued the line is ending, and redis_lost cares. */
+/* Redis tells the room the count on all servers, or we that on this one.  What
+   cannot be queued is not missed: the line is ending, see redis_lost. */
 static void count(server *v, const room *r, int anyway)
 {
     size_t n = rt_group_count(v->loop, rt_group_find(v->loop, r->name));
+    char text[HEAD];
     if (v->state == THERE)
         redisAsyncCommand(v->out.redis, on_answer, NULL,
                           "EVAL %s 1 rt:room:%s %s %lu %d %d", COUNT, r->name,
                           v->node, (unsigned long)n, SHARE_MS, anyway);
+    else
+        deliver(v, r->name, RT_TEXT, text,
+                (size_t)sprintf(text, "here %lu", (unsigned long)n));
 }
 
 static void on_forwarded(redisAsyncContext *ac, void *reply, void *arg)
@@ -322,9 +327,9 @@ static int confirmed(const redisReply *r)
 {
     if (!r || r->type != REDIS_REPLY_ARRAY || r->elements != 3)
         return 0;
-    return !strcmp(r->element[0]->str, "subscribe")     ? 1
-           : !strcmp(r->element[0]->str, "unsubscribe") ? -1
-                                                        : 0;
+    if (!strcmp(r->element[0]->str, "subscribe"))
+        return 1;
+    return -!strcmp(r->element[0]->str, "unsubscribe");
 }
 
 /* ---- rooms -------------------------------------------------------------- */
@@ -361,21 +366,17 @@ static void waiting_clear(server *v, room *r)
         free(waiting_shift(v, r));
 }
 
-static void room_free(server *v, room *r)
+/* Frees a room that has neither a group here nor a subscription in Redis. */
+static void room_release(server *v, room *r)
 {
     room **at = &v->rooms;
+    if (r->wanted || r->asked || rt_group_find(v->loop, r->name).id)
+        return;
     while (*at != r)
         at = &(*at)->next;
     *at = r->next;
     waiting_clear(v, r);
     free(r);
-}
-
-/* Frees a room that has neither a group here nor a subscription in Redis. */
-static void room_release(server *v, room *r)
-{
-    if (!r->wanted && !r->asked && !rt_group_find(v->loop, r->name).id)
-        room_free(v, r);
 }
 
 /* The messages of this server up to that number, in the order they were sent;
@@ -498,19 +499,13 @@ static void on_presence(rt_loop *l, rt_group group, rt_session s, int what)
 {
     server *v = rt_loop_user(l);
     room *r = rt_group_user(l, group);
-    char text[HEAD];
-    size_t n = rt_group_count(l, group);
     (void)s;
     (void)what;
-    if (v->state == THERE)
-        count(v, r, 1);
-    else
-        deliver(
-            v, r->name, RT_TEXT, text,
-            (size_t)snprintf(text, sizeof text, "here %lu", (unsigned long)n));
-    if (n > 0)
+    count(v, r, 1);
+    if (rt_group_count(l, group) > 0)
         return;
     rt_group_close(l, group);
+    room_subscribe(v, r, 0); /* if Redis came between the last and this */
     room_release(v, r);
 }
 
@@ -531,17 +526,13 @@ static rt_group room_open(server *v, const char *name)
 static void rooms_alone(server *v)
 {
     room *r, *next;
-    char text[HEAD];
+    v->alone += v->waiting;
     for (r = v->rooms; r; r = next) {
-        size_t n = rt_group_count(v->loop, rt_group_find(v->loop, r->name));
         next = r->next;
         r->wanted = r->asked = r->subscribed = 0;
-        v->alone += r->first != NULL;
         deliver_own(v, r, v->number);
         deliver(v, r->name, RT_TEXT, "redis down", 10);
-        deliver(
-            v, r->name, RT_TEXT, text,
-            (size_t)snprintf(text, sizeof text, "here %lu", (unsigned long)n));
+        count(v, r, 1);
         room_release(v, r);
     }
 }
@@ -668,7 +659,7 @@ static void on_node(redisAsyncContext *ac, void *reply, void *arg)
     char user[NAME], old[CLAIM];
     int kind, at = 0;
     (void)arg;
-    if (confirmed(reply) > 0)
+    if (confirmed(reply) > 0 && v->out.redis)
         beat(v);
     if (!m)
         return;
@@ -901,8 +892,10 @@ static void on_end(rt_loop *l, void *arg)
 static void on_drained(rt_loop *l)
 {
     server *v = rt_loop_user(l);
+    int there = v->state == THERE;
     v->ending = 1;
-    if (v->state != THERE) {
+    v->state = AWAY; /* nothing more is asked */
+    if (!there) {
         rt_stop(l);
         return;
     }
@@ -972,7 +965,5 @@ int main(int argc, char **argv)
         return say("start", "out of memory or descriptors"), 1;
     e = serve(&v, port && *port ? port : "9000");
     rt_loop_free(loop);
-    while (v.rooms)
-        room_free(&v, v.rooms);
     return e != 0;
 }

@@ -217,6 +217,20 @@ test('an old process that is killed when it gave its sockets is not missed',
 test('an old process that is killed before that: the new one has its own',
     () => orphan('hang', /first/), 20000);
 
+test('an old process that is killed while others wait in the queue', async () => {
+    const at = await place();
+    const old = await at.start();
+    old.child.kill('SIGSTOP');
+    const next = start('restart', at.args);
+    await sleep(200); // it waits for an answer
+    assert.equal(next.out, '');
+    old.child.kill('SIGKILL');
+    await until(5000, 'listening', () => /first, listening/.test(next.out));
+    assert.equal(await visit(at.port, 'v'), next.child.pid);
+    next.child.kill('SIGTERM');
+    assert.equal((await within(8000, 'the end', next.ended)).code, 0);
+}, 20000);
+
 test('a process of another user is given nothing', async () => {
     if (process.getuid() !== 0)
         skip('only root can start a process of another user');
