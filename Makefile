@@ -9,7 +9,11 @@ FLAGS = -std=c99 $(WARN) -I. $(CFLAGS)
 
 LIB = rtnet ws session group ratelimit
 OBJ = $(LIB:%=$(BUILD)/%.o)
-PROGRAMS = echo_server fanout_server rtload echo chat arena
+PROGRAMS = echo_server fanout_server rtload echo chat arena restart
+# One example needs hiredis: it is built where that is installed.
+HIREDIS := $(shell $(CC) -E -include hiredis/async.h -x c /dev/null \
+             >/dev/null 2>&1 && echo cluster)
+PROGRAMS += $(HIREDIS)
 
 all: $(BUILD)/librtnet.a $(PROGRAMS:%=$(BUILD)/%)
 
@@ -34,6 +38,9 @@ $(BUILD)/%: bench/%.c $(BUILD)/librtnet.a $(wildcard bench/*.h)
 
 $(BUILD)/%: examples/%.c $(BUILD)/librtnet.a
 	$(CC) $(FLAGS) $< $(BUILD)/librtnet.a -o $@
+
+$(BUILD)/cluster: examples/cluster.c $(BUILD)/librtnet.a
+	$(CC) $(FLAGS) $< $(BUILD)/librtnet.a -o $@ -lhiredis
 
 demo: $(BUILD)/arena
 	$(BUILD)/arena $(PORT)

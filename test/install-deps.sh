@@ -1,8 +1,8 @@
 #!/bin/sh
 # Installs on Debian what `make check` needs beyond a C compiler and make:
 # clang with its sanitizers, the linters, Node with the packages of
-# test/peers, Python's websockets and Chromium.  Run as root; what is there
-# already is left alone, so a second run takes about a second.
+# test/peers, Python's websockets, Chromium, Redis and hiredis.  Run as root;
+# what is there already is left alone, so a second run takes about a second.
 set -eu
 cd "$(dirname "$0")"
 
@@ -23,9 +23,21 @@ want() # package [command]: asks for it unless it or the command is there
     fi
 }
 
+# Debian starts a server when it installs one (Redis), unless this says no.
+policy=/usr/sbin/policy-rc.d
+start_nothing()
+{
+    [ ! -e "$policy" ] || return 0
+    trap 'rm -f "$policy"' EXIT
+    trap 'exit 1' HUP INT TERM
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+}
+
 install_wanted()
 {
     [ -n "$wanted" ] || return 0
+    start_nothing
     echo "installing:$wanted"
     export DEBIAN_FRONTEND=noninteractive
     if [ -z "${updated:-}" ]; then
@@ -53,6 +65,8 @@ want python3
 want python3-websockets
 want chromium chromium
 want fonts-dejavu-core
+want redis-server redis-server
+want libhiredis-dev
 install_wanted
 
 # The sanitizers' libraries are a package of their own, named after clang.

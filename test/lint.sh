@@ -89,10 +89,20 @@ compile_library() # compiler
     done
 }
 
+has_hiredis() # compiler
+{
+    "$1" -E -include hiredis/async.h -x c /dev/null >/dev/null 2>&1
+}
+
 compile_programs() # compiler
 {
     local file
     for file in "${programs[@]}"; do
+        if grep -q '<hiredis/' "$file" && ! has_hiredis "$1"; then
+            skipped=$((skipped + 1))
+            echo "SKIP $1: $file: no hiredis, run test/install-deps.sh"
+            continue
+        fi
         check "$1: $file" "$1" -std=c99 "${warnings[@]}" -I. -Itest -Ibench \
             -fsyntax-only "$file"
     done

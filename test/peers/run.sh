@@ -68,6 +68,8 @@ node_part 'curl' 120 http.mjs
 node_part 'Chromium' 400 browser.mjs
 node_part 'rtnet.js' 200 rtnet_js.mjs
 node_part 'rtnet.js over bad lines' 400 rtnet_chat.mjs
+node_part 'restart' 200 restart.mjs
+node_part 'cluster' 200 cluster.mjs
 
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]
