@@ -717,7 +717,7 @@ static void a_greeting_is_put_off_by_a_drawn_time(int backend)
 
 static void a_request_without_memory_is_told_when_to_come_back(int backend)
 {
-    int n, told = 0, ended = 0, status = 0;
+    int n, told = 0, status = 0;
     for (n = 1; n < 60 && status != 101; n++) {
         peer p;
         stage_reset(backend, WS);
@@ -734,7 +734,6 @@ static void a_request_without_memory_is_told_when_to_come_back(int backend)
             EQUAL(refused_by(RT__REFUSED_MEMORY), 1);
             EQUAL(peer_metric(st.loop, "rtnet_shed_total"), 1);
         }
-        ended += status == -1;
         CHECK(status == 503 || status == -1 || status == 101);
         peer_end(&p);
         stage_close();
@@ -1224,7 +1223,7 @@ static void any_allocation_may_fail_while_a_header_is_read(int backend)
         st.fail_in = n;
         CHECK(stage_connect(&p));
         for (i = 0; i < strlen(VIA); i++) {
-            peer_put(&p, VIA + i, 1);
+            peer_put(&p, &VIA[i], 1);
             rt_poll(st.loop, 0);
         }
         opened = st.opens && st.fail_in > 0;
