@@ -1666,6 +1666,7 @@ static int listen_open(const url *u, const rt_listen_opts *o)
 static int fd_local(int fd)
 {
     address a;
+    memset(&a, 0, sizeof a);
     a.len = sizeof a.storage;
     return getsockname(fd, (struct sockaddr *)&a.storage, &a.len) == 0 &&
            a.storage.ss_family == AF_UNIX;
@@ -3647,7 +3648,7 @@ static void refusal_say(rt_loop *loop, refusal *r)
    so that closing resets nothing that is on its way. */
 static int refusal_feed(rt_loop *loop, refusal *r, const uint8_t *p, size_t n)
 {
-    static const char end[] = "\r\n\r\n";
+    static const uint8_t end[4] = {'\r', '\n', '\r', '\n'};
     size_t i;
     if (r->said)
         return 0;

@@ -717,7 +717,7 @@ static void a_greeting_is_put_off_by_a_drawn_time(int backend)
 
 static void a_request_without_memory_is_told_when_to_come_back(int backend)
 {
-    int n, told = 0, ended = 0, status = 0;
+    int n, told = 0, status = 0;
     for (n = 1; n < 60 && status != 101; n++) {
         peer p;
         stage_reset(backend, WS);
@@ -734,7 +734,6 @@ static void a_request_without_memory_is_told_when_to_come_back(int backend)
             EQUAL(refused_by(RT__REFUSED_MEMORY), 1);
             EQUAL(peer_metric(st.loop, "rtnet_refused_total"), 1);
         }
-        ended += status == -1;
         CHECK(status == 503 || status == -1 || status == 101);
         peer_end(&p);
         stage_close();
@@ -1222,7 +1221,7 @@ static void any_allocation_may_fail_while_a_header_is_read(int backend)
         st.fail_in = n;
         CHECK(stage_connect(&p));
         for (i = 0; i < strlen(VIA); i++) {
-            peer_put(&p, VIA + i, 1);
+            peer_put(&p, &VIA[i], 1);
             rt_poll(st.loop, 0);
         }
         opened = st.opens && st.fail_in > 0;
@@ -1235,8 +1234,58 @@ static void any_allocation_may_fail_while_a_header_is_read(int backend)
     CHECK(opened && n > 4);
 }
 
+/* Those who come too fast are not even asked for whom they speak. */
+static void a_proxy_can_read_that_it_is_refused(int backend, int kind)
+{
+    uint8_t out[1200], *heads[2] = {(uint8_t *)VIA, out + 600};
+    size_t i, n, sizes[2] = {sizeof VIA - 1, 0};
+    peer p;
+    stage_reset(backend, kind);
+    st.o.proxies = "127.0.0.1";
+    st.o.proxy_protocol = 1;
+    st.o.accept_rate = 1;
+    stage_open();
+    sizes[1] = binary(out + 600, 0x21, 0x11, 12);
+    comes_by(&p, VIA, sizeof VIA - 1, 2000);
+    CHECK(let_in(&p));
+    peer_end(&p);
+    for (i = 0; i < 2; i++) {
+        long ms;
+        memcpy(out, heads[i], sizes[i]);
+        n = sizes[i] + greeting(out + sizes[i]);
+        CHECK(stage_connect(&p));
+        peer_put(&p, out, n);
+        ms = refused_ms(&p);
+        CHECK(kind == LENGTH || kind == RAW ? ms == 0 : ms >= 1);
+        peer_end(&p);
+    }
+    EQUAL(refused_by(RT__REFUSED_RATE), 2);
+    stage_close();
+}
+
+static void a_header_that_comes_after_its_listener_is_gone(int backend)
+{
+    peer p, q;
+    stage_proxied(backend, RAW, 0);
+    comes_now(&p);
+    CHECK(stage_connect(&q));
+    peer_quiet(st.loop);
+    EQUAL(rt_unlisten(st.loop, st.l), 0);
+    peer_say(&p, VIA "hello");
+    CHECK(let_in(&p)); /* what came in through it lives on */
+    peer_say(&q, VIA "hello");
+    CHECK(peer_ended(&q));
+    EQUAL(refused_by(RT__REFUSED_ADDRESS), 1);
+    EQUAL(st.opens, 1);
+    peer_end(&p);
+    peer_end(&q);
+    stage_close();
+}
+
 static void proxy_protocol(void)
 {
+    RUN_KINDS(a_proxy_can_read_that_it_is_refused);
+    RUN_EACH(a_header_that_comes_after_its_listener_is_gone);
     RUN_KINDS(a_trusted_proxy_says_for_whom_it_speaks);
     RUN_KINDS(so_it_does_on_a_local_socket);
     RUN_KINDS(who_has_no_header_is_closed_at_once);
