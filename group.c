@@ -3,32 +3,67 @@
  *
  * A member's place in that list is kept in a seat of the session, so that it
  * leaves in O(its own groups).  Whoever leaves, the last member takes its
- * place; lists are therefore walked from the end, where sending to one may
- * end it.  Presence events wait in a list for the events phase.
+ * place; a message goes through the list from the end, because sending to one
+ * may end it, or another.  Presence events wait in a list for the events phase.
+ *
+ * What a group remembers, each if its options ask for it: the last messages
+ * (history, a ring), the newest message of each key (snapshot), the keys of
+ * idempotent sends.  Whoever joins gets snapshot and history before the call
+ * returns, so nothing live can come between.  One timer for each group lets
+ * fall what became too old, and ends it when it is empty for too long.
  */
 #include "rtnet_internal.h"
 
-struct rt__group {
-    rt__node node; /* first: the table of groups */
-    uint64_t id;
-    char *name;
-    rt_group_opts opts;
-    rt__session **members;
-    size_t count, cap;
-    rt__timer ttl;
-    uint64_t used;         /* when it was last used */
-    rt_position position;  /* of the newest message */
-    struct entry *history; /* a ring of `kept` entries from `oldest` on */
-    size_t oldest, kept, history_cap, history_bytes;
+enum {
+    RATE_MOST = 1 << 20 /* slots of a group's window, 8 bytes each */
 };
 
 /* A message that a group remembers. */
-typedef struct entry {
+typedef struct {
     rt__buf *data;
     int kind;
     uint64_t when;
 } entry;
 
+/* The newest message of a key; in a list, the one unchanged for longest
+   first. */
+typedef struct latest {
+    rt__node node; /* first: the table of keys */
+    struct latest *older, *newer;
+    rt__buf *data;
+    int key, kind;
+} latest;
+
+/* The key of an idempotent send; the key itself stands behind it. */
+typedef struct once {
+    rt__node node; /* first: the table of keys */
+    struct once *newer;
+    uint64_t when;
+    rt_position at;
+} once;
+
+struct rt__group {
+    rt__node node; /* first: the table of groups */
+    uint64_t id;
+    char *name;
+    rt_group_opts opts; /* resolved: what is not positive is off */
+    rt__session **members;
+    size_t count, cap;
+    size_t unsent; /* members[0..unsent) do not have the message under way */
+    rt__timer timer;
+    uint64_t used;        /* when it was last used */
+    rt_position position; /* of the newest message */
+    entry *history;       /* a ring of `kept` entries from `oldest` on */
+    size_t oldest, kept, history_cap, history_bytes;
+    rt__table keys; /* of latest */
+    latest *stalest, *freshest;
+    rt__table sent; /* of once */
+    once *sent_first, *sent_last;
+    rt__window *window;
+    rt__bucket messages, bytes;
+};
+
+/* Something to tell the host's event callback. */
 typedef struct rt__presence {
     struct rt__presence *next;
     rt_group group;
@@ -54,6 +89,347 @@ static rt_group group_handle(const rt__group *g)
     return handle;
 }
 
+/* ---- history ------------------------------------------------------------ */
+
+static int remembers(const rt_group_opts *o)
+{
+    return o->history > 0 || o->history_bytes > 0 || o->history_ms > 0;
+}
+
+/* A copy that the group keeps; NULL: no memory. */
+static rt__buf *message_copy(rt_loop *loop, const void *data, size_t len)
+{
+    rt__buf *b = rt__buf_new(loop, len + 1);
+    if (b && len)
+        memcpy(rt__buf_data(b), data, len);
+    if (b)
+        b->len = (uint32_t)len;
+    return b;
+}
+
+/* The oldest message falls out, and the host is told. */
+static void history_shift(rt_loop *loop, rt__group *g)
+{
+    entry *e = &g->history[g->oldest];
+    rt_position at = g->position;
+    at.offset -= g->kept - 1;
+    rt__note_at(loop, RT__GROUP_EVICT, g->name, at, e->kind,
+                rt__buf_data(e->data), e->data->len);
+    g->history_bytes -= e->data->len;
+    rt__buf_release(loop, e->data);
+    g->oldest = g->oldest + 1 == g->history_cap ? 0 : g->oldest + 1;
+    g->kept--;
+}
+
+static void history_clear(rt_loop *loop, rt__group *g)
+{
+    while (g->kept > 0)
+        history_shift(loop, g);
+}
+
+static int history_over(rt_loop *loop, const rt__group *g)
+{
+    const rt_group_opts *o = &g->opts;
+    if (o->history > 0 && g->kept > (size_t)o->history)
+        return 1;
+    if (o->history_bytes > 0 && g->history_bytes > (size_t)o->history_bytes)
+        return 1;
+    return o->history_ms > 0 &&
+           rt_now(loop) - g->history[g->oldest].when > (uint64_t)o->history_ms;
+}
+
+/* Forgets what is too much, or too old. */
+static void history_trim(rt_loop *loop, rt__group *g)
+{
+    while (g->kept > 0 && history_over(loop, g))
+        history_shift(loop, g);
+}
+
+/* A larger ring, with the entries in order from its beginning. */
+static int history_grow(rt_loop *loop, rt__group *g)
+{
+    size_t cap = g->history_cap * 2 + 4, i;
+    entry *ring = (entry *)rt__realloc(loop, NULL, 0, cap * sizeof *ring);
+    if (!ring)
+        return RT_ENOMEM;
+    for (i = 0; i < g->kept; i++)
+        ring[i] = g->history[(g->oldest + i) % g->history_cap];
+    rt__free(loop, g->history, g->history_cap * sizeof *ring);
+    g->history = ring;
+    g->history_cap = cap;
+    g->oldest = 0;
+    return 0;
+}
+
+/* There is no memory for a message: what went before is forgotten, too, so
+   that who asks is told that some are missing. */
+static void history_lost(rt_loop *loop, rt__group *g, int kind,
+                         const void *data, size_t len)
+{
+    history_clear(loop, g);
+    g->position.offset++;
+    rt__note_at(loop, RT__GROUP_EVICT, g->name, g->position, kind, data, len);
+}
+
+/* The message gets its offset, and is remembered. */
+static void history_add(rt_loop *loop, rt__group *g, int kind, const void *data,
+                        size_t len)
+{
+    rt__buf *b;
+    entry *e;
+    if (!remembers(&g->opts)) {
+        g->position.offset++;
+        return;
+    }
+    b = message_copy(loop, data, len);
+    if (!b || (g->kept == g->history_cap && history_grow(loop, g) < 0)) {
+        rt__buf_release(loop, b);
+        history_lost(loop, g, kind, data, len);
+        return;
+    }
+    e = &g->history[(g->oldest + g->kept++) % g->history_cap];
+    e->data = b;
+    e->kind = kind;
+    e->when = rt_now(loop);
+    g->position.offset++;
+    g->history_bytes += len;
+    history_trim(loop, g);
+}
+
+rt_position rt_group_position(rt_loop *loop, rt_group handle)
+{
+    rt__group *g = group_get(loop, handle);
+    rt_position nowhere = {0, 0};
+    return g ? g->position : nowhere;
+}
+
+/* ---- snapshot ----------------------------------------------------------- */
+
+static latest *latest_find(rt_loop *loop, const rt__group *g, int key)
+{
+    uint64_t hash = rt__hash(loop, &key, sizeof key);
+    rt__node *n = rt__table_find(&g->keys, hash);
+    while (n && ((latest *)n)->key != key)
+        n = rt__table_more(n);
+    return (latest *)n;
+}
+
+static void latest_unlink(rt__group *g, latest *l)
+{
+    if (l->older)
+        l->older->newer = l->newer;
+    else
+        g->stalest = l->newer;
+    if (l->newer)
+        l->newer->older = l->older;
+    else
+        g->freshest = l->older;
+}
+
+static void latest_link(rt__group *g, latest *l)
+{
+    l->newer = NULL;
+    l->older = g->freshest;
+    if (l->older)
+        l->older->newer = l;
+    else
+        g->stalest = l;
+    g->freshest = l;
+}
+
+static void latest_forget(rt_loop *loop, rt__group *g, latest *l)
+{
+    latest_unlink(g, l);
+    rt__table_remove(&g->keys, &l->node);
+    rt__buf_release(loop, l->data);
+    rt__free(loop, l, sizeof *l);
+}
+
+static latest *latest_new(rt_loop *loop, rt__group *g, int key)
+{
+    latest *l = (latest *)rt__alloc(loop, sizeof *l);
+    if (!l)
+        return NULL;
+    l->key = key;
+    l->node.hash = rt__hash(loop, &key, sizeof key);
+    if (rt__table_add(loop, &g->keys, &l->node) < 0) {
+        rt__free(loop, l, sizeof *l);
+        return NULL;
+    }
+    latest_link(g, l);
+    return l;
+}
+
+/* The newest message of its key.  RT_ENOMEM: all is as it was. */
+static int latest_put(rt_loop *loop, rt__group *g, int kind, const void *data,
+                      size_t len)
+{
+    int key = kind >> 16 & 0x7fff;
+    latest *l = latest_find(loop, g, key);
+    rt__buf *b;
+    if (len == 0) {
+        if (l)
+            latest_forget(loop, g, l);
+        return 0;
+    }
+    b = message_copy(loop, data, len);
+    if (b && !l)
+        l = latest_new(loop, g, key);
+    if (!b || !l) {
+        rt__buf_release(loop, b);
+        return RT_ENOMEM;
+    }
+    rt__buf_release(loop, l->data);
+    l->data = b;
+    l->kind = kind & 0xff;
+    latest_unlink(g, l);
+    latest_link(g, l);
+    if (g->keys.count > (size_t)g->opts.snapshot)
+        latest_forget(loop, g, g->stalest);
+    return 0;
+}
+
+/* ---- keys of idempotent sends ------------------------------------------- */
+
+static char *once_key(once *o)
+{
+    return (char *)(o + 1);
+}
+
+static once *once_find(rt_loop *loop, const rt__group *g, const char *key)
+{
+    rt__node *n = rt__table_find(&g->sent, rt__hash(loop, key, strlen(key)));
+    while (n && strcmp(once_key((once *)n), key) != 0)
+        n = rt__table_more(n);
+    return (once *)n;
+}
+
+static void once_free(rt_loop *loop, rt__group *g, once *o)
+{
+    rt__table_remove(&g->sent, &o->node);
+    rt__free(loop, o, sizeof *o + strlen(once_key(o)) + 1);
+}
+
+/* In the table, but not yet in the list: its message may still fail. */
+static once *once_new(rt_loop *loop, rt__group *g, const char *key)
+{
+    size_t size = strlen(key) + 1;
+    once *o = (once *)rt__alloc(loop, sizeof *o + size);
+    if (!o)
+        return NULL;
+    memcpy(once_key(o), key, size);
+    o->node.hash = rt__hash(loop, key, size - 1);
+    if (rt__table_add(loop, &g->sent, &o->node) == 0)
+        return o;
+    rt__free(loop, o, sizeof *o + size);
+    return NULL;
+}
+
+static void once_shift(rt_loop *loop, rt__group *g)
+{
+    once *o = g->sent_first;
+    g->sent_first = o->newer;
+    if (!g->sent_first)
+        g->sent_last = NULL;
+    once_free(loop, g, o);
+}
+
+/* Forgets the keys that are too old, or too many. */
+static void once_trim(rt_loop *loop, rt__group *g)
+{
+    const rt_group_opts *o = &g->opts;
+    while (g->sent_first &&
+           ((o->once_ms > 0 &&
+             rt_now(loop) - g->sent_first->when >= (uint64_t)o->once_ms) ||
+            (o->once_max > 0 && g->sent.count > (size_t)o->once_max)))
+        once_shift(loop, g);
+}
+
+/* Its message was sent: the key counts from now on. */
+static void once_add(rt_loop *loop, rt__group *g, once *o)
+{
+    o->when = rt_now(loop);
+    if (g->opts.upstream <= 0)
+        o->at = g->position;
+    if (g->sent_last)
+        g->sent_last->newer = o;
+    else
+        g->sent_first = o;
+    g->sent_last = o;
+    once_trim(loop, g);
+}
+
+/* ---- limits ------------------------------------------------------------- */
+
+static int bucket_full(rt_loop *loop, const rt__bucket *b, int rate, int burst,
+                       size_t cost)
+{
+    return rate > 0 && rt__bucket_wait(b, (uint32_t)rate, (uint32_t)burst, cost,
+                                       rt_now(loop)) > 0;
+}
+
+/* May a message of that size be sent now?  Asking takes nothing. */
+static int limits_admit(rt_loop *loop, rt__group *g, size_t len)
+{
+    const rt_group_opts *o = &g->opts;
+    if (g->window && rt__window_wait(g->window, (uint32_t)o->rate_limit,
+                                     (uint64_t)o->rate_ms, rt_now(loop)) > 0)
+        return 0;
+    return !bucket_full(loop, &g->messages, o->message_rate, o->message_burst,
+                        1) &&
+           !bucket_full(loop, &g->bytes, o->byte_rate, o->byte_burst, len);
+}
+
+static void limits_take(rt_loop *loop, rt__group *g, size_t len)
+{
+    const rt_group_opts *o = &g->opts;
+    uint64_t now = rt_now(loop);
+    if (g->window)
+        rt__window_take(g->window, (uint32_t)o->rate_limit, now);
+    if (o->message_rate > 0)
+        rt__bucket_take(&g->messages, (uint32_t)o->message_rate, 1, now);
+    if (o->byte_rate > 0)
+        rt__bucket_take(&g->bytes, (uint32_t)o->byte_rate, len, now);
+}
+
+/* ---- what is due by itself ---------------------------------------------- */
+
+/* So much later than it might does something fall out: many go at once. */
+static uint64_t lateness(int ms)
+{
+    return ms / 8 < 1000 ? (uint64_t)(ms / 8) + 1 : 1000;
+}
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static uint64_t group_next(const rt__group *g)
+{
+    const rt_group_opts *o = &g->opts;
+    uint64_t due = UINT64_MAX;
+    if (o->ttl_ms > 0 && g->count == 0)
+        due = g->used + (uint64_t)o->ttl_ms;
+    if (o->history_ms > 0 && g->kept > 0)
+        due =
+            earlier(due, g->history[g->oldest].when + (uint64_t)o->history_ms +
+                             lateness(o->history_ms));
+    if (o->once_ms > 0 && g->sent_first)
+        due = earlier(due, g->sent_first->when + (uint64_t)o->once_ms +
+                               lateness(o->once_ms));
+    return due;
+}
+
+/* Sets the timer, which may come too early but never too late: so a message
+   does not set it again. */
+static void group_schedule(rt_loop *loop, rt__group *g)
+{
+    uint64_t due = group_next(g);
+    if (due < UINT64_MAX && (!g->timer.at || g->timer.due > due))
+        rt__timer_set(loop, &g->timer, due);
+}
+
 /* ---- making and finding ------------------------------------------------- */
 
 static rt__group *group_find(rt_loop *loop, const char *name, uint64_t hash)
@@ -64,30 +440,87 @@ static rt__group *group_find(rt_loop *loop, const char *name, uint64_t hash)
     return (rt__group *)n;
 }
 
-static void history_shift(rt_loop *loop, rt__group *g);
-
 static void group_free(rt_loop *loop, rt__group *g)
 {
-    while (g->kept > 0)
-        history_shift(loop, g);
+    history_clear(loop, g);
     rt__free(loop, g->history, g->history_cap * sizeof *g->history);
-    if (g->ttl.kind)
-        rt__timer_disown(loop, &g->ttl);
+    while (g->stalest)
+        latest_forget(loop, g, g->stalest);
+    rt__table_free(loop, &g->keys);
+    while (g->sent_first)
+        once_shift(loop, g);
+    rt__table_free(loop, &g->sent);
+    if (g->window)
+        rt__free(loop, g->window,
+                 rt__window_size((uint32_t)g->opts.rate_limit));
+    if (g->timer.kind)
+        rt__timer_disown(loop, &g->timer);
     rt__free(loop, g->members, g->cap * sizeof(rt__session *));
     rt__strfree(loop, g->name);
     rt__free(loop, g, sizeof *g);
 }
 
-static rt__group *group_new(rt_loop *loop, const char *name, uint64_t hash)
+/* What is wrong with the options, or NULL. */
+static const char *opts_fault(const rt_group_opts *o)
+{
+    const int numbers[] = {o->history,   o->history_bytes, o->history_ms,
+                           o->ttl_ms,    o->max_members,   o->snapshot,
+                           o->once_ms,   o->once_max,      o->rate_limit,
+                           o->rate_ms,   o->message_rate,  o->message_burst,
+                           o->byte_rate, o->byte_burst,    o->upstream};
+    size_t i;
+    for (i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if (numbers[i] < RT_OFF)
+            return "a negative number";
+    return o->rate_limit > RATE_MOST ? "rate_limit is too large" : NULL;
+}
+
+static int standard(int value, int if_zero)
+{
+    return value ? value : if_zero;
+}
+
+static int burst_of(int burst, int rate)
+{
+    return burst < 0 ? INT32_MAX : standard(burst, rate);
+}
+
+/* Puts the defaults where the options say nothing. */
+static void opts_resolve(rt_group_opts *o)
+{
+    o->once_ms = standard(o->once_ms, 300000);
+    o->once_max = standard(o->once_max, 1024);
+    o->rate_ms = standard(o->rate_ms, 1000);
+    if (o->rate_ms < 0)
+        o->rate_limit = RT_OFF;
+    o->message_burst = burst_of(o->message_burst, o->message_rate);
+    o->byte_burst = burst_of(o->byte_burst, o->byte_rate);
+}
+
+static int group_limits(rt_loop *loop, rt__group *g)
+{
+    if (g->opts.rate_limit <= 0)
+        return 0;
+    g->window = (rt__window *)rt__alloc(
+        loop, rt__window_size((uint32_t)g->opts.rate_limit));
+    return g->window ? 0 : RT_ENOMEM;
+}
+
+static rt__group *group_new(rt_loop *loop, const char *name, uint64_t hash,
+                            const rt_group_opts *opts)
 {
     rt__group *g = (rt__group *)rt__alloc(loop, sizeof *g);
     if (!g)
         return NULL;
+    if (opts)
+        g->opts = *opts;
+    opts_resolve(&g->opts);
     g->node.hash = hash;
     g->name = rt__strdup(loop, name);
     g->position.epoch = rt__random(loop) | 1;
     g->used = rt_now(loop);
-    if (g->name && rt__timer_adopt(loop, &g->ttl, RT__OF_GROUP) == 0)
+    if (g->name && group_limits(loop, g) == 0 &&
+        rt__timer_adopt(loop, &g->timer, RT__OF_GROUP) == 0)
         g->id = rt__slot_new(loop, RT__GROUP, g);
     if (g->id && rt__table_add(loop, &loop->groups, &g->node) == 0)
         return g;
@@ -108,9 +541,12 @@ rt_group rt_group_open(rt_loop *loop, const char *name,
 {
     rt_group none = {0};
     rt__group *g;
+    const char *fault;
     uint64_t hash;
     if (!name_valid(name))
         return rt__fail(loop, RT_EINVAL, "group name", NULL), none;
+    if (opts && (fault = opts_fault(opts)) != NULL)
+        return rt__fail(loop, RT_EINVAL, "group options", fault), none;
     hash = rt__hash(loop, name, strlen(name));
     if ((g = group_find(loop, name, hash)) != NULL) {
         g->used = rt_now(loop);
@@ -120,12 +556,9 @@ rt_group rt_group_open(rt_loop *loop, const char *name,
         return rt__fail(loop, RT_ESTATE, "group", NULL), none;
     if (loop->groups.count >= (size_t)loop->opts.max_groups)
         return rt__fail(loop, RT_EFULL, "groups", NULL), none;
-    if (!(g = group_new(loop, name, hash)))
+    if (!(g = group_new(loop, name, hash, opts)))
         return rt__fail(loop, RT_ENOMEM, "group", NULL), none;
-    if (opts)
-        g->opts = *opts;
-    if (g->opts.ttl_ms > 0)
-        rt__timer_set(loop, &g->ttl, rt_now(loop) + (uint64_t)g->opts.ttl_ms);
+    group_schedule(loop, g);
     return group_handle(g);
 }
 
@@ -228,6 +661,7 @@ static int join_room(rt_loop *loop, rt__group *g, rt__session *s)
     return 0;
 }
 
+/* Takes a seat for the session. */
 static int join(rt_loop *loop, rt__group *g, rt__session *s)
 {
     rt__seat *seat;
@@ -239,34 +673,37 @@ static int join(rt_loop *loop, rt__group *g, rt__session *s)
     if (join_room(loop, g, s) < 0)
         return RT_ENOMEM;
     seat = &s->seats[s->seat_count++];
-    seat->group = slot_index(g);
+    seat->group = slot_index(g) & 0xffffff;
+    seat->owed = 0;
     seat->index = (uint32_t)g->count;
     g->members[g->count++] = s;
     g->used = rt_now(loop);
     if (g->count == 1)
         rt__note(loop, RT__GROUP_FIRST, g->name, 0, NULL, 0);
     presence(loop, g, s, RT_JOINED);
+    if (rt__told_away(s)) /* and all its groups will hear that it is back */
+        presence(loop, g, s, RT_WENT_AWAY);
     return 0;
 }
 
-int rt_group_join(rt_loop *loop, rt_group handle, rt_session who)
+static void member_move(rt__group *g, size_t from, size_t to)
 {
-    int error;
-    rt__group *g = group_get(loop, handle);
-    rt__session *s = rt__session_get(loop, who.id, &error);
-    if (!g || !s)
-        return g ? error : RT_EGONE;
-    return join(loop, g, s);
+    if (from == to)
+        return;
+    g->members[to] = g->members[from];
+    seat_of(g->members[to], g)->index = (uint32_t)to;
 }
 
-/* The last member takes the place that became free. */
-static void member_remove(rt__group *g, uint32_t index)
+/* The last member takes the place that became free.  Below the line of those
+   who still wait for the message under way, the last of them does, and the
+   last of all takes its place at the line. */
+static void member_remove(rt__group *g, size_t index)
 {
-    rt__session *last = g->members[--g->count];
-    if (index == g->count)
-        return;
-    g->members[index] = last;
-    seat_of(last, g)->index = index;
+    if (index < g->unsent) {
+        member_move(g, --g->unsent, index);
+        index = g->unsent;
+    }
+    member_move(g, --g->count, index);
 }
 
 /* The last member left: its time to live runs from here. */
@@ -274,8 +711,7 @@ static void group_emptied(rt_loop *loop, rt__group *g)
 {
     rt__note(loop, RT__GROUP_LAST, g->name, 0, NULL, 0);
     g->used = rt_now(loop);
-    if (g->opts.ttl_ms > 0)
-        rt__timer_set(loop, &g->ttl, rt_now(loop) + (uint64_t)g->opts.ttl_ms);
+    group_schedule(loop, g);
 }
 
 static void leave(rt_loop *loop, rt__group *g, rt__session *s, rt__seat *seat)
@@ -325,18 +761,19 @@ static void group_end(rt_loop *loop, rt__group *g)
     group_free(loop, g);
 }
 
-/* Its time to live is over, unless it was used meanwhile. */
+/* What is too old is forgotten; an empty group whose time to live is over, and
+   which was not used meanwhile, ends. */
 void rt__group_due(rt_loop *loop, rt__timer *timer)
 {
-    size_t at = offsetof(rt__group, ttl);
+    size_t at = offsetof(rt__group, timer);
     rt__group *g = (rt__group *)((char *)timer - at);
-    uint64_t due = g->used + (uint64_t)g->opts.ttl_ms;
-    if (g->count > 0)
-        return; /* it is set again when the last one leaves */
-    if (due > rt_now(loop))
-        rt__timer_set(loop, &g->ttl, due);
-    else
+    history_trim(loop, g);
+    once_trim(loop, g);
+    if (g->opts.ttl_ms > 0 && g->count == 0 &&
+        g->used + (uint64_t)g->opts.ttl_ms <= rt_now(loop))
         group_end(loop, g);
+    else
+        group_schedule(loop, g);
 }
 
 int rt_group_close(rt_loop *loop, rt_group handle)
@@ -373,98 +810,62 @@ size_t rt_group_members(rt_loop *loop, rt_group handle, rt_session *out,
     return g ? g->count : 0;
 }
 
-/* ---- history ------------------------------------------------------------ */
+/* ---- what a newcomer gets ----------------------------------------------- */
 
-static int remembers(const rt_group_opts *o)
+/* One remembered message.  How many were taken; < 0: that ended the session. */
+static int give(rt_loop *loop, rt__group *g, rt__session *s, int kind,
+                rt__buf *b)
 {
-    return o->history > 0 || o->history_bytes > 0 || o->history_ms > 0;
+    rt__cast cast;
+    int took;
+    rt__cast_open(&cast, g->id, kind, rt__buf_data(b), b->len);
+    took = rt__cast_to(loop, &cast, s);
+    rt__cast_close(loop, &cast);
+    if (took < 0)
+        return s->state == RT_CLOSING ? took : 0;
+    return took == RT__TAKEN || took == RT__HIGH;
 }
 
-/* The oldest message is forgotten. */
-static void history_shift(rt_loop *loop, rt__group *g)
+/* The newest n of what is remembered. */
+static int history_give(rt_loop *loop, rt__group *g, rt__session *s, size_t n)
 {
-    entry *e = &g->history[g->oldest];
-    g->history_bytes -= e->data->len;
-    rt__buf_release(loop, e->data);
-    g->oldest = g->oldest + 1 == g->history_cap ? 0 : g->oldest + 1;
-    g->kept--;
+    size_t i = g->kept - n;
+    int count = 0, took;
+    for (; i < g->kept; i++) {
+        entry *e = &g->history[(g->oldest + i) % g->history_cap];
+        if ((took = give(loop, g, s, e->kind, e->data)) < 0)
+            return took;
+        count += took;
+    }
+    return count;
 }
 
-/* Forgets what is too much, or too old. */
-static void history_trim(rt_loop *loop, rt__group *g)
+/* The newest message of each key, as reliable ones: 0 or an error.  Where an
+   older value of the key is still on its way in the keyed lane, which comes
+   behind the reliable one, it is replaced there, too. */
+static int snapshot_give(rt_loop *loop, rt__group *g, rt__session *s)
 {
-    const rt_group_opts *o = &g->opts;
-    while (g->kept > 0 &&
-           ((o->history > 0 && g->kept > (size_t)o->history) ||
-            (o->history_bytes > 0 &&
-             g->history_bytes > (size_t)o->history_bytes) ||
-            (o->history_ms > 0 && rt_now(loop) - g->history[g->oldest].when >
-                                      (uint64_t)o->history_ms)))
-        history_shift(loop, g);
-}
-
-/* A larger ring, with the entries in order from its beginning. */
-static int history_grow(rt_loop *loop, rt__group *g)
-{
-    size_t cap = g->history_cap * 2 + 4, i;
-    entry *ring = (entry *)rt__realloc(loop, NULL, 0, cap * sizeof *ring);
-    if (!ring)
-        return RT_ENOMEM;
-    for (i = 0; i < g->kept; i++)
-        ring[i] = g->history[(g->oldest + i) % g->history_cap];
-    rt__free(loop, g->history, g->history_cap * sizeof *ring);
-    g->history = ring;
-    g->history_cap = cap;
-    g->oldest = 0;
+    latest *l;
+    int took;
+    for (l = g->stalest; l; l = l->newer) {
+        if ((took = give(loop, g, s, l->kind, l->data)) < 0)
+            return took;
+        if (rt__key_waits(s, l->key))
+            give(loop, g, s, l->kind | rt_latest((uint16_t)l->key), l->data);
+    }
     return 0;
 }
 
-/* The message gets its offset, and is remembered.  Without memory for it what
-   went before is forgotten, too: who asks is told that some are missing. */
-static void history_add(rt_loop *loop, rt__group *g, int kind, const void *data,
-                        size_t len)
+int rt_group_join(rt_loop *loop, rt_group handle, rt_session who)
 {
-    rt__buf *b;
-    entry *e;
-    g->position.offset++;
-    if (!remembers(&g->opts))
-        return;
-    b = rt__buf_new(loop, len + 1);
-    if (!b || (g->kept == g->history_cap && history_grow(loop, g) < 0)) {
-        rt__buf_release(loop, b);
-        while (g->kept > 0)
-            history_shift(loop, g);
-        return;
-    }
-    if (len)
-        memcpy(rt__buf_data(b), data, len);
-    b->len = (uint32_t)len;
-    e = &g->history[(g->oldest + g->kept++) % g->history_cap];
-    e->data = b;
-    e->kind = kind;
-    e->when = rt_now(loop);
-    g->history_bytes += len;
-    history_trim(loop, g);
-}
-
-/* Sends the newest n of what is remembered; how many were taken. */
-static int history_send(rt_loop *loop, rt__group *g, rt__session *s, size_t n)
-{
-    size_t i = g->kept - n;
-    int count = 0;
-    for (; i < g->kept; i++) {
-        entry *e = &g->history[(g->oldest + i) % g->history_cap];
-        rt__cast cast;
-        int took;
-        rt__cast_open(&cast, g->id, e->kind, rt__buf_data(e->data),
-                      e->data->len);
-        took = rt__cast_to(loop, &cast, s);
-        rt__cast_close(loop, &cast);
-        if (took < 0)
-            return count;
-        count += took == RT__TAKEN || took == RT__HIGH;
-    }
-    return count;
+    int error;
+    rt__group *g = group_get(loop, handle);
+    rt__session *s = rt__session_get(loop, who.id, &error);
+    if (!g || !s)
+        return g ? error : RT_EGONE;
+    if ((error = join(loop, g, s)) < 0)
+        return error;
+    return snapshot_give(loop, g, s);
 }
 
 int rt_group_join_from(rt_loop *loop, rt_group handle, rt_session who,
@@ -479,36 +880,50 @@ int rt_group_join_from(rt_loop *loop, rt_group handle, rt_session who,
     history_trim(loop, g);
     s = rt__session_get(loop, who.id, &error);
     if (!since)
-        return history_send(loop, g, s, g->kept);
+        return history_give(loop, g, s, g->kept);
     missed = g->position.offset - since->offset;
     if (since->epoch != g->position.epoch ||
         since->offset > g->position.offset || missed > g->kept)
         return RT_EREFUSED;
-    return history_send(loop, g, s, (size_t)missed);
+    return history_give(loop, g, s, (size_t)missed);
 }
 
-rt_position rt_group_position(rt_loop *loop, rt_group handle)
+/* Messages to the session were lost: what it has of its groups' snapshots may
+   be old.  Those that it joins from here on give theirs at once. */
+void rt__groups_owe(rt__session *s)
 {
-    rt__group *g = group_get(loop, handle);
-    rt_position nowhere = {0, 0};
-    return g ? g->position : nowhere;
+    uint32_t i;
+    for (i = 0; i < s->seat_count; i++)
+        s->seats[i].owed = 1;
+}
+
+void rt__groups_repay(rt_loop *loop, rt__session *s)
+{
+    uint32_t i;
+    for (i = 0; i < s->seat_count; i++) {
+        rt__seat *seat = &s->seats[i];
+        if (!seat->owed)
+            continue;
+        seat->owed = 0;
+        if (snapshot_give(loop, (rt__group *)rt__slot_at(loop, seat->group),
+                          s) < 0)
+            return; /* it ended, and left them all */
+    }
 }
 
 /* ---- sending ------------------------------------------------------------ */
 
-/* From the end: a member whose queue is full ends and leaves. */
-static int send_all(rt_loop *loop, rt__group *g, uint64_t but, int kind,
+/* From the end: a member whose queue is full ends and leaves, or another one
+   does that was away for too long. */
+static int cast_all(rt_loop *loop, rt__group *g, uint64_t but, int kind,
                     const void *data, size_t len)
 {
     rt__cast cast;
-    size_t i = g->count;
     int count = 0;
-    g->used = rt_now(loop);
-    if (!(kind & (RT_DROPPABLE | RT_NO_HISTORY | 0x400)))
-        history_add(loop, g, kind, data, len);
     rt__cast_open(&cast, g->id, kind, data, len);
-    while (i-- > 0) {
-        rt__session *s = g->members[i];
+    g->unsent = g->count;
+    while (g->unsent > 0) {
+        rt__session *s = g->members[--g->unsent];
         int took;
         if (s->id == but)
             continue;
@@ -519,35 +934,87 @@ static int send_all(rt_loop *loop, rt__group *g, uint64_t but, int kind,
     return count;
 }
 
+/* Remembers it, as the options ask for, and sends it to the members. */
+static int deliver(rt_loop *loop, rt__group *g, uint64_t but, int kind,
+                   const void *data, size_t len)
+{
+    g->used = rt_now(loop);
+    if (kind & 0x400 && !(kind & RT_NO_HISTORY) && g->opts.snapshot > 0 &&
+        latest_put(loop, g, kind, data, len) < 0)
+        return RT_ENOMEM;
+    if (!(kind & (RT_DROPPABLE | RT_NO_HISTORY | 0x400))) {
+        history_add(loop, g, kind, data, len);
+        group_schedule(loop, g);
+    }
+    return cast_all(loop, g, but, kind, data, len);
+}
+
+/* What the host sends, and not what comes from upstream. */
+static int publish(rt_loop *loop, rt__group *g, uint64_t but, int kind,
+                   const void *data, size_t len)
+{
+    int took = rt__send_check(kind, data, len);
+    if (took < 0)
+        return took;
+    if (!limits_admit(loop, g, len))
+        return RT_EREFUSED;
+    if (g->opts.upstream > 0) { /* it comes back, in one order for all */
+        took = rt__note(loop, RT__GROUP_OUT, g->name, kind, data, len);
+    } else {
+        took = deliver(loop, g, but, kind, data, len);
+        if (took >= 0)
+            rt__note(loop, RT__GROUP_OUT, g->name, kind, data, len);
+    }
+    if (took >= 0)
+        limits_take(loop, g, len);
+    return took;
+}
+
 int rt_group_send_but(rt_loop *loop, rt_group handle, rt_session but, int kind,
                       const void *data, size_t len)
 {
     rt__group *g = group_get(loop, handle);
-    int error = rt__send_check(kind, data, len);
-    if (!g)
-        return RT_EGONE;
-    if (error < 0)
-        return error;
-    rt__note(loop, RT__GROUP_OUT, g->name, kind, data, len);
-    if (g->opts.upstream > 0)
-        return 0; /* it comes back from there, for all servers in one order */
-    return send_all(loop, g, but.id, kind, data, len);
+    return g ? publish(loop, g, but.id, kind, data, len) : RT_EGONE;
 }
 
-int rt_group_send(rt_loop *loop, rt_group group, int kind, const void *data,
+int rt_group_send(rt_loop *loop, rt_group handle, int kind, const void *data,
                   size_t len)
 {
-    rt_session nobody = {0};
-    return rt_group_send_but(loop, group, nobody, kind, data, len);
+    rt__group *g = group_get(loop, handle);
+    return g ? publish(loop, g, 0, kind, data, len) : RT_EGONE;
+}
+
+int rt_group_send_once(rt_loop *loop, rt_group handle, const char *key,
+                       int kind, const void *data, size_t len, rt_position *at)
+{
+    rt__group *g = group_get(loop, handle);
+    once *o;
+    int took = RT_EEXIST;
+    if (!g || !name_valid(key))
+        return g ? RT_EINVAL : RT_EGONE;
+    once_trim(loop, g);
+    if (!(o = once_find(loop, g, key))) {
+        if (!(o = once_new(loop, g, key)))
+            return RT_ENOMEM;
+        took = publish(loop, g, 0, kind, data, len);
+        if (took < 0) {
+            once_free(loop, g, o);
+            return took;
+        }
+        once_add(loop, g, o);
+        group_schedule(loop, g);
+    }
+    if (at)
+        *at = o->at;
+    return took;
 }
 
 int rt_group_deliver(rt_loop *loop, const char *name, int kind,
                      const void *data, size_t len)
 {
-    rt_group handle = rt_group_find(loop, name);
-    rt__group *g = group_get(loop, handle);
+    rt__group *g = group_get(loop, rt_group_find(loop, name));
     int error = rt__send_check(kind, data, len);
     if (!g)
         return RT_EGONE;
-    return error < 0 ? error : send_all(loop, g, 0, kind, data, len);
+    return error < 0 ? error : deliver(loop, g, 0, kind, data, len);
 }

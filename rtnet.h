@@ -346,7 +346,9 @@ typedef struct {
     int (*random)(void *user, void *out, size_t n);
     int max_sessions;       /* accepted ones; off */
     int groups_per_session; /* memberships of one session; 128 */
-    /* A message fell out of a group's history: store it, if it is wanted. */
+    /* A message fell out of a group's history: by the group's options, because
+       the group ended (but not with the loop), or for want of memory.  Each
+       one is told once, in order: store it, if it is wanted. */
     void (*group_evict)(rt_loop *, const char *name, rt_position at, int kind,
                         const void *, size_t);
     /* rt_shutdown's work is done: no session and no handshake is left. */
@@ -669,28 +671,33 @@ enum rt_presence { RT_JOINED = 1, RT_LEFT, RT_WENT_AWAY, RT_CAME_BACK };
 
 /* Options of rt_group_open; copied. */
 typedef struct {
-    int history, history_bytes, history_ms; /* remember; off */
+    int history, history_bytes, history_ms; /* remember so many, so much, so
+                                               long; off */
     int ttl_ms;      /* unused and empty for so long: closes; off */
     int max_members; /* off */
     int upstream;    /* 1: delivers only what rt_group_deliver brings */
     /* Remember the newest message of each key (rt_latest), for so many keys:
-       whoever joins, or comes back with a gap, gets them before anything live,
-       as reliable ones.  An empty message forgets its key; for one key too
-       many the one that is unchanged for longest is forgotten.  Off. */
+       whoever joins, or comes back with a gap (then after on_back), gets them
+       before anything live, in the order of their last change, as reliable
+       ones.  An empty message forgets its key; for one key too many the one
+       that is unchanged for longest is forgotten.  Together they should fit
+       the members' hard mark.  Off. */
     int snapshot;
     int once_ms;  /* rt_group_send_once: how long a key counts; 300,000 */
     int once_max; /* how many keys are known, the newest; 1,024 */
-    /* As in rt_listen_opts, for what is sent to the group: RT_EREFUSED. */
+    /* As in rt_listen_opts, for what rt_group_send and its kin send to the
+       group, whoever it is for: RT_EREFUSED.  rate_limit: at most 2^20. */
     int rate_limit, rate_ms;
     int message_rate, message_burst, byte_rate, byte_burst;
     /* A member joined, left, went away, came back.  Runs in the events phase;
-       RT_LEFT before the session's on_close. */
+       RT_LEFT before the session's on_close.  One that joins while it is away
+       gives RT_JOINED, then RT_WENT_AWAY. */
     void (*event)(rt_loop *, rt_group, rt_session, int what);
     void *user; /* rt_group_user answers it */
 } rt_group_opts;
 
 /* Finds or makes a group; name: 1..255 bytes.  The first options win.  opts
-   may be NULL.  {0}: see rt_error. */
+   may be NULL; RT_EINVAL for a number below RT_OFF.  {0}: see rt_error. */
 rt_group rt_group_open(rt_loop *loop, const char *name,
                        const rt_group_opts *opts);
 
@@ -706,15 +713,16 @@ const char *rt_group_name(rt_loop *loop, rt_group group);
 /* rt_group_opts.user. */
 void *rt_group_user(rt_loop *loop, rt_group group);
 
-/* Adds a session.  RT_EEXIST when it is in already; RT_EFULL by max_members or
-   groups_per_session; RT_ESTATE before on_open.  One that closes leaves by
-   itself. */
+/* Adds a session, and sends it the snapshot.  RT_EEXIST when it is in already;
+   RT_EFULL by max_members or groups_per_session, or when the snapshot does not
+   fit its queue, which ends the session as rt_send does; RT_ESTATE before
+   on_open.  One that closes leaves by itself. */
 int rt_group_join(rt_loop *loop, rt_group group, rt_session s);
 
-/* Joins and replays what was sent after since (NULL: all there is), in the
-   same turn, without a gap or a double.  Returns how many were replayed, or
-   RT_EREFUSED when some are no longer there: then nothing is replayed, but
-   the session has joined. */
+/* Joins and replays what was sent after since (NULL: all there is), behind the
+   snapshot, in the same turn, without a gap or a double.  Returns how many
+   were replayed, or RT_EREFUSED when some are no longer there: then nothing is
+   replayed, but the session has joined.  Else as rt_group_join. */
 int rt_group_join_from(rt_loop *loop, rt_group group, rt_session s,
                        const rt_position *since);
 
@@ -722,7 +730,8 @@ int rt_group_join_from(rt_loop *loop, rt_group group, rt_session s,
 int rt_group_leave(rt_loop *loop, rt_group group, rt_session s);
 
 /* As rt_send to all members, framed once.  Returns how many took it;
-   RT_EREFUSED above the group's rate. */
+   RT_EREFUSED above the group's rate; RT_ENOMEM when the snapshot has no
+   memory for it: nothing is sent. */
 int rt_group_send(rt_loop *loop, rt_group group, int kind, const void *data,
                   size_t len);
 
@@ -734,8 +743,10 @@ int rt_group_send_but(rt_loop *loop, rt_group group, rt_session but, int kind,
  * As rt_group_send, but only the first time that key (1..255 bytes) is used
  * within once_ms: for senders that try again when they got no answer.  A
  * repetition sends nothing and returns RT_EEXIST.  In both cases *at (which
- * may be NULL) becomes the position of the first one; {0, 0} where that is
- * not known, with opts.upstream.
+ * may be NULL) becomes the position of the first one, or, if that was not a
+ * reliable one, the group's position then; {0, 0} where that is not known,
+ * with opts.upstream.  A send that fails leaves the key unused; one that
+ * nobody took does not.
  */
 int rt_group_send_once(rt_loop *loop, rt_group group, const char *key, int kind,
                        const void *data, size_t len, rt_position *at);

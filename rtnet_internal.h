@@ -455,9 +455,11 @@ typedef struct {
     rt__flow *flow;
 } rt__keep;
 
-/* A session's place in one group: slot of the group, index in its members. */
+/* A session's place in one group: slot of the group, index in its members;
+   owed: the group's snapshot, after messages were lost. */
 typedef struct {
-    uint32_t group, index;
+    unsigned int group : 24, owed : 1;
+    uint32_t index;
 } rt__seat;
 
 /* A user id and the sessions bound to it, the newest first. */
@@ -539,9 +541,17 @@ int rt__keep_open(rt_loop *loop, rt__session *s);
 void rt__keep_close(rt_loop *loop, rt__session *s);
 int rt__session_released(rt_loop *loop, rt__session *s);
 /* What a hook of the loop's options is told, in the events phase. */
-enum rt__hook { RT__GROUP_FIRST, RT__GROUP_LAST, RT__GROUP_OUT, RT__PUSH_MISS };
-void rt__note(rt_loop *loop, enum rt__hook hook, const char *name, int kind,
-              const void *data, size_t len);
+enum rt__hook {
+    RT__GROUP_FIRST,
+    RT__GROUP_LAST,
+    RT__GROUP_OUT,
+    RT__PUSH_MISS,
+    RT__GROUP_EVICT
+};
+int rt__note(rt_loop *loop, enum rt__hook hook, const char *name, int kind,
+             const void *data, size_t len);
+int rt__note_at(rt_loop *loop, enum rt__hook hook, const char *name,
+                rt_position at, int kind, const void *data, size_t len);
 void rt__notes_free(rt_loop *loop);
 void rt__sessions_events(rt_loop *loop);
 void rt__sessions_close(rt_loop *loop);
@@ -553,6 +563,8 @@ void rt__cast_open(rt__cast *cast, uint64_t owner, int kind, const void *data,
                    size_t len);
 int rt__cast_to(rt_loop *loop, rt__cast *cast, rt__session *s);
 void rt__cast_close(rt_loop *loop, rt__cast *cast);
+int rt__key_waits(const rt__session *s, int key);
+int rt__told_away(const rt__session *s);
 int rt__tell_request(rt_loop *loop, rt__conn *c, rt_session handle,
                      const rt_request *request);
 int rt__tell_open(rt_loop *loop, rt__session *s);
@@ -570,6 +582,8 @@ void rt__tell_watch(rt_loop *loop,
 
 void rt__groups_presence(rt_loop *loop, rt__session *s, int what);
 void rt__groups_leave(rt_loop *loop, rt__session *s);
+void rt__groups_owe(rt__session *s);
+void rt__groups_repay(rt_loop *loop, rt__session *s);
 void rt__groups_events(rt_loop *loop);
 void rt__groups_free(rt_loop *loop);
 int rt__groups_busy(rt_loop *loop);

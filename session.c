@@ -242,6 +242,7 @@ struct rt__note {
     struct rt__note *next;
     enum rt__hook hook;
     int kind;
+    rt_position at;        /* of what falls out of a group's history */
     size_t name_size, len; /* name with its NUL, then data, stand behind */
 };
 
@@ -263,6 +264,9 @@ static void tell_hook(rt_loop *loop, const struct rt__note *note)
     case RT__PUSH_MISS:
         o->push_miss(loop, name, note->kind, data, note->len);
         return;
+    case RT__GROUP_EVICT:
+        o->group_evict(loop, name, note->at, note->kind, data, note->len);
+        return;
     }
 }
 
@@ -277,6 +281,8 @@ static int hook_set(const rt_loop_opts *o, enum rt__hook hook)
         return o->group_out != NULL;
     case RT__PUSH_MISS:
         return o->push_miss != NULL;
+    case RT__GROUP_EVICT:
+        return o->group_evict != NULL;
     }
     return 0;
 }
@@ -286,23 +292,25 @@ static size_t note_size(const struct rt__note *note)
     return sizeof *note + note->name_size + note->len;
 }
 
-/* Notes it for the events phase, with a copy of the message. */
-void rt__note(rt_loop *loop, enum rt__hook hook, const char *name, int kind,
-              const void *data, size_t len)
+/* Notes it for the events phase, with a copy of the message.  RT_ENOMEM: the
+   hook will not be told. */
+int rt__note_at(rt_loop *loop, enum rt__hook hook, const char *name,
+                rt_position at, int kind, const void *data, size_t len)
 {
     size_t name_size = strlen(name) + 1;
     struct rt__note *note;
     if (!hook_set(&loop->opts, hook) || loop->freeing)
-        return;
+        return 0;
     note = (struct rt__note *)rt__realloc(loop, NULL, 0,
                                           sizeof *note + name_size + len);
     if (!note) {
         rt__log(loop, RT_LOG_ERROR, "hook not told", rt_strerror(RT_ENOMEM));
-        return;
+        return RT_ENOMEM;
     }
     note->next = NULL;
     note->hook = hook;
     note->kind = kind;
+    note->at = at;
     note->name_size = name_size;
     note->len = len;
     memcpy(note + 1, name, name_size);
@@ -313,6 +321,14 @@ void rt__note(rt_loop *loop, enum rt__hook hook, const char *name, int kind,
     else
         loop->notes_first = note;
     loop->notes_last = note;
+    return 0;
+}
+
+int rt__note(rt_loop *loop, enum rt__hook hook, const char *name, int kind,
+             const void *data, size_t len)
+{
+    rt_position nowhere = {0, 0};
+    return rt__note_at(loop, hook, name, nowhere, kind, data, len);
 }
 
 static void notes_tell(rt_loop *loop)
@@ -877,7 +893,7 @@ static void flow_settle(rt_loop *loop, rt__session *s)
 {
     rt__flow *f = s->keep->flow;
     if (!f || f->count || f->held_count || f->unacked || f->ack_owed ||
-        f->previous.session || f->is_away || f->was_full ||
+        f->previous.session || f->is_away || f->told_away || f->was_full ||
         f->acked != s->keep->n || s->state != RT_OPEN ||
         (f->resumes &&
          rt__window_age(f->resumes, RESUMES, loop->now) < RESUMES_MS))
@@ -1444,6 +1460,16 @@ void rt__cast_close(rt_loop *loop, rt__cast *cast)
     size_t i;
     for (i = 0; i < sizeof cast->form / sizeof *cast->form; i++)
         rt__buf_release(loop, cast->form[i].buf);
+}
+
+/* Is a value of that key still on its way to the session? */
+int rt__key_waits(const rt__session *s, int key)
+{
+    const rt__conn *c = online(s);
+    uint32_t number = (uint32_t)key + 1; /* as lane_of says */
+    if (s->keep && s->keep->flow && held_find(s->keep->flow, number))
+        return 1;
+    return c && c->out && rt__out_has_key(c->out, number);
 }
 
 static int took(int error)
@@ -2019,18 +2045,28 @@ void rt__flow_due(rt_loop *loop, rt__flow *f)
         retry_schedule(loop, s);
 }
 
-/* What is lost is told once, here or in on_close. */
+/* Its groups were told that it went away, and will be that it is back. */
+int rt__told_away(const rt__session *s)
+{
+    return s->keep && s->keep->flow && s->keep->flow->told_away;
+}
+
+/* What is lost is told once, here or in on_close; a snapshot makes it up.  (A
+   client's losses are not those of its groups' messages.) */
 static void back_now(rt_loop *loop, rt__session *s)
 {
     rt__flow *f = s->keep->flow;
-    int told = f && f->told_away;
+    int told = rt__told_away(s);
     uint64_t lost = s->lost;
+    if (lost > 0 && !s->ep->dial)
+        rt__groups_owe(s);
     s->lost = 0;
     if (f)
         f->told_away = 0;
     if (told)
         rt__groups_presence(loop, s, RT_CAME_BACK);
     tell_back(loop, s, lost);
+    rt__groups_repay(loop, s);
 }
 
 /* Away, and perhaps back already; groups hear of it only if it lasted. */
