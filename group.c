@@ -594,25 +594,39 @@ static rt__seat *seat_of(rt__session *s, const rt__group *g)
     return NULL;
 }
 
-/* Tells the host in the events phase. */
-static void presence(rt_loop *loop, rt__group *g, rt__session *s, int what)
+static rt__presence *presence_new(rt_loop *loop, const rt__group *g,
+                                  const rt__session *s, int what)
 {
-    rt__presence *p;
-    if (!g->opts.event)
-        return;
-    p = (rt__presence *)rt__alloc(loop, sizeof *p);
-    if (!p) {
-        rt__log(loop, RT_LOG_ERROR, "presence lost", rt_strerror(RT_ENOMEM));
-        return;
-    }
+    rt__presence *p = (rt__presence *)rt__alloc(loop, sizeof *p);
+    if (!p)
+        return NULL;
     p->group.id = g->id;
     p->who.id = s->id;
     p->what = what;
+    return p;
+}
+
+/* Tells the host in the events phase; NULL: there is nothing to tell. */
+static void presence_tell(rt_loop *loop, rt__presence *p)
+{
+    if (!p)
+        return;
     if (loop->presence_last)
         loop->presence_last->next = p;
     else
         loop->presence_first = p;
     loop->presence_last = p;
+}
+
+static void presence(rt_loop *loop, rt__group *g, rt__session *s, int what)
+{
+    rt__presence *p;
+    if (!g->opts.event)
+        return;
+    p = presence_new(loop, g, s, what);
+    if (!p)
+        rt__log(loop, RT_LOG_ERROR, "presence lost", rt_strerror(RT_ENOMEM));
+    presence_tell(loop, p);
 }
 
 /* Something happened to a session: all its groups hear of it. */
@@ -661,10 +675,23 @@ static int join_room(rt_loop *loop, rt__group *g, rt__session *s)
     return 0;
 }
 
-/* Takes a seat for the session. */
+/* Makes the session a member. */
+static void sit(rt_loop *loop, rt__group *g, rt__session *s, rt__presence *left)
+{
+    rt__seat *seat = &s->seats[s->seat_count++];
+    seat->group = slot_index(g) & 0xffffff;
+    seat->owed = 0;
+    seat->index = (uint32_t)g->count;
+    seat->left = left;
+    g->members[g->count++] = s;
+    g->used = rt_now(loop);
+    if (g->count == 1)
+        rt__note(loop, RT__GROUP_FIRST, g->name, 0, NULL, 0);
+}
+
 static int join(rt_loop *loop, rt__group *g, rt__session *s)
 {
-    rt__seat *seat;
+    rt__presence *joined = NULL, *left = NULL;
     if (seat_of(s, g))
         return RT_EEXIST;
     if ((g->opts.max_members > 0 && g->count >= (size_t)g->opts.max_members) ||
@@ -672,15 +699,13 @@ static int join(rt_loop *loop, rt__group *g, rt__session *s)
         return RT_EFULL;
     if (join_room(loop, g, s) < 0)
         return RT_ENOMEM;
-    seat = &s->seats[s->seat_count++];
-    seat->group = slot_index(g) & 0xffffff;
-    seat->owed = 0;
-    seat->index = (uint32_t)g->count;
-    g->members[g->count++] = s;
-    g->used = rt_now(loop);
-    if (g->count == 1)
-        rt__note(loop, RT__GROUP_FIRST, g->name, 0, NULL, 0);
-    presence(loop, g, s, RT_JOINED);
+    if (g->opts.event && (!(joined = presence_new(loop, g, s, RT_JOINED)) ||
+                          !(left = presence_new(loop, g, s, RT_LEFT)))) {
+        rt__free(loop, joined, sizeof *joined);
+        return RT_ENOMEM;
+    }
+    sit(loop, g, s, left);
+    presence_tell(loop, joined);
     if (rt__told_away(s)) /* and all its groups will hear that it is back */
         presence(loop, g, s, RT_WENT_AWAY);
     return 0;
@@ -717,9 +742,9 @@ static void group_emptied(rt_loop *loop, rt__group *g)
 static void leave(rt_loop *loop, rt__group *g, rt__session *s, rt__seat *seat)
 {
     uint32_t index = seat->index;
+    presence_tell(loop, seat->left);
     *seat = s->seats[--s->seat_count];
     member_remove(g, index);
-    presence(loop, g, s, RT_LEFT);
     if (g->count == 0)
         group_emptied(loop, g);
 }
@@ -753,8 +778,9 @@ static void group_end(rt_loop *loop, rt__group *g)
         rt__note(loop, RT__GROUP_LAST, g->name, 0, NULL, 0);
     while (g->count > 0) {
         rt__session *s = g->members[--g->count];
-        *seat_of(s, g) = s->seats[s->seat_count - 1];
-        s->seat_count--;
+        rt__seat *seat = seat_of(s, g);
+        rt__free(loop, seat->left, sizeof *seat->left);
+        *seat = s->seats[--s->seat_count];
     }
     rt__table_remove(&loop->groups, &g->node);
     rt__slot_free(loop, g->id);
@@ -977,11 +1003,11 @@ int rt_group_send_but(rt_loop *loop, rt_group handle, rt_session but, int kind,
     return g ? publish(loop, g, but.id, kind, data, len) : RT_EGONE;
 }
 
-int rt_group_send(rt_loop *loop, rt_group handle, int kind, const void *data,
+int rt_group_send(rt_loop *loop, rt_group group, int kind, const void *data,
                   size_t len)
 {
-    rt__group *g = group_get(loop, handle);
-    return g ? publish(loop, g, 0, kind, data, len) : RT_EGONE;
+    rt_session nobody = {0};
+    return rt_group_send_but(loop, group, nobody, kind, data, len);
 }
 
 int rt_group_send_once(rt_loop *loop, rt_group handle, const char *key,

@@ -456,10 +456,12 @@ typedef struct {
 } rt__keep;
 
 /* A session's place in one group: slot of the group, index in its members;
-   owed: the group's snapshot, after messages were lost. */
+   owed: the group's snapshot, after messages were lost; left: what its event
+   callback will be told at last, so that this cannot fail. */
 typedef struct {
     unsigned int group : 24, owed : 1;
     uint32_t index;
+    struct rt__presence *left;
 } rt__seat;
 
 /* A user id and the sessions bound to it, the newest first. */

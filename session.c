@@ -2051,15 +2051,12 @@ int rt__told_away(const rt__session *s)
     return s->keep && s->keep->flow && s->keep->flow->told_away;
 }
 
-/* What is lost is told once, here or in on_close; a snapshot makes it up.  (A
-   client's losses are not those of its groups' messages.) */
+/* What is lost is told once, here or in on_close; snapshots make up for it. */
 static void back_now(rt_loop *loop, rt__session *s)
 {
     rt__flow *f = s->keep->flow;
     int told = rt__told_away(s);
     uint64_t lost = s->lost;
-    if (lost > 0 && !s->ep->dial)
-        rt__groups_owe(s);
     s->lost = 0;
     if (f)
         f->told_away = 0;
@@ -2471,6 +2468,8 @@ static int session_resume(rt_loop *loop, rt__conn *c, rt__session *s,
     gap_untold(s, h->received);
     lost = ring_rebase(loop, s, h->received, &base);
     s->lost += lost; /* told by on_back, or, if that never comes, on_close */
+    if (lost > 0)
+        rt__groups_owe(s);
     rt__window_take(s->keep->flow->resumes, RESUMES, loop->now);
     acked_now(s->keep->flow); /* `w` says how many came */
     away_over(loop, s->keep->flow);
@@ -2935,6 +2934,8 @@ int rt_adopt(rt_loop *loop, rt_session old_handle, rt_session fresh_handle,
     } else {
         s->lost += ring_rebase(loop, s, peer_has, &base);
     }
+    if (s->lost > 0)
+        rt__groups_owe(s);
     away_over(loop, s->keep->flow);
     from = line_of(s);
     c = fresh->conn;
