@@ -21,8 +21,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* 0: worlds without snapshots, idempotent sends, limits of groups, and without
+   the hook for what falls out of a history. */
+enum { EXTRAS = 1 };
+
 enum { PORT = 9000, DIAL_PORT = 9100 };
-enum { SESSIONS = 24, ROOMS = 64, NAMES = 4, MESSAGES = 3000, KEYS = 3 };
+enum { SESSIONS = 24, ROOMS = 64, NAMES = 4, MESSAGES = 3000 };
+enum { KEYS = 3, ALL_KEYS = KEYS * (NAMES + 1), ONCE = 200 };
 enum { GHOSTS = 64, BIGGEST = 20000, BYE = 3600 };
 enum { RING_COUNT = 128, RING_BYTES = 65536 }; /* what a server must keep */
 
@@ -45,15 +50,17 @@ struct sess {
     enum kind kind;
     enum state state;
     rt_session h;
-    int excused;    /* its script did what may end it */
-    int code;       /* the host ended it with this code */
-    int slow;       /* it ended in a call, for its queue */
-    int told_away;  /* the groups were told that it is away */
-    struct list m;  /* what it must hear, in this order */
-    struct list u;  /* what it may hear besides, */
-    struct list at; /* and how many of m come before */
+    int excused;     /* its script did what may end it */
+    int code;        /* the host ended it with this code */
+    int slow;        /* it ended in a call, for its queue */
+    int told_away;   /* the groups were told that it is away */
+    struct list m;   /* what it must hear, in this order, */
+    struct list any; /* but those of one number here, not 0, in any order */
+    struct list u;   /* what it may hear besides, */
+    struct list at;  /* and how many of m come before */
     size_t got, sure;
-    uint32_t key_must[KEYS], key_got[KEYS], drop_got;
+    uint32_t key_must[ALL_KEYS], key_got[ALL_KEYS], drop_got;
+    int empties;        /* so many empty messages were sent to it */
     size_t seen[ROOMS]; /* the newest offset that it heard */
     int before;         /* it was to get what the present call sends, */
     size_t unsent;      /* and had so much to read before it */
@@ -70,6 +77,18 @@ struct past {
     uint64_t when;
 };
 
+/* A key of rt_group_send_once, and where its message was. */
+struct once {
+    int key;
+    uint64_t when;
+    rt_position at;
+};
+
+/* A leaky bucket, in thousandths. */
+struct bucket {
+    uint64_t level, at;
+};
+
 /* A presence event that is due.  Those of one batch come in any order. */
 struct event {
     int who, what;
@@ -82,13 +101,23 @@ struct room {
     rt_group h;
     rt_group_opts o;
     int in[SESSIONS], count;
-    uint64_t epoch, used;
-    struct past *past; /* the offset of past[i] is i + 1 */
+    uint64_t epoch;
+    uint64_t used, perhaps_used; /* the later is sure to be late enough */
+    struct past *past;           /* the offset of past[i] is i + 1 */
     size_t sent, cap;
     size_t gone;         /* offsets up to it are forgotten, without memory, */
     struct list perhaps; /* and perhaps those up to one of these */
     struct event *events;
     size_t event_count, event_cap;
+    size_t evicted, evict; /* told to be forgotten; due to be told, */
+    size_t evict_before;   /* since before this turn */
+    struct list latest;    /* the newest message of each key, by their age */
+    int owes[SESSIONS];    /* the snapshot, after a gap */
+    struct once once[ONCE];
+    size_t once_count;
+    uint64_t *passed; /* when each message passed its limits */
+    size_t passed_count, passed_cap;
+    struct bucket messages, bytes;
 };
 
 enum note_kind { FIRST, LAST, OUT };
@@ -107,7 +136,8 @@ static struct model {
     uint32_t serial;
     struct {
         int kind, key;
-        char verb; /* R reliable, N not remembered, D droppable, K keyed */
+        char verb; /* R reliable, N not remembered, D droppable, K keyed, E
+                      empty and keyed */
         size_t len;
         int room; /* its id and the offset there, for those remembered */
         size_t offset;
@@ -117,7 +147,8 @@ static struct model {
     int subscribed[NAMES]; /* group_first came last, not group_last */
     ws_peer *ghosts[GHOSTS];
     int ghost_count;
-    int max_groups, seats, hard, soft, window_ms;
+    int max_groups, seats, hard, soft, window_ms, evicts;
+    uint32_t blocks;
     uint32_t batch, turn;
     uint32_t weak;       /* one of so many allocations fails; 0: none does */
     uint32_t fails;      /* in the present call */
@@ -166,6 +197,16 @@ static char pattern[BIGGEST + 128];
     X(outs)                                                                    \
     X(skipped_droppables)                                                      \
     X(keys)                                                                    \
+    X(evictions)                                                               \
+    X(evicted_by_age)                                                          \
+    X(evicted_by_end)                                                          \
+    X(snapshots)                                                               \
+    X(snapshots_after_gaps)                                                    \
+    X(keys_forgotten)                                                          \
+    X(keys_too_many)                                                           \
+    X(once_again)                                                              \
+    X(once_too_late)                                                           \
+    X(over_the_rate)                                                           \
     X(no_memory)
 
 static struct {
@@ -226,27 +267,35 @@ static size_t tail_length(void)
     }
 }
 
-/* A new message; 0 when there were too many. */
-static uint32_t message_new(void)
+/* A new message, for the group of that name or, NAMES, for one session; 0 when
+   there were too many.  Keys are not shared, and the last of each name is the
+   one that groups do not remember. */
+static uint32_t message_new(int name)
 {
-    static const char verbs[] = "RRRRRRRRNNDDDKKK";
+    static const char verbs[] = "RRRRRRRRNNDDDKKKE";
     uint32_t g = m.serial + 1;
-    char verb = verbs[sim_choose(16)];
+    char verb = verbs[sim_choose(17)];
     int kind = sim_choose(3) ? RT_TEXT : RT_BINARY;
+    int key = (int)sim_choose(KEYS);
 
     if (g == MESSAGES)
         return 0;
     m.serial = g;
     m.messages[g].verb = verb;
-    m.messages[g].key = (int)sim_choose(KEYS);
-    if (verb == 'N' || (verb != 'R' && !sim_choose(4)))
+    m.messages[g].key = name * KEYS + key;
+    if (verb == 'N' || (verb == 'D' && !sim_choose(4)))
         kind |= RT_NO_HISTORY;
     if (verb == 'D')
         kind |= RT_DROPPABLE;
-    if (verb == 'K')
+    if (verb == 'K' || verb == 'E')
         kind |= rt_latest((uint16_t)m.messages[g].key);
+    if ((verb == 'K' || verb == 'E') && key == KEYS - 1)
+        kind |= RT_NO_HISTORY;
     m.messages[g].kind = kind;
     m.messages[g].len = 24 + tail_length();
+    if (verb == 'K' ||
+        verb == 'E') /* a snapshot has to fit into the hard mark */
+        m.messages[g].len = verb == 'E' ? 0 : 24 + sim_choose(40);
     m.messages[g].room = -1;
     return g;
 }
@@ -257,6 +306,8 @@ static const char *message_text(uint32_t g, size_t *len)
     static char text[BIGGEST + 32];
 
     *len = m.messages[g].len;
+    if (!*len)
+        return text;
     snprintf(text, 25, "%c %10u %10u", m.messages[g].verb, g,
              (unsigned)m.messages[g].key);
     memcpy(text + 24, pattern + g % 97, *len - 24);
@@ -284,6 +335,11 @@ static uint32_t message_find(int op, const void *data, size_t len)
 static int reliable(uint32_t g)
 {
     return m.messages[g].verb == 'R' || m.messages[g].verb == 'N';
+}
+
+static int keyed(uint32_t g)
+{
+    return m.messages[g].verb == 'K' || m.messages[g].verb == 'E';
 }
 
 /* ---- what is due: events and notes -------------------------------------- */
@@ -356,12 +412,23 @@ static void note_drop(size_t i)
     memmove(m.notes + i, m.notes + i + 1, (m.note_count - i) * sizeof *m.notes);
 }
 
+/* The first of those that come in one order; first and last do, and what is to
+   be published. */
+static size_t note_first(enum note_kind what)
+{
+    size_t i = 0;
+
+    while (i < m.note_count && (m.notes[i].what == OUT) != (what == OUT))
+        i++;
+    return i;
+}
+
 static int note_take(enum note_kind what, int name, uint32_t g)
 {
-    size_t i;
+    size_t first = note_first(what), i;
 
-    for (i = 0; i < m.note_count; i++) {
-        if (m.notes[i].batch != m.notes[0].batch)
+    for (i = first; i < m.note_count; i++) {
+        if (m.notes[i].batch != m.notes[first].batch)
             break;
         if (m.notes[i].what == what && m.notes[i].name == name &&
             m.notes[i].g == g) {
@@ -369,9 +436,9 @@ static int note_take(enum note_kind what, int name, uint32_t g)
             return 1;
         }
     }
-    if (!m.note_count || !believed())
+    if (first == m.note_count || !believed())
         return 0;
-    note_drop(0);
+    note_drop(first);
     return note_take(what, name, g);
 }
 
@@ -397,24 +464,32 @@ static int name_find(const char *text)
     return 0;
 }
 
+static void room_used(struct room *r)
+{
+    r->used = r->perhaps_used = sim_now();
+}
+
 static void model_join(struct room *r, struct sess *s)
 {
     m.batch++;
     r->in[s->id] = 1;
-    r->used = sim_now();
+    room_used(r);
     if (!r->count++)
         note_due(FIRST, r->name, 0);
     event_due(r, s->id, RT_JOINED);
+    m.batch++;
+    if (s->told_away)
+        event_due(r, s->id, RT_WENT_AWAY);
 }
 
 static void model_leave(struct room *r, struct sess *s)
 {
-    r->in[s->id] = 0;
+    r->in[s->id] = r->owes[s->id] = 0;
     event_due(r, s->id, RT_LEFT);
     if (--r->count)
         return;
     note_due(LAST, r->name, 0);
-    r->used = sim_now();
+    room_used(r);
 }
 
 /* Its group is over; nobody is told any more. */
@@ -425,6 +500,7 @@ static void model_close(struct room *r)
         note_due(LAST, r->name, 0);
     r->lives = r->count = 0;
     r->event_count = 0;
+    r->evict = r->sent;
     memset(r->in, 0, sizeof r->in);
 }
 
@@ -481,17 +557,18 @@ static int seats_of(const struct sess *s)
 }
 
 /* Has its time to live run out by now? */
-static int overdue(const struct room *r)
+static int overdue(const struct room *r, uint64_t used)
 {
     return r->o.ttl_ms > 0 && !r->count &&
-           sim_now() >= r->used + (uint64_t)r->o.ttl_ms;
+           sim_now() >= used + (uint64_t)r->o.ttl_ms;
 }
 
 /* A group whose time is over ends in the timers' phase, which the model does
    not see: it looks. */
 static void room_look(struct room *r)
 {
-    if (!r->lives || !overdue(r) || rt_group_name(m.loop, r->h))
+    if (!r->lives || !overdue(r, r->perhaps_used) ||
+        rt_group_name(m.loop, r->h))
         return;
     sim_note("room %d expired", r->id);
     saw.expired_rooms++;
@@ -538,6 +615,14 @@ static size_t forgotten(const struct room *r)
     return i;
 }
 
+/* The group was used in a way that lets fall what is too much. */
+static void model_trimmed(struct room *r)
+{
+    size_t n = remembers(r) ? forgotten(r) : 0;
+
+    r->evict = n > r->evict ? n : r->evict;
+}
+
 /* One more that has an offset.  If memory was refused meanwhile, all up to
    here may be forgotten: it shows when someone asks. */
 static void model_remember(struct room *r, uint32_t g)
@@ -550,6 +635,7 @@ static void model_remember(struct room *r, uint32_t g)
     m.messages[g].offset = r->sent;
     if (m.fails && remembers(r))
         push(&r->perhaps, (uint32_t)r->sent);
+    model_trimmed(r);
 }
 
 /* It shows: all up to the first of these moments from there on is gone, or, at
@@ -583,17 +669,20 @@ static void promise(struct sess *s, uint32_t g)
 {
     if (reliable(g)) {
         push(&s->m, g);
+        push(&s->any, 0);
         return;
     }
+    s->empties += m.messages[g].verb == 'E';
     push(&s->u, g);
     push(&s->at, (uint32_t)s->m.len);
 }
 
+/* Its first place in a list. */
 static int in_list(const struct list *l, uint32_t value, size_t *at)
 {
     size_t i;
 
-    for (i = l->len; i-- > 0;) {
+    for (i = 0; i < l->len; i++) {
         *at = i;
         if (l->at[i] == value)
             return 1;
@@ -619,13 +708,47 @@ static void hear_other(struct sess *s, uint32_t g)
         return;
     }
     saw.keys++;
-    if (g < s->key_got[key] || (g == s->key_got[key] && s->kind != RESUMES))
+    if (g < s->key_got[key])
         sim_fault("client %d: key %d goes from %u to %u", s->id, key,
                   s->key_got[key], g);
     s->key_got[key] = g;
 }
 
-static void hear(struct sess *s, int op, const void *data, size_t len)
+/* Is g the next of those that come in order?  Where the order is open, it is
+   put there. */
+static int next_is(struct sess *s, uint32_t g)
+{
+    size_t i = s->got;
+    uint32_t *at = s->m.at;
+
+    if (i >= s->m.len)
+        return 0;
+    while (at[i] != g && s->any.at[i] && i + 1 < s->m.len &&
+           s->any.at[i + 1] == s->any.at[i])
+        i++;
+    if (at[i] != g)
+        return 0;
+    at[i] = at[s->got];
+    at[s->got] = g;
+    return 1;
+}
+
+static void hear_next(struct sess *s, uint32_t g)
+{
+    int key = m.messages[g].key;
+
+    if (!next_is(s, g))
+        sim_fault("client %d: message %u came, number %zu of %zu is %u", s->id,
+                  g, s->got + 1, s->m.len,
+                  s->got < s->m.len ? s->m.at[s->got] : 0);
+    if (keyed(g) && s->key_got[key] < g)
+        s->key_got[key] = g;
+    s->got++;
+}
+
+/* lane: m or u; 0 where the line does not tell. */
+static void hear(struct sess *s, char lane, int op, const void *data,
+                 size_t len)
 {
     uint32_t g = message_find(op, data, len);
     size_t *seen;
@@ -633,23 +756,138 @@ static void hear(struct sess *s, int op, const void *data, size_t len)
     digest('h', g);
     sim_note("client %d hears %u", s->id, g);
     if (!g) {
-        sim_fault("client %d hears what nobody said: %.30s", s->id,
-                  (const char *)data);
+        if (len || lane == 'm' || s->empties <= 0)
+            sim_fault("client %d hears what nobody said: %.30s", s->id,
+                      len ? (const char *)data : "nothing");
+        s->empties -= s->kind != RESUMES; /* which may hear it again */
         return;
     }
     if (m.messages[g].room >= 0) {
         seen = &s->seen[m.messages[g].room];
         *seen = m.messages[g].offset > *seen ? m.messages[g].offset : *seen;
     }
-    if (!reliable(g)) {
+    if (lane == 'm' || (reliable(g) && !lane) || (!lane && next_is(s, g)))
+        hear_next(s, g);
+    else if (reliable(g))
+        sim_fault("client %d: %u came as if it were of no weight", s->id, g);
+    else
         hear_other(s, g);
+}
+
+/* ---- snapshots, idempotent sends, limits ----------------------------------
+ */
+
+/* A group was sent a message: is it the newest of its key? */
+static void model_latest(struct room *r, uint32_t g)
+{
+    size_t i = 0;
+
+    if (!keyed(g) || r->o.snapshot <= 0 || m.messages[g].kind & RT_NO_HISTORY)
         return;
+    while (i < r->latest.len &&
+           m.messages[r->latest.at[i]].key != m.messages[g].key)
+        i++;
+    saw.keys_forgotten += i < r->latest.len && m.messages[g].verb == 'E';
+    if (i == r->latest.len && m.messages[g].verb != 'E' &&
+        r->latest.len == (size_t)r->o.snapshot) {
+        saw.keys_too_many++;
+        i = 0;
     }
-    if (s->got >= s->m.len || s->m.at[s->got] != g)
-        sim_fault("client %d: message %u came, number %zu of %zu is %u", s->id,
-                  g, s->got + 1, s->m.len,
-                  s->got < s->m.len ? s->m.at[s->got] : 0);
-    s->got++;
+    if (i < r->latest.len)
+        memmove(r->latest.at + i, r->latest.at + i + 1,
+                (--r->latest.len - i) * sizeof *r->latest.at);
+    if (m.messages[g].verb != 'E')
+        push(&r->latest, g);
+}
+
+/* Each comes as a reliable one, and once more where an older value may be
+   waiting.  any: in any order with others of that number. */
+static void model_snapshot(struct room *r, struct sess *s, uint32_t any)
+{
+    size_t i;
+
+    saw.snapshots += r->latest.len > 0;
+    for (i = 0; i < r->latest.len; i++) {
+        push(&s->m, r->latest.at[i]);
+        push(&s->any, any);
+        push(&s->u, r->latest.at[i]);
+        push(&s->at, (uint32_t)s->m.len);
+    }
+}
+
+/* The key's first use, if it counts still. */
+static const struct once *once_known(const struct room *r, int key)
+{
+    uint64_t ms = r->o.once_ms > 0 ? (uint64_t)r->o.once_ms : 300000;
+    size_t most = r->o.once_max > 0 ? (size_t)r->o.once_max : 1024, i;
+
+    for (i = r->once_count; i-- > 0;) {
+        if (r->once[i].key != key)
+            continue;
+        if (r->o.once_max >= 0 && r->once_count - i > most)
+            return NULL;
+        if (r->o.once_ms < 0 || sim_now() - r->once[i].when < ms)
+            return &r->once[i];
+        saw.once_too_late++;
+        return NULL;
+    }
+    return NULL;
+}
+
+static void once_used(struct room *r, int key)
+{
+    struct once *o = &r->once[r->once_count++];
+
+    o->key = key;
+    o->when = sim_now();
+    o->at.epoch = r->o.upstream > 0 ? 0 : r->epoch;
+    o->at.offset = r->o.upstream > 0 ? 0 : r->sent;
+}
+
+static uint64_t level(const struct bucket *b, int rate)
+{
+    uint64_t leaked = (sim_now() - b->at) * (uint64_t)rate;
+
+    return b->level > leaked ? b->level - leaked : 0;
+}
+
+static int overflows(const struct bucket *b, int rate, int burst, size_t cost)
+{
+    uint64_t size = (uint64_t)(burst ? burst : rate) * 1000;
+
+    return rate > 0 && burst >= 0 && level(b, rate) > 0 &&
+           level(b, rate) + cost * 1000 > size;
+}
+
+static void fill(struct bucket *b, int rate, size_t cost)
+{
+    b->level = level(b, rate) + cost * 1000;
+    b->at = sim_now();
+}
+
+/* Is one more message of that size too many? */
+static int over_rate(const struct room *r, size_t len)
+{
+    const rt_group_opts *o = &r->o;
+    size_t n = r->passed_count, limit = (size_t)o->rate_limit;
+    uint64_t ms = (uint64_t)(o->rate_ms ? o->rate_ms : 1000);
+
+    if (o->rate_limit > 0 && n >= limit &&
+        sim_now() - r->passed[n - limit] < ms)
+        return 1;
+    return overflows(&r->messages, o->message_rate, o->message_burst, 1) ||
+           overflows(&r->bytes, o->byte_rate, o->byte_burst, len);
+}
+
+static void model_passed(struct room *r, size_t len)
+{
+    r->passed =
+        more(r->passed, r->passed_count, &r->passed_cap, sizeof *r->passed);
+    r->passed[r->passed_count++] = sim_now();
+    if (r->o.message_rate > 0)
+        fill(&r->messages, r->o.message_rate, 1);
+    if (r->o.byte_rate > 0)
+        fill(&r->bytes, r->o.byte_rate, len);
 }
 
 /* ---- the scripts: their wire -------------------------------------------- */
@@ -739,7 +977,7 @@ static void typed_in(struct sess *s, int op, const uint8_t *data, size_t len)
     }
     if (data[0] == 'a' || s->over)
         return;
-    hear(s, op, data + 1, len - 1);
+    hear(s, (char)data[0], op, data + 1, len - 1);
     if (data[0] == 'm' && (m.settling || !sim_choose(4)))
         acknowledge(s);
 }
@@ -755,7 +993,7 @@ static void on_frame(ws_peer *w, int op, const uint8_t *data, size_t len)
     else if (s->kind == RESUMES)
         typed_in(s, op, data, len);
     else
-        hear(s, op, data, len);
+        hear(s, 0, op, data, len);
 }
 
 /* ---- the scripts: their lines ------------------------------------------- */
@@ -1014,7 +1252,7 @@ static void open_new(int name, rt_group_opts *o)
     r->lives = 1;
     r->name = name;
     r->o = *o;
-    r->used = sim_now();
+    room_used(r);
     r->epoch = rt_group_position(m.loop, r->h).epoch;
     for (i = 0; i < r->id; i++) {
         if (m.rooms[i].epoch == r->epoch || !r->epoch)
@@ -1040,7 +1278,7 @@ static void host_opens(void)
     h = rt_group_open(m.loop, name_of(name), sim_choose(2) ? &o : NULL);
     if (h.id != r->h.id)
         sim_fault("room %d is opened twice", r->id);
-    r->used = sim_now();
+    room_used(r);
 }
 
 static void host_closes_room(struct room *r)
@@ -1080,6 +1318,27 @@ static void count_join(const struct room *r, const struct sess *s, int want)
     saw.stale_sessions += s->state == GONE;
 }
 
+/* The session took a seat, though what it was then given may have ended it. */
+static int took_seat(struct room *r, struct sess *s, int answer)
+{
+    if (answer < 0 && answer != RT_EREFUSED &&
+        rt_state(m.loop, s->h) != RT_CLOSING)
+        return 0;
+    model_join(r, s);
+    model_snapshot(r, s, 0);
+    notice();
+    if (s->state != ENDED)
+        return 1;
+    s->slow = 1;
+    saw.replays_cut_short++;
+    if (s->kind == RESUMES && !m.short_of)
+        sim_fault("session %d can resume, and was ended by a replay", s->id);
+    if (answer != RT_EFULL && !(m.short_of && answer < 0))
+        sim_fault("session %d was ended by joining room %d: %d", s->id, r->id,
+                  answer);
+    return 1;
+}
+
 static void host_joins(struct room *r, struct sess *s)
 {
     int want, answer;
@@ -1089,10 +1348,9 @@ static void host_joins(struct room *r, struct sess *s)
     call_begins();
     answer = rt_group_join(m.loop, r->h, s->h);
     sim_note("session %d joins room %d: %d", s->id, r->id, answer);
-    must("joining", r, answer, want);
     count_join(r, s, want);
-    if (!answer)
-        model_join(r, s);
+    if (want || !took_seat(r, s, answer) || s->state == ALIVE)
+        must("joining", r, answer, want);
 }
 
 /* A place to join from, right or wrong; NULL: all there is. */
@@ -1178,18 +1436,13 @@ static long replay_weaker(struct room *r, const rt_position *p, long from,
 static void replayed(struct room *r, struct sess *s, long from, int answer)
 {
     long i, n = (long)r->sent - from;
-    int lives = s->state == ALIVE;
 
     saw.replays += n > 0;
     saw.replays_of_nothing += !n;
-    if (answer > n || (answer < n && lives && !m.fails) || answer < 0)
+    if (s->state == ALIVE &&
+        (answer > n || (answer < n && !m.fails) || answer < 0))
         sim_fault("session %d joins room %d: %d were replayed, not %ld", s->id,
                   r->id, answer, n);
-    saw.replays_cut_short += answer < n;
-    if (!lives && s->kind == RESUMES && !m.short_of)
-        sim_fault("session %d can resume, and was ended by a replay", s->id);
-    if (answer < n && lives)
-        n = answer + 1; /* no memory for the next: it is numbered, and lost */
     for (i = 0; i < n; i++)
         promise(s, r->past[from + i].g);
 }
@@ -1216,23 +1469,21 @@ static void host_joins_from(struct room *r, struct sess *s,
     sim_note("session %d joins room %d from %lld of %zu..%zu: %d", s->id, r->id,
              p ? (long long)p->offset : -1, forgotten(r), r->sent, answer);
     count_join(r, s, want);
-    if (want || weakness(answer)) {
+    if (want || !took_seat(r, s, answer)) {
         must("joining", r, answer, want);
         return;
     }
     saw.replays_of_all += !p;
-    model_join(r, s);
-    notice();
-    s->slow |= s->state == ENDED;
+    model_trimmed(r);
     if (s->state == ALIVE)
         from = replay_weaker(r, p, from, answer);
-    if (from < 0)
-        must("joining", r, answer, RT_EREFUSED);
-    else
+    if (from >= 0)
         replayed(r, s, from, answer);
+    else if (s->state == ALIVE)
+        must("joining", r, answer, RT_EREFUSED);
     if (sim_choose(2) == 0 && from >= 0 && s->state == ALIVE) {
         saw.live_behind_replays++;
-        host_sends_to(r, message_new());
+        host_sends_to(r, message_new(r->name));
     }
 }
 
@@ -1266,7 +1517,7 @@ static int surely_takes(const struct sess *s, uint32_t g)
     if (m.fails || m.messages[g].len > (size_t)m.soft / 2)
         return 0;
     if (s->was_away)
-        return m.messages[g].verb == 'K';
+        return keyed(g);
     return s->unsent == 0;
 }
 
@@ -1283,7 +1534,9 @@ static void after_one(struct sess *s, uint32_t g, int surely)
     int key = m.messages[g].key;
 
     promise(s, g);
-    if (m.messages[g].verb == 'K' && surely)
+    if (m.messages[g].verb == 'E')
+        s->key_must[key] = 0; /* one cannot tell which one comes */
+    else if (keyed(g) && surely)
         s->key_must[key] = g;
 }
 
@@ -1336,79 +1589,157 @@ static void after_many(const char *what, uint32_t g, int answer)
     }
 }
 
-enum how { SEND, SEND_BUT, DELIVER };
+enum how { SEND, SEND_BUT, DELIVER, SEND_ONCE };
 
-static int send_call(enum how how, struct room *r, struct sess *but, uint32_t g)
+/* What a send is asked for, besides its message. */
+struct ask {
+    enum how how;
+    const struct sess *but;
+    int key;
+};
+
+static const char *key_text(int key)
+{
+    static char text[256];
+
+    memset(text, 'k', sizeof text);
+    text[key == 5 ? 255 : 1 + key] = 0;
+    return text;
+}
+
+static int send_call(const struct ask *a, struct room *r, uint32_t g,
+                     rt_position *at)
 {
     size_t len;
     const char *text = message_text(g, &len);
     int kind = m.messages[g].kind;
 
-    if (how == DELIVER)
+    switch (a->how) {
+    case SEND:
+        return rt_group_send(m.loop, r->h, kind, text, len);
+    case SEND_BUT:
+        return rt_group_send_but(m.loop, r->h, a->but->h, kind, text, len);
+    case DELIVER:
         return rt_group_deliver(m.loop, name_of(r->name), kind, text, len);
-    if (how == SEND_BUT)
-        return rt_group_send_but(m.loop, r->h, but->h, kind, text, len);
-    return rt_group_send(m.loop, r->h, kind, text, len);
+    case SEND_ONCE:
+        return rt_group_send_once(m.loop, r->h, key_text(a->key), kind, text,
+                                  len, at);
+    }
+    return 0;
+}
+
+/* It was refused, with this error, and so had no effect. */
+static int send_refused(struct room *r, int want, int answer, int untold)
+{
+    if (want) {
+        must("sending", r, answer, want);
+        return 1;
+    }
+    if (!weakness(answer))
+        return 0;
+    m.untold = untold; /* it was not to be told */
+    r->used = sim_now();
+    return 1;
+}
+
+static void send_done(const struct ask *a, struct room *r, uint32_t g, int here)
+{
+    m.batch++;
+    if (a->how != DELIVER) {
+        note_due(OUT, r->name, g);
+        model_passed(r, m.messages[g].len);
+    }
+    saw.delivered += a->how == DELIVER;
+    if (!here)
+        return;
+    room_used(r);
+    if (m.messages[g].verb == 'R')
+        model_remember(r, g);
+    model_latest(r, g);
 }
 
 /* Sends g to a group that lives. */
-static void send_live(enum how how, struct room *r, struct sess *but,
-                      uint32_t g)
+static void send_live(const struct ask *a, struct room *r, uint32_t g)
 {
+    const struct once *known = NULL;
     struct sess *s;
-    int answer, here = how == DELIVER || r->o.upstream <= 0;
+    rt_position at = {1, 1};
+    int here = a->how == DELIVER || r->o.upstream <= 0;
+    int want = 0, answer, untold = m.untold;
 
     for (s = m.sess; s < m.sess + m.sess_count; s++)
-        before(s, here && r->in[s->id] && (how != SEND_BUT || s != but));
+        before(s, here && r->in[s->id] && (a->how != SEND_BUT || s != a->but));
+    if (a->how != DELIVER && over_rate(r, m.messages[g].len))
+        want = RT_EREFUSED;
+    saw.over_the_rate += want != 0;
+    if (a->how == SEND_ONCE && (known = once_known(r, a->key)) != NULL)
+        want = RT_EEXIST;
     call_begins();
-    answer = send_call(how, r, but, g);
-    m.batch++;
-    if (how != DELIVER)
-        note_due(OUT, r->name, g);
-    saw.delivered += how == DELIVER;
-    if (here)
-        r->used = sim_now();
-    if (here && m.messages[g].verb == 'R')
-        model_remember(r, g);
+    answer = send_call(a, r, g, &at);
+    saw.once_again += known != NULL;
+    if (known && (at.epoch != known->at.epoch || at.offset != known->at.offset))
+        sim_fault("room %d: a key's message was at %llu", r->id,
+                  (unsigned long long)at.offset);
+    if (send_refused(r, want, answer, untold))
+        return;
+    send_done(a, r, g, here);
+    if (a->how == SEND_ONCE) {
+        once_used(r, a->key);
+        known = &r->once[r->once_count - 1];
+        if (at.epoch != known->at.epoch || at.offset != known->at.offset)
+            sim_fault("room %d: the message of a key is at %llu", r->id,
+                      (unsigned long long)at.offset);
+    }
     notice();
-    after_many(how == DELIVER ? "delivering" : "sending", g, answer);
+    after_many(a->how == DELIVER ? "delivering" : "sending", g, answer);
 }
 
 static void host_sends_to(struct room *r, uint32_t g)
 {
-    enum how how = (enum how)(sim_choose(6) % 3);
-    struct sess *but = &m.sess[sim_choose((uint32_t)m.sess_count)];
+    struct ask a = {SEND, NULL, 0};
 
     if (!g)
         return;
+    a.how = (enum how)(sim_choose(6) % 3);
+    a.but = any_sess();
+    a.key = (int)sim_choose(6);
+    if (EXTRAS && r->once_count < ONCE && !sim_choose(5))
+        a.how = SEND_ONCE;
     room_look(r);
-    if (how == DELIVER && !r->lives && room_named(r->name))
+    if (a.how == DELIVER && !r->lives && room_named(r->name))
         r = room_named(r->name);
     room_look(r);
-    sim_note("the host sends %u, %c, to room %d", g, m.messages[g].verb, r->id);
+    sim_note("the host sends %u, %c, to room %d, way %d", g, m.messages[g].verb,
+             r->id, (int)a.how);
     if (r->lives) {
-        send_live(how, r, but, g);
+        send_live(&a, r, g);
         return;
     }
     saw.stale_rooms++;
-    must("sending", r, send_call(how, r, but, g), RT_EGONE);
+    must("sending", r, send_call(&a, r, g, NULL), RT_EGONE);
 }
 
-/* What may not be sent has no effect. */
+/* What may not be sent has no effect, not even on its key. */
 static void host_errs(struct room *r)
 {
-    enum how how = (enum how)sim_choose(2);
-    int want, answer;
+    int want, answer, key = (int)sim_choose(6);
 
     room_look(r);
-    if (!r->lives)
-        how = SEND;
-    want = !r->lives ? RT_EGONE : how == SEND ? RT_EUTF8 : RT_EINVAL;
-    if (how == SEND)
+    switch (r->lives ? sim_choose(3) : 0) {
+    case 0:
+        want = r->lives ? RT_EUTF8 : RT_EGONE;
         answer = rt_group_send(m.loop, r->h, RT_TEXT, "\xc0\x80", 2);
-    else
+        break;
+    case 1:
+        want = once_known(r, key) ? RT_EEXIST : RT_EUTF8;
+        answer = rt_group_send_once(m.loop, r->h, key_text(key), RT_TEXT,
+                                    "\xc0\x80", 2, NULL);
+        break;
+    default:
+        want = RT_EINVAL;
         answer = rt_group_deliver(m.loop, name_of(r->name), 0x8000 | RT_TEXT,
                                   "x", 1);
+    }
     must("sending wrongly", r, answer, want);
 }
 
@@ -1439,13 +1770,28 @@ static void host_sends_many(uint32_t g)
     after_many("sending to many", g, answer);
 }
 
+/* A group with a member that is away, if there is one. */
+static struct room *room_of_absent(struct room *r)
+{
+    int i, k;
+
+    for (i = 0; i < m.room_count; i++) {
+        for (k = 0; k < m.sess_count; k++) {
+            if (m.rooms[i].in[k] && m.sess[k].told_away)
+                return &m.rooms[i];
+        }
+    }
+    return r;
+}
+
 /* More than a session that is away can keep. */
 static void host_bursts(struct room *r)
 {
-    uint32_t n = sim_choose(180);
+    uint32_t n = sim_choose(220);
 
+    r = room_of_absent(r);
     for (; r->lives && n > 0 && m.serial < MESSAGES / 2; n--)
-        host_sends_to(r, message_new());
+        host_sends_to(r, message_new(r->name));
 }
 
 static void host_sends_one(struct sess *s, uint32_t g)
@@ -1547,9 +1893,9 @@ static void host_walks(struct room *r)
         else if (!sim_choose(3))
             host_leaves(r, s);
         else if (!sim_choose(3))
-            host_sends_one(s, message_new());
+            host_sends_one(s, message_new(NAMES));
         else if (!sim_choose(3))
-            host_sends_to(r, message_new());
+            host_sends_to(r, message_new(r->name));
     }
 }
 
@@ -1609,11 +1955,11 @@ static void host_acts(void)
     } else if (x < 31)
         host_leaves(r, s);
     else if (x < 50)
-        host_sends_to(r, message_new());
+        host_sends_to(r, message_new(r->name));
     else if (x < 52)
-        host_sends_one(s, message_new());
+        host_sends_one(s, message_new(NAMES));
     else if (x < 54)
-        host_sends_many(message_new());
+        host_sends_many(message_new(NAMES));
     else if (x < 55)
         host_ends(s);
     else if (x < 56)
@@ -1745,9 +2091,26 @@ static void recover(struct sess *s)
     host_joins_from(r, s, &p);
 }
 
+/* After a gap, and on_back, the snapshots of its groups make up for it. */
+static void repay(struct sess *s)
+{
+    int i;
+
+    m.blocks++;
+    for (i = 0; i < m.room_count; i++) {
+        if (!m.rooms[i].owes[s->id])
+            continue;
+        m.rooms[i].owes[s->id] = 0;
+        saw.snapshots_after_gaps += m.rooms[i].latest.len > 0;
+        if (s->state == ALIVE)
+            model_snapshot(&m.rooms[i], s, m.blocks);
+    }
+}
+
 static void on_back(rt_loop *l, rt_session h, uint64_t lost)
 {
     struct sess *s;
+    int i;
 
     callback_begins("on_back");
     s = valid(l, h, "on_back");
@@ -1758,10 +2121,14 @@ static void on_back(rt_loop *l, rt_session h, uint64_t lost)
         if (s->told_away && s->state == ALIVE)
             model_presence(s, RT_CAME_BACK);
         s->told_away = 0;
-        if (lost && m.room_count)
+        for (i = 0; lost && i < m.room_count; i++)
+            m.rooms[i].owes[s->id] = m.rooms[i].in[s->id];
+        if (lost && m.room_count && !m.settling)
             recover(s);
     }
     callback_ends(3);
+    if (s)
+        repay(s);
 }
 
 /* Was there a reason for that? */
@@ -1868,13 +2235,69 @@ static void on_out(rt_loop *l, const char *name, int kind, const void *data,
                    size_t len)
 {
     uint32_t g = message_find(kind & 0xff, data, len);
+    size_t i = 0;
 
     (void)l;
     callback_begins("group_out");
     saw.outs++;
+    while (!len && i < m.note_count &&
+           (m.notes[i].what != OUT || m.messages[m.notes[i].g].len ||
+            m.messages[m.notes[i].g].kind != kind))
+        i++;
+    if (!len && i < m.note_count)
+        g = m.notes[i].g;
     if (!g || m.messages[g].kind != kind)
-        sim_fault("group_out of what nobody said: %.30s", (const char *)data);
+        sim_fault("group_out of what nobody said: %.*s", (int)len,
+                  (const char *)data);
     on_hook(OUT, name, g);
+    callback_ends(6);
+}
+
+static struct room *room_of_epoch(uint64_t epoch)
+{
+    int i = m.room_count;
+
+    while (i-- > 0 && m.rooms[i].epoch != epoch)
+        ;
+    return i < 0 ? NULL : &m.rooms[i];
+}
+
+static void evicted(struct room *r, size_t offset, uint32_t g)
+{
+    while (r->evicted + 1 < offset && believed())
+        r->evicted++;
+    if (!remembers(r) || offset != r->evicted + 1 || offset > r->sent ||
+        r->past[offset - 1].g != g) {
+        sim_fault("room %d forgets %zu, which is %u, after %zu", r->id, offset,
+                  g, r->evicted);
+        return;
+    }
+    saw.evictions++;
+    saw.evicted_by_age += offset > r->evict;
+    saw.evicted_by_end += !r->lives;
+    r->evicted = offset;
+    if (r->lives && offset > forgotten(r) && !model_gone(r, offset))
+        sim_fault("room %d forgets %zu too early", r->id, offset);
+}
+
+static void on_evict(rt_loop *l, const char *name, rt_position at, int kind,
+                     const void *data, size_t len)
+{
+    uint32_t g = message_find(kind & 0xff, data, len);
+    struct room *r = room_of_epoch(at.epoch);
+
+    (void)l;
+    callback_begins("group_evict");
+    if (r)
+        room_look(r);
+    sim_note("%s forgets %llu, which is %u", name,
+             (unsigned long long)at.offset, g);
+    if (!r || strcmp(name, name_of(r->name)) != 0 || !g ||
+        m.messages[g].kind != kind)
+        sim_fault("group_evict of nothing: %s, %.*s", name, (int)len,
+                  (const char *)data);
+    else
+        evicted(r, (size_t)at.offset, g);
     callback_ends(6);
 }
 
@@ -1914,6 +2337,27 @@ static void check_told(void)
     }
 }
 
+/* What fell out before this turn began was told, and what is too old by far. */
+static void check_evicted(struct room *r)
+{
+    uint64_t ms = (uint64_t)(r->o.history_ms > 0 ? r->o.history_ms : 0);
+    size_t least = r->evict_before;
+
+    if (!m.evicts || !remembers(r))
+        return;
+    while (r->lives && ms && least < r->sent &&
+           r->past[least].when + ms + ms / 4 + 2 <= sim_now())
+        least++;
+    while (r->evicted < least) {
+        if (!believed()) {
+            sim_fault("room %d did not say that it forgets %zu", r->id,
+                      r->evicted + 1);
+            return;
+        }
+        r->evicted++;
+    }
+}
+
 /* Nobody sleeps while something is due. */
 static void check_timeout(void)
 {
@@ -1923,6 +2367,7 @@ static void check_timeout(void)
         const struct room *r = &m.rooms[i];
         uint64_t end = r->used + (uint64_t)r->o.ttl_ms;
         due |= r->event_count > 0;
+        due |= m.evicts && remembers(r) && r->evicted < r->evict;
         if (r->lives && !r->count && r->o.ttl_ms > 0 &&
             (most < 0 || sim_now() + (uint64_t)most > end))
             sim_fault("room %d is due, but the loop would sleep %d", r->id,
@@ -1934,12 +2379,17 @@ static void check_timeout(void)
 
 static size_t past_heap(const struct room *r)
 {
-    size_t i, n = 0, most = r->o.history_ms > 0 ? r->sent : 0;
+    size_t i = forgotten(r), n = r->lives ? 40000 : 0;
+    uint64_t ms = (uint64_t)(r->o.history_ms > 0 ? r->o.history_ms : 0);
 
-    /* what is too old may lie there until the group is used again */
-    for (i = most ? 0 : forgotten(r); i < r->sent; i++)
-        n += 2 * m.messages[r->past[i].g].len + HEAP_PAST;
-    return r->lives ? n + 4096 : 0;
+    /* what is too old stays a little longer, and what is not told yet */
+    while (i > 0 && r->lives && r->past[i - 1].when + 2 * ms > sim_now())
+        i--;
+    if (m.evicts && remembers(r) && r->evicted < i)
+        i = r->evicted;
+    for (; (r->lives || m.evicts) && remembers(r) && i < r->sent; i++)
+        n += 4 * m.messages[r->past[i].g].len + HEAP_PAST;
+    return n;
 }
 
 static void check_heap(void)
@@ -1965,9 +2415,11 @@ static void check_all(void)
     notice();
     for (i = 0; i < m.room_count; i++) {
         check_room(&m.rooms[i]);
-        if (m.rooms[i].lives && overdue(&m.rooms[i]))
+        if (m.rooms[i].lives && overdue(&m.rooms[i], m.rooms[i].used))
             sim_fault("room %d should have expired", i);
     }
+    for (i = 0; i < m.room_count; i++)
+        check_evicted(&m.rooms[i]);
     check_told();
     check_timeout();
     check_heap();
@@ -1989,10 +2441,12 @@ static void pump(void)
 
 static void turn(int ms)
 {
-    int answer;
+    int answer, i;
 
     sim_note("---- a turn of %d ms", ms);
     pump();
+    for (i = 0; i < m.room_count; i++)
+        m.rooms[i].evict_before = m.rooms[i].evict;
     m.turn++;
     m.in_turn = 1;
     answer = rt_poll(m.loop, ms);
@@ -2008,6 +2462,29 @@ static void turn(int ms)
 static int some(const int *values, uint32_t n)
 {
     return values[sim_choose(n)];
+}
+
+static void room_limits(rt_group_opts *o)
+{
+    static const int rates[] = {1, 3, 20};
+    static const int times[] = {0, 30, 400};
+    static const int sizes[] = {0, 1, 3, RT_OFF};
+    static const int bytes[] = {60, 1000, 20000};
+
+    if (sim_choose(12) == 0)
+        o->rate_limit = some(rates, 3);
+    o->rate_ms = some(times, 3);
+    if (sim_choose(12) == 0)
+        o->message_rate = some(rates, 3);
+    o->message_burst = some(sizes, 4);
+    if (sim_choose(12) == 0)
+        o->byte_rate = some(bytes, 3);
+    if (sim_choose(2))
+        o->byte_burst = some(bytes, 3);
+    if (sim_choose(3) == 0)
+        o->snapshot = some(sizes, 4);
+    o->once_ms = some(times, 3);
+    o->once_max = some(sizes, 4);
 }
 
 static void room_options(rt_group_opts *o)
@@ -2033,6 +2510,8 @@ static void room_options(rt_group_opts *o)
         o->max_members = some(members, 4);
     o->upstream = sim_choose(4) == 0;
     o->event = sim_choose(4) ? on_event : NULL;
+    if (EXTRAS)
+        room_limits(o);
 }
 
 static void *on_realloc(void *user, void *p, size_t old, size_t now)
@@ -2068,6 +2547,8 @@ static int world_open(int backend)
     lo.resume_ms = m.window_ms;
     lo.soft_mark = m.soft;
     lo.hard_mark = m.hard;
+    m.evicts = EXTRAS && sim_choose(2);
+    o.group_evict = m.evicts ? on_evict : NULL;
     m.loop = rt_loop_new(&o);
     return m.loop && rt_listen(m.loop, "ws://127.0.0.1:9000", &lo).id;
 }
@@ -2104,7 +2585,7 @@ static int lacks(const struct sess *s)
 
     if (s->state != ALIVE || s->over)
         return s->state == ENDED;
-    for (k = 0; k < KEYS; k++) {
+    for (k = 0; k < ALL_KEYS; k++) {
         if (s->key_got[k] < s->key_must[k] && !m.short_of)
             return 1;
     }
@@ -2148,7 +2629,7 @@ static void finish(void)
 
     settle();
     for (i = 0; i < m.room_count && !sim_faults(); i++)
-        host_sends_to(&m.rooms[i], message_new());
+        host_sends_to(&m.rooms[i], message_new(m.rooms[i].name));
     if (!sim_faults())
         settle();
 }
@@ -2168,11 +2649,14 @@ static void world_free(void)
         free(s->m.at);
         free(s->u.at);
         free(s->at.at);
+        free(s->any.at);
     }
     while (m.room_count > 0) {
         struct room *r = &m.rooms[--m.room_count];
         free(r->past);
         free(r->perhaps.at);
+        free(r->latest.at);
+        free(r->passed);
         free(r->events);
     }
     ghosts_free(1);

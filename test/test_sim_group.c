@@ -13,7 +13,7 @@
 
 #include <stdlib.h>
 
-enum { SEEDS = 2500 };
+enum { SEEDS = 2000 };
 
 /* Mostly with epoll: the worlds differ by more than how one waits. */
 static int backend_of(uint64_t seed)
