@@ -480,12 +480,8 @@ static int standard(int value, int if_zero)
     return value ? value : if_zero;
 }
 
-static int burst_of(int burst, int rate)
-{
-    return burst < 0 ? INT32_MAX : standard(burst, rate);
-}
-
-/* Puts the defaults where the options say nothing. */
+/* Puts the defaults where the options say nothing.  (RT_OFF as a burst is the
+   greatest number where it is used.) */
 static void opts_resolve(rt_group_opts *o)
 {
     o->once_ms = standard(o->once_ms, 300000);
@@ -493,8 +489,8 @@ static void opts_resolve(rt_group_opts *o)
     o->rate_ms = standard(o->rate_ms, 1000);
     if (o->rate_ms < 0)
         o->rate_limit = RT_OFF;
-    o->message_burst = burst_of(o->message_burst, o->message_rate);
-    o->byte_burst = burst_of(o->byte_burst, o->byte_rate);
+    o->message_burst = standard(o->message_burst, o->message_rate);
+    o->byte_burst = standard(o->byte_burst, o->byte_rate);
 }
 
 static int group_limits(rt_loop *loop, rt__group *g)
