@@ -53,6 +53,7 @@ struct sess {
     int excused;     /* its script did what may end it */
     int code;        /* the host ended it with this code */
     int slow;        /* it ended in a call, for its queue */
+    int taken_over;  /* while it was open, and on_back is due */
     int told_away;   /* the groups were told that it is away */
     struct list m;   /* what it must hear, in this order, */
     struct list any; /* but those of one number here, not 0, in any order */
@@ -502,6 +503,7 @@ static void model_close(struct room *r)
     r->event_count = 0;
     r->evict = r->sent;
     memset(r->in, 0, sizeof r->in);
+    memset(r->owes, 0, sizeof r->owes);
 }
 
 /* All groups of a session hear of it. */
@@ -2050,6 +2052,16 @@ static void on_message(rt_loop *l, rt_session h, int kind, const void *data,
     callback_ends(2);
 }
 
+/* If the gap that on_back may tell was there already, what it joins from here
+   on gives its snapshot at once. */
+static void model_owes(struct sess *s, int owes)
+{
+    int i;
+
+    for (i = 0; i < m.room_count; i++)
+        m.rooms[i].owes[s->id] = owes && m.rooms[i].in[s->id];
+}
+
 /* The groups hear of it only if it is away still. */
 static void on_away(rt_loop *l, rt_session h)
 {
@@ -2065,11 +2077,15 @@ static void on_away(rt_loop *l, rt_session h)
         if (away && s->state == ALIVE)
             model_presence(s, RT_WENT_AWAY);
         s->told_away = away;
+        s->taken_over = !away;
+        model_owes(s, !away);
     }
     callback_ends(3);
     if (!s || away || s->state != ALIVE || rt_state(l, h) != RT_AWAY)
         return;
-    m.batch++; /* the callback itself lost it again */
+    if ((ring_over(s) || m.short_of) && s->ws)
+        line_over(s), s->over = 1; /* was it a gap? nobody will say */
+    m.batch++;                     /* the callback itself lost it again */
     model_presence(s, RT_WENT_AWAY);
     s->told_away = 1;
 }
@@ -2110,7 +2126,6 @@ static void repay(struct sess *s)
 static void on_back(rt_loop *l, rt_session h, uint64_t lost)
 {
     struct sess *s;
-    int i;
 
     callback_begins("on_back");
     s = valid(l, h, "on_back");
@@ -2121,8 +2136,9 @@ static void on_back(rt_loop *l, rt_session h, uint64_t lost)
         if (s->told_away && s->state == ALIVE)
             model_presence(s, RT_CAME_BACK);
         s->told_away = 0;
-        for (i = 0; lost && i < m.room_count; i++)
-            m.rooms[i].owes[s->id] = m.rooms[i].in[s->id];
+        if (!lost || !s->taken_over)
+            model_owes(s, lost > 0);
+        s->taken_over = 0;
         if (lost && m.room_count && !m.settling)
             recover(s);
     }
@@ -2467,7 +2483,7 @@ static int some(const int *values, uint32_t n)
 static void room_limits(rt_group_opts *o)
 {
     static const int rates[] = {1, 3, 20};
-    static const int times[] = {0, 30, 400};
+    static const int times[] = {0, 20, 200};
     static const int sizes[] = {0, 1, 3, RT_OFF};
     static const int bytes[] = {60, 1000, 20000};
 
@@ -2493,7 +2509,7 @@ static void room_options(rt_group_opts *o)
     static const int bytes[] = {1, 60, 200, 1000, 30000};
     static const int ages[] = {1, 20, 200, 1000, 5000};
     static const int members[] = {1, 2, 4, 8};
-    static const int lives[] = {1, 50, 600, 3000};
+    static const int lives[] = {1, 20, 200, 1000};
 
     memset(o, 0, sizeof *o);
     if (sim_choose(2))
