@@ -373,23 +373,35 @@ static int believed(void)
     return m.skipped < m.untold ? ++m.skipped : 0;
 }
 
+/* Without memory it may not be told that one went away or came back; but who
+   joined, and who left, always is. */
+static int event_believed(struct room *r, size_t i)
+{
+    if (r->events[i].what == RT_JOINED || r->events[i].what == RT_LEFT ||
+        !believed())
+        return 0;
+    event_drop(r, i);
+    return 1;
+}
+
 /* The one that came must be of the oldest batch. */
 static int event_take(struct room *r, int who, int what)
 {
-    size_t i;
+    size_t i, n = 0;
 
-    for (i = 0; i < r->event_count; i++) {
-        if (r->events[i].batch != r->events[0].batch)
-            break;
+    while (n < r->event_count && r->events[n].batch == r->events[0].batch)
+        n++;
+    for (i = 0; i < n; i++) {
         if (r->events[i].who == who && r->events[i].what == what) {
             event_drop(r, i);
             return 1;
         }
     }
-    if (!r->event_count || !believed())
-        return 0;
-    event_drop(r, 0);
-    return event_take(r, who, what);
+    for (i = 0; i < n; i++) {
+        if (event_believed(r, i))
+            return event_take(r, who, what);
+    }
+    return 0;
 }
 
 static void note_due(enum note_kind what, int name, uint32_t g)
@@ -2179,12 +2191,10 @@ static void on_close(rt_loop *l, rt_session h, const rt_end *why)
                   why->code, why->cause);
     for (i = 0; i < m.room_count; i++) {
         for (k = m.rooms[i].event_count; k-- > 0;) {
-            if (m.rooms[i].events[k].who != s->id)
-                continue;
-            if (!believed())
+            if (m.rooms[i].events[k].who == s->id &&
+                !event_believed(&m.rooms[i], k))
                 sim_fault("session %d closes before room %d hears of it", s->id,
                           i);
-            event_drop(&m.rooms[i], k);
         }
     }
     s->state = GONE;
@@ -2335,12 +2345,11 @@ static void check_told(void)
 
     for (r = m.rooms; r < m.rooms + m.room_count; r++) {
         while (r->event_count && r->events[0].turn < m.turn) {
-            if (!believed()) {
+            if (!event_believed(r, 0)) {
                 sim_fault("room %d did not hear of session %d: %d", r->id,
                           r->events[0].who, r->events[0].what);
                 return;
             }
-            event_drop(r, 0);
         }
     }
     while (m.note_count && m.notes[0].turn < m.turn) {
