@@ -91,6 +91,7 @@ static rt_group group_handle(const rt__group *g)
 
 /* ---- history ------------------------------------------------------------ */
 
+/* Any one bound turns history on; those that are off bound nothing. */
 static int remembers(const rt_group_opts *o)
 {
     return o->history > 0 || o->history_bytes > 0 || o->history_ms > 0;
@@ -121,12 +122,14 @@ static void history_shift(rt_loop *loop, rt__group *g)
     g->kept--;
 }
 
+/* All of it falls out, the oldest first. */
 static void history_clear(rt_loop *loop, rt__group *g)
 {
     while (g->kept > 0)
         history_shift(loop, g);
 }
 
+/* By count, by bytes, or by the age of the oldest. */
 static int history_over(rt_loop *loop, const rt__group *g)
 {
     const rt_group_opts *o = &g->opts;
@@ -205,6 +208,7 @@ rt_position rt_group_position(rt_loop *loop, rt_group handle)
 
 /* ---- snapshot ----------------------------------------------------------- */
 
+/* Keys may be chosen by peers (an id, a place), so their hash is keyed. */
 static latest *latest_find(rt_loop *loop, const rt__group *g, int key)
 {
     uint64_t hash = rt__hash(loop, &key, sizeof key);
@@ -245,6 +249,7 @@ static void latest_forget(rt_loop *loop, rt__group *g, latest *l)
     rt__free(loop, l, sizeof *l);
 }
 
+/* Without data yet, and already the freshest; NULL: no memory. */
 static latest *latest_new(rt_loop *loop, rt__group *g, int key)
 {
     latest *l = (latest *)rt__alloc(loop, sizeof *l);
@@ -272,6 +277,7 @@ static int latest_put(rt_loop *loop, rt__group *g, int kind, const void *data,
             latest_forget(loop, g, l);
         return 0;
     }
+    /* the copy first: a key without a message would be sent to newcomers */
     b = message_copy(loop, data, len);
     if (b && !l)
         l = latest_new(loop, g, key);
@@ -296,6 +302,7 @@ static char *once_key(once *o)
     return (char *)(o + 1);
 }
 
+/* The hash only narrows it down: a key that was not used must pass. */
 static once *once_find(rt_loop *loop, const rt__group *g, const char *key)
 {
     rt__node *n = rt__table_find(&g->sent, rt__hash(loop, key, strlen(key)));
@@ -304,6 +311,7 @@ static once *once_find(rt_loop *loop, const rt__group *g, const char *key)
     return (once *)n;
 }
 
+/* Out of the table, too; from the list it is gone or never was in it. */
 static void once_free(rt_loop *loop, rt__group *g, once *o)
 {
     rt__table_remove(&g->sent, &o->node);
@@ -325,6 +333,7 @@ static once *once_new(rt_loop *loop, rt__group *g, const char *key)
     return NULL;
 }
 
+/* The oldest key is forgotten. */
 static void once_shift(rt_loop *loop, rt__group *g)
 {
     once *o = g->sent_first;
@@ -361,6 +370,7 @@ static void once_add(rt_loop *loop, rt__group *g, once *o)
 
 /* ---- limits ------------------------------------------------------------- */
 
+/* No room for cost; a rate that is off always has some. */
 static int bucket_full(rt_loop *loop, const rt__bucket *b, int rate, int burst,
                        size_t cost)
 {
@@ -380,6 +390,7 @@ static int limits_admit(rt_loop *loop, rt__group *g, size_t len)
            !bucket_full(loop, &g->bytes, o->byte_rate, o->byte_burst, len);
 }
 
+/* A message was sent: it counts in each of them. */
 static void limits_take(rt_loop *loop, rt__group *g, size_t len)
 {
     const rt_group_opts *o = &g->opts;
@@ -405,6 +416,7 @@ static uint64_t earlier(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
+/* When something of the group is due next, UINT64_MAX: nothing is. */
 static uint64_t group_next(const rt__group *g)
 {
     const rt_group_opts *o = &g->opts;
@@ -440,6 +452,7 @@ static rt__group *group_find(rt_loop *loop, const char *name, uint64_t hash)
     return (rt__group *)n;
 }
 
+/* Copes with one that was made only half. */
 static void group_free(rt_loop *loop, rt__group *g)
 {
     history_clear(loop, g);
@@ -493,6 +506,7 @@ static void opts_resolve(rt_group_opts *o)
     o->byte_burst = standard(o->byte_burst, o->byte_rate);
 }
 
+/* The window is made at once: a send should not fail for want of it. */
 static int group_limits(rt_loop *loop, rt__group *g)
 {
     if (g->opts.rate_limit <= 0)
@@ -502,6 +516,8 @@ static int group_limits(rt_loop *loop, rt__group *g)
     return g->window ? 0 : RT_ENOMEM;
 }
 
+/* NULL: no memory.  The epoch is random, so that no position of an earlier
+   group of that name fits it; 0 stays the epoch of nothing. */
 static rt__group *group_new(rt_loop *loop, const char *name, uint64_t hash,
                             const rt_group_opts *opts)
 {
@@ -581,6 +597,7 @@ void *rt_group_user(rt_loop *loop, rt_group handle)
 
 /* ---- members ------------------------------------------------------------ */
 
+/* A session is in few groups, so its seats are gone through. */
 static rt__seat *seat_of(rt__session *s, const rt__group *g)
 {
     uint32_t i;
@@ -590,6 +607,7 @@ static rt__seat *seat_of(rt__session *s, const rt__group *g)
     return NULL;
 }
 
+/* NULL: no memory. */
 static rt__presence *presence_new(rt_loop *loop, const rt__group *g,
                                   const rt__session *s, int what)
 {
@@ -639,6 +657,8 @@ int rt__groups_busy(rt_loop *loop)
     return loop->presence_first != NULL;
 }
 
+/* The list is taken off first: what callbacks cause waits for the next turn.
+   A group that was closed meanwhile tells nothing more. */
 void rt__groups_events(rt_loop *loop)
 {
     rt__presence *p = loop->presence_first, *next;
@@ -707,6 +727,7 @@ static int join(rt_loop *loop, rt__group *g, rt__session *s)
     return 0;
 }
 
+/* It sits in another place of the list. */
 static void member_move(rt__group *g, size_t from, size_t to)
 {
     if (from == to)
@@ -735,6 +756,7 @@ static void group_emptied(rt_loop *loop, rt__group *g)
     group_schedule(loop, g);
 }
 
+/* What was reserved for this is told. */
 static void leave(rt_loop *loop, rt__group *g, rt__session *s, rt__seat *seat)
 {
     uint32_t index = seat->index;
@@ -768,6 +790,8 @@ void rt__groups_leave(rt_loop *loop, rt__session *s)
     }
 }
 
+/* Its handle is stale from here on; the members lose their seats, and hear
+   nothing.  What it remembers falls out in group_free. */
 static void group_end(rt_loop *loop, rt__group *g)
 {
     if (g->count > 0)
@@ -878,6 +902,7 @@ static int snapshot_give(rt_loop *loop, rt__group *g, rt__session *s)
     return 0;
 }
 
+/* The snapshot goes out in the call, so nothing live can come before it. */
 int rt_group_join(rt_loop *loop, rt_group handle, rt_session who)
 {
     int error;
@@ -903,6 +928,7 @@ int rt_group_join_from(rt_loop *loop, rt_group handle, rt_session who,
     s = rt__session_get(loop, who.id, &error);
     if (!since)
         return history_give(loop, g, s, g->kept);
+    /* an offset from the future wraps here, and is refused below */
     missed = g->position.offset - since->offset;
     if (since->epoch != g->position.epoch ||
         since->offset > g->position.offset || missed > g->kept)
@@ -919,6 +945,7 @@ void rt__groups_owe(rt__session *s)
         s->seats[i].owed = 1;
 }
 
+/* After on_back: each that is still owed gives its snapshot, once. */
 void rt__groups_repay(rt_loop *loop, rt__session *s)
 {
     uint32_t i;
@@ -1014,6 +1041,8 @@ int rt_group_send_once(rt_loop *loop, rt_group handle, const char *key,
     int took = RT_EEXIST;
     if (!g || !name_valid(key))
         return g ? RT_EINVAL : RT_EGONE;
+    /* A key is in the table before its message goes out, so that nothing can
+       fail behind the send, and counts only when that went well. */
     once_trim(loop, g);
     if (!(o = once_find(loop, g, key))) {
         if (!(o = once_new(loop, g, key)))
