@@ -2491,14 +2491,14 @@ static int some(const int *values, uint32_t n)
 
 static void room_limits(rt_group_opts *o)
 {
-    static const int rates[] = {1, 3, 20};
-    static const int times[] = {0, 20, 200};
+    static const int rates[] = {1, 2, 6};
+    static const int times[] = {0, 20, 21, 200};
     static const int sizes[] = {0, 1, 3, RT_OFF};
     static const int bytes[] = {60, 1000, 20000};
 
-    if (sim_choose(12) == 0)
+    if (sim_choose(7) == 0)
         o->rate_limit = some(rates, 3);
-    o->rate_ms = some(times, 3);
+    o->rate_ms = some(times, 4);
     if (sim_choose(12) == 0)
         o->message_rate = some(rates, 3);
     o->message_burst = some(sizes, 4);
@@ -2508,7 +2508,7 @@ static void room_limits(rt_group_opts *o)
         o->byte_burst = some(bytes, 3);
     if (sim_choose(3) == 0)
         o->snapshot = some(sizes, 4);
-    o->once_ms = some(times, 3);
+    o->once_ms = some(times, 4);
     o->once_max = some(sizes, 4);
 }
 

@@ -81,8 +81,7 @@ static int replay(int argc, char **argv)
     uint64_t seed = option(argc, argv, "--seed", 1), digest;
     int backend =
         (int)option(argc, argv, "--backend", (uint64_t)backend_of(seed));
-    int faults =
-        group_run(seed, backend, flag(argc, argv, "--trace"), &digest);
+    int faults = group_run(seed, backend, flag(argc, argv, "--trace"), &digest);
 
     printf("%d faults, digest %016llx\n", faults, (unsigned long long)digest);
     return faults != 0;
