@@ -53,6 +53,7 @@ struct sess {
     int excused;     /* its script did what may end it */
     int code;        /* the host ended it with this code */
     int slow;        /* it ended in a call, for its queue */
+    int haunted;     /* a line that was given up may still deliver */
     int taken_over;  /* while it was open, and on_back is due */
     int told_away;   /* the groups were told that it is away */
     struct list m;   /* what it must hear, in this order, */
@@ -1035,6 +1036,7 @@ static void line_haunt(struct sess *s)
     w->user = NULL;
     w->reads = 0;
     m.ghosts[m.ghost_count++] = w;
+    s->haunted = 1;
     s->phase = IDLE;
     s->hello = s->stalled = 0;
     s->excused = 1;
@@ -2015,10 +2017,10 @@ static struct sess *valid(rt_loop *l, rt_session h, const char *what)
 }
 
 /* A client that was too late for its session gets another, of which nobody
-   takes notice. */
+   takes notice; so does what it said on a line that it had given up. */
 static void stranger(rt_loop *l, rt_session h, struct sess *s)
 {
-    if (s->kind != RESUMES || (s->state == ALIVE && !m.short_of))
+    if (s->kind != RESUMES || (s->state == ALIVE && !m.short_of && !s->haunted))
         sim_fault("session %d opens twice", s->id);
     rt_close(l, h, 1000, NULL);
 }
