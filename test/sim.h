@@ -276,4 +276,8 @@ int resume_run(uint64_t seed, int backend, int trace, uint64_t *digest);
    NULL: it all did.  print: shows how often each. */
 const char *resume_unseen(int print);
 
+/* The same for groups, sim_group.c. */
+int group_run(uint64_t seed, int backend, int trace, uint64_t *digest);
+const char *group_unseen(int print);
+
 #endif
