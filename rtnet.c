@@ -4573,6 +4573,7 @@ static int turn(rt_loop *loop, int timeout_ms)
         wakes_run(loop);
         rt__sessions_events(loop);
         rt__groups_events(loop);
+        rt__notes_tell(loop);
         drained_tell(loop);
     }
     rt__sessions_close(loop);
@@ -4735,6 +4736,7 @@ static void loop_end_sessions(rt_loop *loop)
         rt__session_end(loop, s, 1001, RT_BY_LOOP, "");
     rt__sessions_events(loop);
     rt__groups_events(loop);
+    rt__notes_tell(loop);
     rt__sessions_close(loop);
     flush_all(loop);
     rt__sessions_reap(loop);

@@ -611,7 +611,7 @@ int rt__note(rt_loop *loop, enum rt__hook hook, const char *name, int kind,
     return rt__note_at(loop, hook, name, nowhere, kind, data, len);
 }
 
-static void notes_tell(rt_loop *loop)
+void rt__notes_tell(rt_loop *loop)
 {
     struct rt__note *note = loop->notes_first, *next;
     loop->notes_first = loop->notes_last = NULL;
@@ -785,7 +785,6 @@ void rt__sessions_events(rt_loop *loop)
         else
             session_events(loop, s, todo);
     }
-    notes_tell(loop);
 }
 
 /* The connection goes on without its session.  What the system has taken of

@@ -249,7 +249,7 @@ static void members_come_and_go(void)
     group = rt_group_open(st.loop, "g", &o);
     EQUAL(rt_group_join(st.loop, group, st.s[1]), 0);
     SAME(st.told.s, ""); /* no call runs a callback */
-    TOLD("first:g +");
+    TOLD("+ first:g");
     EQUAL(rt_group_join(st.loop, group, st.s[1]), RT_EEXIST);
     EQUAL(rt_group_join(st.loop, group, st.s[2]), 0);
     TOLD("2.+");
@@ -260,7 +260,7 @@ static void members_come_and_go(void)
     TOLD("- close:1000:0");
     EQUAL(rt_group_leave(st.loop, group, st.s[2]), 0);
     EQUAL(rt_group_leave(st.loop, group, st.s[2]), RT_ESTATE);
-    TOLD("last:g 2.-");
+    TOLD("2.- last:g");
     EQUAL(rt_group_count(st.loop, group), 0);
 }
 
@@ -274,7 +274,7 @@ static void closing_a_group_tells_no_member(void)
     EQUAL(rt_state(st.loop, st.s[1]), RT_OPEN);
     group = rt_group_open(st.loop, "g", &o);
     EQUAL(rt_group_join(st.loop, group, st.s[1]), 0); /* no seat was left */
-    TOLD("first:g +");
+    TOLD("+ first:g");
 }
 
 /* ---- limits of members, time to live ------------------------------------- */
@@ -646,7 +646,7 @@ static void a_snapshot_that_does_not_fit_ends_who_joins(void)
     EQUAL(rt_group_join(st.loop, group, st.s[1]), RT_EFULL);
     EQUAL(rt_group_join_from(st.loop, group, st.s[2], NULL), RT_EFULL);
     EQUAL(rt_group_count(st.loop, group), 0);
-    TOLD("first:g last:g first:g last:g + - 2.+ 2.- close:4001:1 "
+    TOLD("+ - 2.+ 2.- first:g last:g first:g last:g close:4001:1 "
          "2.close:4001:1");
 }
 
@@ -871,10 +871,10 @@ static void who_joins_while_away_is_away(void)
     open_and_lose();
     group = rt_group_open(st.loop, "g", &o);
     EQUAL(rt_group_join(st.loop, group, st.s[1]), 0);
-    TOLD("first:g + a");
+    TOLD("+ a first:g");
     EQUAL(rt_group_leave(st.loop, group, st.s[1]), 0);
     EQUAL(rt_group_join(st.loop, group, st.s[1]), 0);
-    TOLD("last:g first:g - + a");
+    TOLD("- + a last:g first:g");
     line_return(&st.b, &st.a.w, 0, 1);
     HEARS(&st.b, "w:0:0:resumed");
     TOLD("back:0 b");
@@ -894,7 +894,7 @@ static void who_joins_in_on_away_is_away(void)
     group = rt_group_open(st.loop, "g", &o);
     st.deed = joins_on_away;
     line_cut(&st.a);
-    TOLD("away first:g + a");
+    TOLD("away + a first:g");
     st.deed = NULL;
     line_return(&st.b, &st.a.w, 0, 1);
     TOLD("back:0 b");
@@ -910,7 +910,7 @@ static void who_joins_before_its_away_is_told_is_told_once(void)
     EQUAL(rt_drop(st.loop, st.s[1], 4000, NULL), 0);
     EQUAL(rt_state(st.loop, st.s[1]), RT_AWAY);
     EQUAL(rt_group_join(st.loop, group, st.s[1]), 0);
-    TOLD("away first:g + a");
+    TOLD("away + a first:g");
     line_return(&st.b, &st.a.w, 0, 1);
     TOLD("back:0 b");
 }
@@ -930,14 +930,14 @@ static void an_adopted_member_is_back(void)
     rt_group_send(st.loop, late, RT_TEXT | rt_latest(1), "L", 1);
     keyed(2, "G");
     peer_reset(&m[1]);
-    TOLD("away first:g out:late:L out:g:G + a");
+    TOLD("away + a first:g out:late:L out:g:G");
     lose_messages();
     plain_open(2);
     TOLD("2.open");
     EQUAL(rt_adopt(st.loop, st.s[1], st.s[2], 0), 0);
     EQUAL(rt_acked(st.loop, st.s[1], 130), 0);
     EQUAL(rt_group_join(st.loop, late, st.s[1]), 0);
-    TOLD("back:130 first:late + a b b 2.close:1000:0");
+    TOLD("back:130 + a b b first:late 2.close:1000:0");
     EARS(2, "L G G"); /* the second as it was held in the keyed lane */
 }
 
@@ -951,7 +951,7 @@ static void an_adopted_member_that_lacks_nothing_is_back(void)
     group = rt_group_open(st.loop, "g", &o);
     rt_group_join(st.loop, group, st.s[1]);
     peer_reset(&m[1]);
-    TOLD("away first:g + a");
+    TOLD("away + a first:g");
     plain_open(2);
     TOLD("2.open");
     EQUAL(rt_adopt(st.loop, st.s[1], st.s[2], 0), 0);
@@ -1413,7 +1413,7 @@ static void all_members_may_be_closed_in_a_loop(void)
     rt_group_opts o = {.event = on_event};
     together(3, &o);
     close_all();
-    TOLD("last:g - 2.- 3.- close:1000:0 2.close:1000:0 3.close:1000:0");
+    TOLD("- 2.- 3.- last:g close:1000:0 2.close:1000:0 3.close:1000:0");
 }
 
 static void broadcasts_and_closes(const char *what, rt_session s)
