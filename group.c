@@ -611,24 +611,14 @@ static rt__seat *seat_of(rt__session *s, const rt__group *g)
     return NULL;
 }
 
-/* NULL: no memory. */
-static rt__presence *presence_new(rt_loop *loop, const rt__group *g,
-                                  const rt__session *s, int what)
+/* Tells the host in the events phase. */
+static void presence_tell(rt_loop *loop, rt__presence *p, const rt__group *g,
+                          const rt__session *s, int what)
 {
-    rt__presence *p = (rt__presence *)rt__alloc(loop, sizeof *p);
-    if (!p)
-        return NULL;
+    p->next = NULL;
     p->group.id = g->id;
     p->who.id = s->id;
     p->what = what;
-    return p;
-}
-
-/* Tells the host in the events phase; NULL: there is nothing to tell. */
-static void presence_tell(rt_loop *loop, rt__presence *p)
-{
-    if (!p)
-        return;
     if (loop->presence_last)
         loop->presence_last->next = p;
     else
@@ -641,12 +631,45 @@ static void presence(rt_loop *loop, rt__group *g, rt__session *s, int what)
     rt__presence *p;
     if (!g->opts.event)
         return;
-    p = presence_new(loop, g, s, what);
-    if (!p) {
-        loop->stats.presence_lost++;
-        rt__log(loop, RT_LOG_ERROR, "presence lost", rt_strerror(RT_ENOMEM));
+    p = (rt__presence *)rt__alloc(loop, sizeof *p);
+    if (p) {
+        presence_tell(loop, p, g, s, what);
+        return;
     }
-    presence_tell(loop, p);
+    loop->stats.presence_lost++;
+    rt__log(loop, RT_LOG_ERROR, "presence lost", rt_strerror(RT_ENOMEM));
+}
+
+/* There is a spare one for each member of a group with events, so that it
+   cannot be lost that he left. */
+static int presence_reserve(rt_loop *loop)
+{
+    rt__presence *p = (rt__presence *)rt__alloc(loop, sizeof *p);
+    if (!p)
+        return RT_ENOMEM;
+    p->next = loop->presence_spare;
+    loop->presence_spare = p;
+    return 0;
+}
+
+static rt__presence *presence_spare(rt_loop *loop)
+{
+    rt__presence *p = loop->presence_spare;
+    loop->presence_spare = p->next;
+    return p;
+}
+
+/* For one who joins: to tell of it, and of his leaving. */
+static int presence_room(rt_loop *loop, const rt__group *g)
+{
+    if (!g->opts.event)
+        return 0;
+    if (presence_reserve(loop) < 0)
+        return RT_ENOMEM;
+    if (presence_reserve(loop) == 0)
+        return 0;
+    rt__free(loop, presence_spare(loop), sizeof(rt__presence));
+    return RT_ENOMEM;
 }
 
 /* Something happened to a session: all its groups hear of it. */
@@ -698,13 +721,12 @@ static int join_room(rt_loop *loop, rt__group *g, rt__session *s)
 }
 
 /* Makes the session a member. */
-static void sit(rt_loop *loop, rt__group *g, rt__session *s, rt__presence *left)
+static void sit(rt_loop *loop, rt__group *g, rt__session *s)
 {
     rt__seat *seat = &s->seats[s->seat_count++];
     seat->group = slot_index(g) & 0xffffff;
     seat->owed = 0;
     seat->index = (uint32_t)g->count;
-    seat->left = left;
     g->members[g->count++] = s;
     loop->seats++;
     g->used = rt_now(loop);
@@ -714,21 +736,16 @@ static void sit(rt_loop *loop, rt__group *g, rt__session *s, rt__presence *left)
 
 static int join(rt_loop *loop, rt__group *g, rt__session *s)
 {
-    rt__presence *joined = NULL, *left = NULL;
     if (seat_of(s, g))
         return RT_EEXIST;
     if ((g->opts.max_members > 0 && g->count >= (size_t)g->opts.max_members) ||
         s->seat_count >= (uint32_t)loop->opts.groups_per_session)
         return RT_EFULL;
-    if (join_room(loop, g, s) < 0)
+    if (join_room(loop, g, s) < 0 || presence_room(loop, g) < 0)
         return RT_ENOMEM;
-    if (g->opts.event && (!(joined = presence_new(loop, g, s, RT_JOINED)) ||
-                          !(left = presence_new(loop, g, s, RT_LEFT)))) {
-        rt__free(loop, joined, sizeof *joined);
-        return RT_ENOMEM;
-    }
-    sit(loop, g, s, left);
-    presence_tell(loop, joined);
+    sit(loop, g, s);
+    if (g->opts.event)
+        presence_tell(loop, presence_spare(loop), g, s, RT_JOINED);
     if (rt__told_away(s)) /* and all its groups will hear that it is back */
         presence(loop, g, s, RT_WENT_AWAY);
     return 0;
@@ -763,11 +780,11 @@ static void group_emptied(rt_loop *loop, rt__group *g)
     group_schedule(loop, g);
 }
 
-/* What was reserved for this is told. */
 static void leave(rt_loop *loop, rt__group *g, rt__session *s, rt__seat *seat)
 {
     uint32_t index = seat->index;
-    presence_tell(loop, seat->left);
+    if (g->opts.event)
+        presence_tell(loop, presence_spare(loop), g, s, RT_LEFT);
     *seat = s->seats[--s->seat_count];
     member_remove(g, index);
     loop->seats--;
@@ -808,9 +825,10 @@ static void group_end(rt_loop *loop, rt__group *g)
     loop->stats.groups_closed++;
     while (g->count > 0) {
         rt__session *s = g->members[--g->count];
-        rt__seat *seat = seat_of(s, g);
-        rt__free(loop, seat->left, sizeof *seat->left);
-        *seat = s->seats[--s->seat_count];
+        *seat_of(s, g) = s->seats[s->seat_count - 1];
+        s->seat_count--;
+        if (g->opts.event)
+            rt__free(loop, presence_spare(loop), sizeof(rt__presence));
     }
     rt__table_remove(&loop->groups, &g->node);
     rt__slot_free(loop, g->id);

@@ -561,12 +561,10 @@ typedef struct {
 } rt__limits;
 
 /* A session's place in one group: slot of the group, index in its members;
-   owed: the group's snapshot, after messages were lost; left: what its event
-   callback will be told at last, so that this cannot fail. */
+   owed: the group's snapshot, after messages were lost. */
 typedef struct {
     unsigned int group : 24, owed : 1;
     uint32_t index;
-    struct rt__presence *left;
 } rt__seat;
 
 /* A user id and the sessions bound to it, the newest first. */
@@ -787,7 +785,7 @@ struct rt_loop {
     rt__table users, groups, tokens;
     rt__flow *away_first, *away_last;
     uint32_t away_count;
-    struct rt__presence *presence_first, *presence_last;
+    struct rt__presence *presence_first, *presence_last, *presence_spare;
     struct rt__note *notes_first, *notes_last;
     rt__timer drain;      /* paces rt_shutdown */
     uint8_t draining;     /* rt_shutdown was called */
