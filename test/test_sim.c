@@ -3,6 +3,7 @@
  *
  *   test_sim                      everything; some seconds
  *   test_sim NAME...              only cases whose names hold one of these
+ *   test_sim --addresses N NAME... so many of them, where addresses come
  *   test_sim --seeds N [--from S] only so many random worlds
  *   test_sim --seed S [--backend B] [--until STEP] [--trace]
  *                                 one random world, as a failure names it
@@ -12,8 +13,7 @@
  * Then the deadlines of the library in virtual time, then random worlds
  * against a model (sim_model.c).
  */
-#define _GNU_SOURCE
-#include "rtnet.h"
+#include "rtnet_internal.h"
 #include "sim.h"
 #include "test.h"
 
@@ -1583,6 +1583,113 @@ static void without_any_descriptor_the_listener_rests(void)
     EQUAL(sim_streams(), 1);
 }
 
+/* ---- a million addresses ------------------------------------------------- */
+
+enum { DOOR = 9001, DOOR_LIVE = 128, DOOR_MOST = 4 };
+static int addresses = 30000; /* --addresses N; a million in make check */
+
+static struct {
+    sim_peer *in[DOOR_LIVE];
+    uint64_t came, refused;
+} door;
+
+/* By IPv4, by IPv6, and behind a proxy: a listener for each. */
+static void door_open(void)
+{
+    rt_listen_opts o = {.on = handler,
+                        .framing = RT_LENGTH,
+                        .ping_ms = RT_OFF,
+                        .max_per_address = DOOR_MOST};
+
+    memset(&door, 0, sizeof door);
+    CHECK(rt_listen(host.loop, "tcp://127.0.0.1:9001", &o).id != 0);
+    CHECK(rt_listen(host.loop, "tcp://[::1]:9002", &o).id != 0);
+    o.proxies = "10.1.2.3";
+    o.proxy_protocol = 1;
+    CHECK(rt_listen(host.loop, "tcp://127.0.0.1:9003", &o).id != 0);
+}
+
+/* Each number has an address, or a /64, of its own. */
+static sim_peer *door_knock(uint32_t who)
+{
+    uint32_t x = who * 2654435761u;
+    char at[48], head[80];
+    sim_peer *p;
+    int n;
+
+    if (who % 3 == 1)
+        snprintf(at, sizeof at, "2001:db8:%x:%x::%x", (unsigned)(x >> 16),
+                 (unsigned)(x & 0xffff), (unsigned)(door.came % 9));
+    else
+        snprintf(at, sizeof at, "%u.%u.%u.%u", (unsigned)(x >> 24),
+                 (unsigned)(x >> 16 & 255), (unsigned)(x >> 8 & 255),
+                 (unsigned)(x & 255));
+    if (who % 3 < 2)
+        return sim_connect_from(DOOR + (int)(who % 3), at);
+    n = snprintf(head, sizeof head, "PROXY TCP4 %s 10.1.2.3 1 2\r\n", at);
+    p = sim_connect_from(DOOR + 2, "10.1.2.3");
+    if (p)
+        sim_peer_send(p, head, (size_t)n);
+    return p;
+}
+
+/* One more; the one that came longest ago goes. */
+static void door_next(uint32_t who, int refused)
+{
+    sim_peer **p = &door.in[door.came++ % DOOR_LIVE];
+
+    if (*p)
+        sim_peer_close(*p);
+    *p = door_knock(who);
+    CHECK(*p != NULL);
+    door.refused += (uint64_t)refused;
+    if (door.came % 8 == 0) {
+        CHECK(rt_poll(host.loop, 0) >= 0);
+        CHECK(rt_poll(host.loop, 0) >= 0);
+    }
+}
+
+static void door_empty(void)
+{
+    int i;
+
+    for (i = 0; i < DOOR_LIVE; i++)
+        if (door.in[i])
+            sim_peer_close(door.in[i]);
+    run(1000);
+    EQUAL(sim_streams(), 0);
+}
+
+/* How many the loop refused for their address. */
+static uint64_t door_refusals(void)
+{
+    return host.loop->stats.refused_by[RT__REFUSED_ADDRESS];
+}
+
+/* All who may come in do, and nobody who may not; the table does not grow, and
+   nothing is left in it. */
+static void addresses_come_and_go_through_the_door(void)
+{
+    static const rt__sketch empty;
+    size_t heap = 0;
+    int who, k;
+
+    door_open();
+    for (who = 0; who < addresses && well(); who++) {
+        int times = who % 61 ? 1 : DOOR_MOST + 2;
+        for (k = 0; k < times; k++)
+            door_next((uint32_t)who, k >= DOOR_MOST);
+        if (who == 5000)
+            heap = sim_heap_peak();
+    }
+    run(100);
+    EQUAL(door_refusals(), door.refused);
+    EQUAL((uint64_t)host.opens + door.refused, door.came);
+    CHECK(sim_heap_peak() <= heap);
+    door_empty();
+    CHECK(memcmp(host.loop->sketch, &empty, sizeof empty) == 0);
+}
+
 /* ---- main --------------------------------------------------------------- */
 
 struct test_case {
@@ -1655,6 +1762,7 @@ static const struct test_case loop_cases[] = {
     CASE(who_does_not_read_delays_nobody),
     CASE(without_descriptors_peers_are_turned_away),
     CASE(without_any_descriptor_the_listener_rests),
+    CASE(addresses_come_and_go_through_the_door),
 };
 
 #undef CASE
@@ -1774,6 +1882,11 @@ int main(int argc, char **argv)
         worlds_run(option(argc, argv, "--from", 1),
                    option(argc, argv, "--seeds", SEEDS));
         return test_done();
+    }
+    if (argc > 2 && strcmp(argv[1], "--addresses") == 0) {
+        addresses = atoi(argv[2]);
+        argc -= 2;
+        argv += 2;
     }
     cases_run(argc, argv);
     if (wanted("worlds", argc, argv)) {
