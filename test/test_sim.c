@@ -1583,6 +1583,96 @@ static void without_any_descriptor_the_listener_rests(void)
     EQUAL(sim_streams(), 1);
 }
 
+/* ---- one message a second ------------------------------------------------ */
+
+static struct {
+    sim_peer *peer;
+    uint64_t start, passed[8];
+    int passes, limits;
+} second;
+
+static void second_message(rt_loop *l, rt_session s, int kind, const void *data,
+                           size_t len)
+{
+    (void)l;
+    (void)s;
+    (void)kind;
+    (void)data;
+    (void)len;
+    second.passed[second.passes++ & 7] = sim_now() - second.start;
+}
+
+static void second_limit(rt_loop *l, rt_session s, int what)
+{
+    (void)l;
+    (void)s;
+    second.limits += what == RT_LIMIT_RATE || what == RT_LIMIT_MESSAGES;
+}
+
+static void second_says(void *arg)
+{
+    (void)arg;
+    EQUAL(sim_peer_send(second.peer, "\0\0\0\1x", 5), 5);
+}
+
+/* A listener of its own, whose peer says something at those times. */
+static void second_run(rt_listen_opts *o, const int *at, int n)
+{
+    rt_listener door;
+    int i;
+
+    memset(&second, 0, sizeof second);
+    o->on.message = second_message;
+    o->on.limit = second_limit;
+    door = rt_listen(host.loop, "tcp://127.0.0.1:9001", o);
+    CHECK(door.id != 0);
+    second.peer = sim_connect(9001);
+    run(10);
+    second.start = sim_now();
+    for (i = 0; i < n; i++)
+        sim_at(second.start + (uint64_t)at[i], second_says, NULL);
+    run(5000);
+    sim_peer_close(second.peer);
+    run(10);
+    EQUAL(rt_unlisten(host.loop, door), 0);
+}
+
+/* By window or by bucket: one at 0.2 s lets the next pass at 1.2 s, and not at
+   1.19 s; what is refused takes nothing.  In ms that is exact. */
+static void one_a_second_passes_exactly_a_second_later(void)
+{
+    static const int at[] = {200, 1190, 1199, 1200, 2199, 2200};
+    int way;
+
+    for (way = 0; way < 2; way++) {
+        rt_listen_opts o = {.rate_over = RT_OVER_DROP, .ping_ms = RT_OFF};
+        o.rate_limit = way ? 0 : 1;
+        o.rate_ms = way ? 0 : 1000;
+        o.message_rate = o.message_burst = way;
+        second_run(&o, at, 6);
+        EQUAL(second.passes, 3);
+        EQUAL(second.limits, 3);
+        EQUAL(second.passed[0], 200);
+        EQUAL(second.passed[1], 1200);
+        EQUAL(second.passed[2], 2200);
+    }
+}
+
+/* Nothing is lost by a pause: each passes as soon as it may. */
+static void a_pause_ends_exactly_a_second_later(void)
+{
+    static const int at[] = {200, 1190, 1195};
+    rt_listen_opts o = {
+        .rate_limit = 1, .rate_over = RT_OVER_PAUSE, .ping_ms = RT_OFF};
+
+    second_run(&o, at, 3);
+    EQUAL(second.passes, 3);
+    EQUAL(second.passed[0], 200);
+    EQUAL(second.passed[1], 1200);
+    EQUAL(second.passed[2], 2200);
+    EQUAL(second.limits, 0);
+}
+
 /* ---- a million addresses ------------------------------------------------- */
 
 enum { DOOR = 9001, DOOR_LIVE = 128, DOOR_MOST = 4 };
@@ -1762,6 +1852,8 @@ static const struct test_case loop_cases[] = {
     CASE(who_does_not_read_delays_nobody),
     CASE(without_descriptors_peers_are_turned_away),
     CASE(without_any_descriptor_the_listener_rests),
+    CASE(one_a_second_passes_exactly_a_second_later),
+    CASE(a_pause_ends_exactly_a_second_later),
     CASE(addresses_come_and_go_through_the_door),
 };
 
