@@ -1816,6 +1816,10 @@ static const char *rates_unfit(const rt_listen_opts *o)
         return "a negative byte_rate or byte_burst";
     if (o->control_rate < least || o->bind_ms < least)
         return "a negative control_rate or bind_ms";
+    if (o->accept_rate < least || o->accept_burst < least)
+        return "a negative accept_rate or accept_burst";
+    if (o->max_per_address < least || o->proxy_protocol < least)
+        return "a negative max_per_address or proxy_protocol";
     return NULL;
 }
 

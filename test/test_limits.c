@@ -846,15 +846,20 @@ static void what_cannot_be_meant_is_refused(void)
     static const struct {
         size_t at;
         const char *name;
-    } options[] = {{offsetof(rt_listen_opts, rate_limit), "rate_limit"},
-                   {offsetof(rt_listen_opts, rate_ms), "rate_ms"},
-                   {offsetof(rt_listen_opts, message_rate), "message_rate"},
-                   {offsetof(rt_listen_opts, message_burst), "message_burst"},
-                   {offsetof(rt_listen_opts, byte_rate), "byte_rate"},
-                   {offsetof(rt_listen_opts, byte_burst), "byte_burst"},
-                   {offsetof(rt_listen_opts, control_rate), "control_rate"},
-                   {offsetof(rt_listen_opts, bind_ms), "bind_ms"},
-                   {offsetof(rt_listen_opts, rate_over), "rate_over"}};
+    } options[] = {
+        {offsetof(rt_listen_opts, rate_limit), "rate_limit"},
+        {offsetof(rt_listen_opts, rate_ms), "rate_ms"},
+        {offsetof(rt_listen_opts, message_rate), "message_rate"},
+        {offsetof(rt_listen_opts, message_burst), "message_burst"},
+        {offsetof(rt_listen_opts, byte_rate), "byte_rate"},
+        {offsetof(rt_listen_opts, byte_burst), "byte_burst"},
+        {offsetof(rt_listen_opts, control_rate), "control_rate"},
+        {offsetof(rt_listen_opts, bind_ms), "bind_ms"},
+        {offsetof(rt_listen_opts, accept_rate), "accept_rate"},
+        {offsetof(rt_listen_opts, accept_burst), "accept_burst"},
+        {offsetof(rt_listen_opts, max_per_address), "max_per_address"},
+        {offsetof(rt_listen_opts, proxy_protocol), "proxy_protocol"},
+        {offsetof(rt_listen_opts, rate_over), "rate_over"}};
     static const int values[] = {-2, INT32_MIN};
     size_t i, k;
     const char *text;
