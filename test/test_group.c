@@ -1341,6 +1341,8 @@ static void from_inside(void)
     CHECK(strstr(heard(5, "after"), "after") != NULL);
 }
 
+#include "group_pairs.h"
+
 /* ---- while the group is iterated ----------------------------------------- */
 
 /* Some have no room for it: they end in the middle of the cast. */
@@ -2020,6 +2022,7 @@ int main(void)
     snapshot_cases();
     once_and_limit_cases();
     inside_cases();
+    pair_cases();
     PLAIN(whoever_joins_hears_what_was_missed);
     memory_cases();
     return test_done();
