@@ -292,6 +292,27 @@ test('the counters count what happens', async () => {
     assert.equal(of1003(after), of1003(before) + 1, 'closes by code');
 });
 
+test('refusals are counted by their cause', async () => {
+    const causes = async () => {
+        const { families } = await metrics();
+        return Object.fromEntries(families.rtnet_refused_total.metrics.map(
+            (one) => [one.labels.cause, Number(one.value)]));
+    };
+    const before = await causes();
+    const { status } = await ask('--header', 'Upgrade: websocket', '--header',
+        'Connection: Upgrade', '--header', 'Sec-WebSocket-Version: 13',
+        '--header', 'Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==', '--header',
+        'Origin: http://elsewhere.example', `${base}/ws?name=stranger`);
+    assert.equal(status, 403);
+    const socket = net.connect(arena.port, '127.0.0.1');
+    socket.write('nonsense\r\n\r\n');
+    socket.resume();
+    await within(5000, 'end', once(socket, 'close'));
+    const wanted = { ...before, origin: before.origin + 1,
+                     request: before.request + 1 };
+    assert.deepEqual(await causes(), wanted);
+});
+
 // A connection of before the signal, on which a request is under way.
 test('the arena drains at SIGTERM and ends with 0', () =>
     play(async (players) => {
