@@ -134,6 +134,32 @@ test('three takeovers: nobody is refused, 1012 brings the others back',
         assert.equal(existsSync(at.file), false);
     }, 60000);
 
+// Its request comes when its process has stopped accepting.
+test('who was accepted before the takeover is let in after it', async () => {
+    const at = await place();
+    const old = await at.start();
+    const line = net.connect(at.port, '127.0.0.1');
+    let text = '';
+    line.on('data', (data) => (text += data.toString('latin1')));
+    line.write(`GET /?room=r&nick=n HTTP/1.1\r\nHost: x\r\n`);
+    await sleep(100);
+    const next = await at.start();
+    await until(5000, 'handed over', () => /handed over/.test(old.out));
+    await sleep(100);
+    line.write('Upgrade: websocket\r\nConnection: Upgrade\r\n' +
+               'Sec-WebSocket-Version: 13\r\n' +
+               'Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n');
+    await until(5000, 'an answer', () => text.includes('\r\n\r\n'));
+    assert.match(text, /^HTTP\/1\.1 101 /);
+    old.child.kill('SIGTERM'); // what it gave away is not its own to remove
+    await until(5000, '1012', () => text.includes('retry='));
+    line.destroy();
+    assert.equal((await within(8000, 'the end', old.ended)).code, 0);
+    assert.equal(existsSync(at.file), true);
+    assert.match(await health(at.port), new RegExp(`ok ${next.child.pid}`));
+    await next.stop();
+}, 20000);
+
 // What a new process does up to the descriptors; node cannot receive them, the
 // kernel closes them.
 async function halfWay(file) {
