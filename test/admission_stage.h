@@ -1045,12 +1045,12 @@ static void so_it_does_on_a_local_socket(int backend, int kind)
     each_header(backend, kind, 1);
 }
 
-static void who_has_no_header_is_closed_at_once(int backend, int kind)
+static void no_header(int backend, int kind, int local)
 {
     uint8_t out[512];
     size_t n;
     peer p;
-    stage_proxied(backend, kind, 0);
+    stage_proxied(backend, kind, local);
     n = greeting(out);
     CHECK(stage_connect(&p));
     peer_put(&p, out, kind == LENGTH || kind == RTNET1 ? n : 1);
@@ -1069,11 +1069,17 @@ static void who_has_no_header_is_closed_at_once(int backend, int kind)
     stage_close();
 }
 
+static void who_has_no_header_is_closed_at_once(int backend, int kind)
+{
+    no_header(backend, kind, 0);
+    no_header(backend, kind, 1);
+}
+
 /* The deadline of the handshake counts from the accept, not from the header. */
-static void the_header_has_the_time_of_a_handshake(int backend, int kind)
+static void late_header(int backend, int kind, int local)
 {
     peer p, q, r;
-    stage_proxied(backend, kind, 0);
+    stage_proxied(backend, kind, local);
     CHECK(stage_connect(&p)); /* says nothing */
     CHECK(stage_connect(&q)); /* stops within the header */
     CHECK(stage_connect(&r)); /* and this one behind it */
@@ -1100,6 +1106,12 @@ static void the_header_has_the_time_of_a_handshake(int backend, int kind)
     stage_close();
 }
 
+static void the_header_has_the_time_of_a_handshake(int backend, int kind)
+{
+    late_header(backend, kind, 0);
+    late_header(backend, kind, 1);
+}
+
 static void those_without_a_header_yet_are_handshakes(int backend)
 {
     peer p[3];
@@ -1123,10 +1135,10 @@ static void those_without_a_header_yet_are_handshakes(int backend)
     stage_close();
 }
 
-static void a_half_header_and_a_hang_up_leave_nothing(int backend, int kind)
+static void half_header(int backend, int kind, int local)
 {
     peer p;
-    stage_proxied(backend, kind, 0);
+    stage_proxied(backend, kind, local);
     CHECK(stage_connect(&p));
     peer_say(&p, "PROXY TCP4 1.2");
     peer_quiet(st.loop);
@@ -1135,6 +1147,12 @@ static void a_half_header_and_a_hang_up_leave_nothing(int backend, int kind)
     EQUAL(st.loop->conn_count, 0);
     EQUAL(refused_by(RT__REFUSED_PROXY), 0); /* a look whether we are there */
     stage_close();
+}
+
+static void a_half_header_and_a_hang_up_leave_nothing(int backend, int kind)
+{
+    half_header(backend, kind, 0);
+    half_header(backend, kind, 1);
 }
 
 static void from_a_stranger_a_header_is_garbage(int backend)

@@ -1410,6 +1410,24 @@ static void nobody_gets_a_message_twice(void)
     st.loop->away_count -= RT__AWAY_MOST - 1;
 }
 
+/* Each member's queue holds the same bytes. */
+static void what_goes_to_many_is_framed_once(void)
+{
+    enum { LONG = 60000 };
+    static char text[LONG];
+    long long before;
+    memset(text, 'x', LONG);
+    st.loop_opts.group_out = NULL;
+    together(MEMBERS, NULL);
+    before = (long long)peer_heap;
+    EQUAL(rt_group_send(st.loop, group, RT_TEXT, text, LONG), MEMBERS);
+    CHECK((long long)peer_heap - before < LONG + LONG / 2);
+    EQUAL(rt_send_many(st.loop, st.s + 1, MEMBERS, RT_TEXT, text, LONG),
+          MEMBERS);
+    CHECK((long long)peer_heap - before < 2 * LONG + LONG);
+    EQUAL(rt_unsent(st.loop, st.s[1]), 2 * (LONG + 4));
+}
+
 static void all_members_may_be_closed_in_a_loop(void)
 {
     rt_group_opts o = {.event = on_event};
@@ -1949,6 +1967,7 @@ static void member_cases(void)
     PLAIN(an_adopted_member_that_lacks_nothing_is_back);
     PLAIN(members_that_overflow_end_during_the_cast);
     RESUMED(nobody_gets_a_message_twice);
+    PLAIN(what_goes_to_many_is_framed_once);
     PLAIN(all_members_may_be_closed_in_a_loop);
     PLAIN(members_may_be_closed_in_the_message_of_one);
     PLAIN(one_of_a_thousand_that_never_reads_delays_nobody);

@@ -594,6 +594,33 @@ static void taking_over_does_not_refill_a_bucket(void)
 }
 
 /* Nor does it end a pause. */
+/* A host with its own protocol puts a fresh connection under the old one. */
+static void adopting_does_not_refill_a_bucket(void)
+{
+    char token[23];
+    if (net1())
+        return;
+    st.opts.message_rate = 1;
+    st.opts.message_burst = 2;
+    st.opts.rate_limit = 3;
+    st.opts.rate_ms = 60000;
+    open_one();
+    EQUAL(rt_keep(st.loop, st.s[1], 60000, token), 0);
+    letters(&st.a, "abc");
+    TOLD("a b limit:2");
+    peer_reset(&st.a.p);
+    TOLD("away");
+    enter(&st.b);
+    TOLD("2.open");
+    EQUAL(rt_adopt(st.loop, st.s[1], st.s[2], 0), 0);
+    TOLD("back:0 2.close:1000:0");
+    letters(&st.b, "d");
+    TOLD("limit:2");
+    skip(2001);
+    letters(&st.b, "ef"); /* the window has one slot left */
+    TOLD("e limit:1");
+}
+
 static void coming_back_does_not_end_a_pause(void)
 {
     if (!net1())
@@ -1642,6 +1669,7 @@ static void rates(void)
     RUN_WAYS(tcp_slows_a_paused_peer_down);
     RUN_WAYS(coming_back_does_not_refill_a_bucket);
     RUN_WAYS(taking_over_does_not_refill_a_bucket);
+    RUN_WAYS(adopting_does_not_refill_a_bucket);
     RUN_WAYS(coming_back_does_not_end_a_pause);
     RUN_WAYS(a_message_that_waits_outlives_the_connection);
     RUN_WAYS(the_credit_of_a_resume);
