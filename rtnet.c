@@ -3103,7 +3103,8 @@ static int stream_whole(rt_loop *loop, rt__conn *c)
 /* Of rtnet.1, messages alone are a sign of life before they are whole. */
 static int letter_lives(const rt__conn *c, const uint8_t *letter)
 {
-    return !c->typed || memchr("mMuU", *letter, 4) != NULL;
+    int small = *letter | 0x20;
+    return !c->typed || small == 'm' || small == 'u';
 }
 
 /* Takes bytes of a message whose beginning came before; how many, or < 0. */
