@@ -695,7 +695,8 @@ typedef struct {
                                                long; off */
     int ttl_ms;      /* unused and empty for so long: closes; off */
     int max_members; /* off */
-    int upstream;    /* 1: delivers only what rt_group_deliver brings */
+    int upstream;    /* 1: delivers only what rt_group_deliver brings; so
+                        nothing until group_first's subscription stands */
     /* Remember the newest message of each key (rt_latest), for so many keys:
        whoever joins, or comes back with a gap (then after on_back), gets them
        before anything live, in the order of their last change, as reliable
