@@ -832,7 +832,8 @@ int rt_observe(rt_loop *loop, const char *route, uint64_t microseconds);
 /*
  * Stops listening and closes all sessions with 1012: those away at once, the
  * others evenly over window_ms, each with "retry=<ms>", 500 to 2,500 by chance.
- * Handshakes may end within the window, but no session begins any more (503).
+ * Who was accepted before is not refused: handshakes become sessions within
+ * the window, which end with it, or, in rtnet.1, are sent away with 1012.
  * opts.drained is told in a later turn, when connections that linger are gone,
  * too (close_ms).  rt_listen and rt_dial give RT_ESTATE from now on.  Another
  * call moves the deadline, or has drained told again.  RT_EINVAL for a
