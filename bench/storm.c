@@ -306,11 +306,11 @@ static void crowd_open(rt_loop *loop, rt_session s)
         add(&at->opened, 1);
 }
 
-/* Who is back may be lost again. */
+/* Who is back may be lost again; at the end all are. */
 static void crowd_away(rt_loop *loop, rt_session s)
 {
     player *p = (player *)rt_context(loop, s);
-    if (at->clients.back_ns[p - crowd.players] == 0)
+    if (at->clients.back_ns[p - crowd.players] == 0 || phase() == PHASE_END)
         return;
     at->clients.back_ns[p - crowd.players] = 0;
     at->clients.again++;
