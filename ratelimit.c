@@ -1,5 +1,6 @@
 /*
- * Limits of rates: values and integer arithmetic, the time is passed in.
+ * Limits of rates and of numbers: values and integer arithmetic, the time is
+ * passed in.
  *
  * The window is a leaky bucket of `limit` slots, each with the time at which a
  * message took it: one may pass when the oldest slot was taken at least
@@ -90,4 +91,84 @@ void rt__bucket_take(rt__bucket *b, uint32_t rate, uint64_t cost, uint64_t now)
     uint64_t level = bucket_level(b, rate, now), more = thousands(cost);
     b->level = level < UINT64_MAX - more ? level + more : UINT64_MAX;
     b->at = now;
+}
+
+/* ---- when to try again -------------------------------------------------- */
+
+/*
+ * How many ms one who is refused now should wait.  backlog leaks `rate` a
+ * second, so it stands for those who were refused and have not been served
+ * yet, and the time until it is empty for the place in the queue.  The answer
+ * is drawn from 4/5 to 13/10 of that time: so many come back in any second
+ * then as can be served in it, ln(1.3 / 0.8) / (1.3 - 0.8) = 0.97 of the rate.
+ * Nobody waits for more than a minute; what is beyond need not be counted.
+ */
+uint32_t rt__retry_draw(rt__bucket *backlog, uint32_t rate, uint64_t now,
+                        uint64_t chance)
+{
+    enum { MOST = 60000, LATEST_FROM = 40000, LEAST_SPAN = 1000 };
+    uint64_t turn = rt__bucket_wait(backlog, rate, 0, 1, now), from, to;
+    if (turn < MOST)
+        rt__bucket_take(backlog, rate, 1, now);
+    from = turn * 4 / 5;
+    to = turn * 13 / 10;
+    if (from > LATEST_FROM)
+        from = LATEST_FROM;
+    if (to < from + LEAST_SPAN)
+        to = from + LEAST_SPAN;
+    if (to > MOST)
+        to = MOST;
+    return (uint32_t)(from + 1 + chance % (to - from));
+}
+
+/* ---- counting in a table of fixed size ---------------------------------- */
+
+/*
+ * Each row has its own 15 bits of the hash; the least of its four counters
+ * tells how often a key is there: never too low, too high only where others
+ * share all four.  A counter that has come to its end stays there, because it
+ * is not known any more how many are in it, until the table is empty.
+ */
+static uint16_t *sketch_cell(rt__sketch *s, int row, uint64_t hash)
+{
+    return &s->cell[row][hash >> 15 * row & (RT__SKETCH_SIZE - 1)];
+}
+
+uint32_t rt__sketch_count(const rt__sketch *s, uint64_t hash)
+{
+    uint32_t least = UINT16_MAX;
+    int row;
+    for (row = 0; row < RT__SKETCH_ROWS; row++) {
+        uint16_t n = s->cell[row][hash >> 15 * row & (RT__SKETCH_SIZE - 1)];
+        if (n < least)
+            least = n;
+    }
+    return least;
+}
+
+void rt__sketch_add(rt__sketch *s, uint64_t hash)
+{
+    int row;
+    s->live++;
+    for (row = 0; row < RT__SKETCH_ROWS; row++) {
+        uint16_t *n = sketch_cell(s, row, hash);
+        if (*n < UINT16_MAX)
+            ++*n;
+        if (*n == UINT16_MAX)
+            s->stuck = 1;
+    }
+}
+
+/* What is removed has been added before. */
+void rt__sketch_remove(rt__sketch *s, uint64_t hash)
+{
+    int row;
+    s->live--;
+    for (row = 0; row < RT__SKETCH_ROWS; row++) {
+        uint16_t *n = sketch_cell(s, row, hash);
+        if (*n < UINT16_MAX)
+            --*n;
+    }
+    if (s->live == 0 && s->stuck)
+        memset(s, 0, sizeof *s);
 }

@@ -1085,22 +1085,256 @@ static int address_local(const char *path, address *a)
     return 0;
 }
 
-/* The address as text without its port; IPv4 inside IPv6 shows as IPv4. */
-static void address_text(const address *a, char *out, size_t cap)
+/* ---- who is at the other end -------------------------------------------- */
+
+static void addr_v4(rt__addr *a, const void *bytes)
 {
-    const struct sockaddr_in *v4 = (const struct sockaddr_in *)&a->storage;
-    const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&a->storage;
-    *out = 0;
-    if (a->storage.ss_family == AF_INET)
-        inet_ntop(AF_INET, &v4->sin_addr, out, (socklen_t)cap);
-    if (a->storage.ss_family != AF_INET6)
-        return;
-    if (IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr))
-        inet_ntop(AF_INET, (const uint8_t *)&v6->sin6_addr + 12, out,
-                  (socklen_t)cap);
-    else
-        inet_ntop(AF_INET6, &v6->sin6_addr, out, (socklen_t)cap);
+    memset(a, 0, sizeof *a);
+    a->family = RT__IPV4;
+    memcpy(a->bytes, bytes, 4);
 }
+
+/* IPv4 inside IPv6 is the same peer as IPv4. */
+static void addr_v6(rt__addr *a, const void *bytes)
+{
+    static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255};
+    if (memcmp(bytes, mapped, sizeof mapped) == 0) {
+        addr_v4(a, (const uint8_t *)bytes + sizeof mapped);
+        return;
+    }
+    a->family = RT__IPV6;
+    memcpy(a->bytes, bytes, 16);
+}
+
+static void addr_of(const address *from, rt__addr *a)
+{
+    const struct sockaddr *any = (const struct sockaddr *)&from->storage;
+    memset(a, 0, sizeof *a);
+    if (any->sa_family == AF_INET)
+        addr_v4(a, &((const struct sockaddr_in *)any)->sin_addr);
+    else if (any->sa_family == AF_INET6)
+        addr_v6(a, &((const struct sockaddr_in6 *)any)->sin6_addr);
+    else if (any->sa_family == AF_UNIX)
+        a->family = RT__LOCAL;
+}
+
+/* n characters that are a literal address and nothing else; 0 or -1. */
+int rt__addr_read(const char *text, size_t n, rt__addr *a)
+{
+    char copy[INET6_ADDRSTRLEN + 1];
+    uint8_t bytes[16];
+    if (n >= sizeof copy || memchr(text, 0, n))
+        return -1;
+    memcpy(copy, text, n);
+    copy[n] = 0;
+    if (inet_pton(AF_INET, copy, bytes) == 1)
+        addr_v4(a, bytes);
+    else if (inet_pton(AF_INET6, copy, bytes) == 1)
+        addr_v6(a, bytes);
+    else
+        return -1;
+    return 0;
+}
+
+/* "" for one that has none. */
+void rt__addr_text(const rt__addr *a, char out[46])
+{
+    *out = 0;
+    if (a->family == RT__IPV4)
+        inet_ntop(AF_INET, a->bytes, out, 46);
+    else if (a->family == RT__IPV6)
+        inet_ntop(AF_INET6, a->bytes, out, 46);
+}
+
+/* "unix", an address, or a network "address/bits"; 0 or -1. */
+int rt__net_read(const char *text, size_t n, rt__net *net)
+{
+    const char *slash = (const char *)memchr(text, '/', n);
+    size_t host = slash ? (size_t)(slash - text) : n, i;
+    unsigned bits = 0, most, v6 = memchr(text, ':', host) != NULL;
+    memset(net, 0, sizeof *net);
+    net->addr.family = RT__LOCAL;
+    if (n == 4 && memcmp(text, "unix", 4) == 0)
+        return 0;
+    if (rt__addr_read(text, host, &net->addr) < 0)
+        return -1;
+    most = net->addr.family == RT__IPV4 ? 32 : 128;
+    net->bits = (uint8_t)most;
+    if (!slash)
+        return 0;
+    for (i = host + 1; i < n && i < host + 4; i++) {
+        if (text[i] < '0' || text[i] > '9' ||
+            (i > host + 1 && text[host + 1] == '0'))
+            return -1;
+        bits = bits * 10 + (unsigned)(text[i] - '0');
+    }
+    if (v6 && most == 32) /* of IPv4, written as IPv6 */
+        bits = bits < 96 ? 129 : bits - 96;
+    net->bits = (uint8_t)(bits < 129 ? bits : 0);
+    return i < n || i == host + 1 || bits > most ? -1 : 0;
+}
+
+int rt__net_has(const rt__net *net, const rt__addr *a)
+{
+    size_t whole = net->bits / 8;
+    int rest = net->bits % 8;
+    if (net->addr.family != a->family)
+        return 0;
+    if (memcmp(net->addr.bytes, a->bytes, whole) != 0)
+        return 0;
+    return !rest || !((net->addr.bytes[whole] ^ a->bytes[whole]) >> (8 - rest));
+}
+
+/* May this one say whom it speaks for? */
+int rt__trusted(const rt__ep *ep, const rt__addr *a)
+{
+    uint32_t i;
+    for (i = 0; i < ep->proxy_count; i++)
+        if (rt__net_has(&ep->proxies[i], a))
+            return 1;
+    return 0;
+}
+
+/* Takes the next of a list divided by commas and blanks; how long it is, 0 at
+   the end. */
+static size_t list_next(const char **p)
+{
+    *p += strspn(*p, ", \t");
+    return strcspn(*p, ", \t");
+}
+
+/* ---- the PROXY protocol, versions 1 and 2 ------------------------------- */
+
+/* Does p begin as that text does, as far as both go? */
+static int begins(const uint8_t *p, size_t n, const char *text)
+{
+    size_t all = strlen(text);
+    return memcmp(p, text, n < all ? n : all) == 0;
+}
+
+/* A field that ends before that character; its length, 0 when it does not. */
+static size_t field(const char *p, const char *end, char stop)
+{
+    const char *at = (const char *)memchr(p, stop, (size_t)(end - p));
+    return at ? (size_t)(at - p) : 0;
+}
+
+static int port_valid(const char *p, size_t n)
+{
+    unsigned port = 0;
+    size_t i;
+    for (i = 0; i < n && i < 5; i++) {
+        if (p[i] < '0' || p[i] > '9')
+            return 0;
+        port = port * 10 + (unsigned)(p[i] - '0');
+    }
+    return i == n && n > 0 && port < 65536 && (*p != '0' || n == 1);
+}
+
+/* "source destination port port" CR: 0 or -1. */
+static int proxy_fields(const char *p, const char *end, int v6, rt__addr *from)
+{
+    rt__addr to;
+    int i;
+    for (i = 0; i < 4; i++) {
+        size_t n = field(p, end, i < 3 ? ' ' : '\r');
+        int wrong = i < 2 ? rt__addr_read(p, n, i ? &to : from) < 0 ||
+                                (memchr(p, ':', n) != NULL) != v6
+                          : !port_valid(p, n);
+        if (wrong)
+            return -1;
+        p += n + 1;
+    }
+    return p == end ? 0 : -1;
+}
+
+/* Version 1 is a line of text of at most 107 bytes. */
+static ptrdiff_t proxy_text(const uint8_t *p, size_t n, rt__addr *from)
+{
+    enum { LONGEST = 107, HEAD = 11 };
+    const char *line = (const char *)p;
+    const uint8_t *cr;
+    int unknown = begins(p, n, "PROXY UNKNOWN");
+    if (!unknown && !begins(p, n, "PROXY TCP4 ") &&
+        !begins(p, n, "PROXY TCP6 "))
+        return -1;
+    cr = (const uint8_t *)memchr(p, '\r', n);
+    if (memchr(p, '\n', cr ? (size_t)(cr - p) : n) ||
+        (cr ? cr - p : (ptrdiff_t)n) > LONGEST - 2)
+        return -1;
+    if (unknown && n > 13 && p[13] != ' ' && p[13] != '\r')
+        return -1;
+    if (!cr || cr + 1 == p + n)
+        return 0;
+    if (cr[1] != '\n')
+        return -1;
+    if (!unknown && proxy_fields(line + HEAD, (const char *)cr + 1,
+                                 line[9] == '6', from) < 0)
+        return -1;
+    return cr - p + 2;
+}
+
+/* How many bytes of addresses that family word announces; -1: no such one. */
+static int proxy_family(uint8_t word)
+{
+    switch (word) {
+    case 0x00:
+        return 0;
+    case 0x11: /* IPv4: stream, datagram */
+    case 0x12:
+        return 12;
+    case 0x21: /* IPv6 */
+    case 0x22:
+        return 36;
+    case 0x31: /* local */
+    case 0x32:
+        return 216;
+    }
+    return -1;
+}
+
+/* Version 2 is binary; what follows the addresses is passed over. */
+static ptrdiff_t proxy_binary(const uint8_t *p, size_t n, rt__addr *from)
+{
+    enum { HEAD = 16, LOCAL = 0x20, SPOKEN_FOR = 0x21 };
+    size_t len;
+    if (n > 12 && p[12] != LOCAL && p[12] != SPOKEN_FOR)
+        return -1;
+    if (n > 13 && p[12] == SPOKEN_FOR && proxy_family(p[13]) < 0)
+        return -1;
+    if (n < HEAD)
+        return 0;
+    len = (size_t)p[14] << 8 | p[15];
+    if (len > RT__PROXY_MOST - HEAD ||
+        (p[12] == SPOKEN_FOR && len < (size_t)proxy_family(p[13])))
+        return -1;
+    if (n < HEAD + len)
+        return 0;
+    if (p[12] == SPOKEN_FOR && p[13] == 0x11)
+        addr_v4(from, p + HEAD);
+    if (p[12] == SPOKEN_FOR && p[13] == 0x21)
+        addr_v6(from, p + HEAD);
+    return (ptrdiff_t)(HEAD + len);
+}
+
+/*
+ * Reads the header with which a proxy says whom it speaks for.  > 0: its size,
+ * and *source is that one, of family RT__NOBODY where the header names none;
+ * 0: more is needed; < 0: this is no such header.
+ */
+ptrdiff_t rt__proxy_read(const uint8_t *p, size_t n, rt__addr *source)
+{
+    static const char sign[] = "\r\n\r\n\0\r\nQUIT\n";
+    size_t m = n < sizeof sign - 1 ? n : sizeof sign - 1;
+    memset(source, 0, sizeof *source);
+    if (n == 0)
+        return 0;
+    if (memcmp(p, sign, m) == 0)
+        return proxy_binary(p, n, source);
+    return proxy_text(p, n, source);
+}
+
+/* ---- descriptors -------------------------------------------------------- */
 
 #if !defined(RT__EPOLL)
 static int fd_prepare(int fd)
@@ -1161,6 +1395,7 @@ static int socket_open(int family)
 static int socket_accept(int listener, address *from)
 {
     from->len = sizeof from->storage;
+    from->storage.ss_family = AF_UNSPEC; /* where the system leaves it out */
 #if defined(RT__EPOLL)
     return accept4(listener, (struct sockaddr *)&from->storage, &from->len,
                    SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -1205,6 +1440,39 @@ static void ep_limits(rt__ep *ep, const rt_listen_opts *o)
         ep->rate_over = o->resume_ms > 0 ? RT_OVER_PAUSE : RT_OVER_DROP;
 }
 
+static uint32_t count_of(int value)
+{
+    return value > 0 ? (uint32_t)value : 0;
+}
+
+static void ep_admission(rt__ep *ep, const rt_listen_opts *o)
+{
+    ep->accept_rate = count_of(o->accept_rate);
+    ep->accept_burst = count_of(o->accept_burst);
+    if (!ep->accept_burst)
+        ep->accept_burst = ep->accept_rate;
+    ep->max_per_address = count_of(o->max_per_address);
+    ep->proxy_protocol = o->proxy_protocol > 0;
+}
+
+/* The list was looked at before: all of it can be read. */
+static int ep_proxies(rt_loop *loop, rt__ep *ep, const char *list)
+{
+    const char *p = list ? list : "";
+    uint32_t count = 0;
+    size_t n;
+    for (; (n = list_next(&p)) > 0; p += n)
+        count++;
+    if (count == 0)
+        return 0;
+    ep->proxies = (rt__net *)rt__alloc(loop, count * sizeof *ep->proxies);
+    if (!ep->proxies)
+        return RT_ENOMEM;
+    for (p = list; (n = list_next(&p)) > 0; p += n)
+        rt__net_read(p, n, &ep->proxies[ep->proxy_count++]);
+    return 0;
+}
+
 /* Copies the options, so that the caller's may go.  NULL: no memory. */
 static rt__ep *ep_new(rt_loop *loop, const rt_listen_opts *o,
                       enum rt__wire wire)
@@ -1222,7 +1490,9 @@ static rt__ep *ep_new(rt_loop *loop, const rt_listen_opts *o,
     ep->on = o->on;
     ep->user = o->user;
     ep_limits(ep, o);
-    if (o->origins && !(ep->origins = rt__strdup(loop, o->origins))) {
+    ep_admission(ep, o);
+    if ((o->origins && !(ep->origins = rt__strdup(loop, o->origins))) ||
+        ep_proxies(loop, ep, o->proxies) < 0) {
         rt__ep_release(loop, ep);
         return NULL;
     }
@@ -1242,19 +1512,27 @@ void rt__ep_release(rt_loop *loop, rt__ep *ep)
         rt__free(loop, ep->dial, sizeof *ep->dial);
     }
     rt__strfree(loop, ep->origins);
+    rt__free(loop, ep->proxies, ep->proxy_count * sizeof *ep->proxies);
     rt__free(loop, ep, sizeof *ep);
 }
 
 /* ---- listeners ---------------------------------------------------------- */
 
+typedef struct refusal refusal;
+
 struct rt__listener {
     rt__source source; /* first: a listening source is cast to this */
     uint64_t id;
     rt__ep *ep;
-    rt__timer pause; /* while descriptors are short */
+    rt__timer timer;     /* for the nearest of what follows */
+    uint64_t rest_until; /* while descriptors are short; 0: it accepts */
+    refusal *refused_first, *refused_last; /* not told yet, the oldest first */
+    uint32_t refused_count;
     int port;
     char *path; /* of a local socket: removed with the listener */
 };
+
+static void refusal_end(rt_loop *loop, refusal *r);
 
 /* A local socket file that nobody answers on is left over: removes it. */
 static int local_reclaim(const address *a)
@@ -1327,17 +1605,37 @@ static int listen_open(const url *u, const rt_listen_opts *o)
     return address_read("0.0.0.0", u->port, &a) < 0 ? -1 : listen_on(&a, o, 0);
 }
 
-/* A listening socket that another process opened; -1 with errno. */
-static int listen_inherit(int fd)
+static int fd_local(int fd)
+{
+    address a;
+    a.len = sizeof a.storage;
+    return getsockname(fd, (struct sockaddr *)&a.storage, &a.len) == 0 &&
+           a.storage.ss_family == AF_UNIX;
+}
+
+/* Why that descriptor cannot be taken over as a listener; NULL: it can. */
+static const char *fd_unfit(int fd)
 {
     int listening = 0;
     socklen_t len = sizeof listening;
     if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) < 0)
-        return -1;
-    errno = EINVAL;
-    if (!listening || fcntl(fd, F_SETFL, O_NONBLOCK) < 0 ||
+        return errno == EBADF ? "fd is no open descriptor"
+                              : "fd is not a socket";
+    return listening ? NULL : "fd is not a listening socket";
+}
+
+/* A listening socket that somebody else opened, with what a socket of our own
+   would have; -1 with errno. */
+static int listen_inherit(int fd, rt__ep *ep)
+{
+    int flags = fcntl(fd, F_GETFL);
+    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ||
         fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
         return -1;
+    if (!fd_local(fd)) {
+        fd_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+        fd_keepalive(fd, ep);
+    }
     return fd;
 }
 
@@ -1362,14 +1660,27 @@ static void listener_free(rt_loop *loop, rt__listener *l)
         source_remove(loop, &l->source);
         close(l->source.fd);
     }
+    while (l->refused_first)
+        refusal_end(loop, l->refused_first);
     if (l->path)
         unlink(l->path);
     rt__strfree(loop, l->path);
-    if (l->pause.kind)
-        rt__timer_disown(loop, &l->pause);
-    if (l->ep)
+    if (l->timer.kind)
+        rt__timer_disown(loop, &l->timer);
+    if (l->ep) {
+        l->ep->listener = NULL;
         rt__ep_release(loop, l->ep);
+    }
     rt__free(loop, l, sizeof *l);
+}
+
+/* The first listener that counts addresses makes the table; it stays. */
+static int sketch_open(rt_loop *loop, const rt__ep *ep)
+{
+    if (!ep->max_per_address || loop->sketch)
+        return 0;
+    loop->sketch = (rt__sketch *)rt__alloc(loop, sizeof *loop->sketch);
+    return loop->sketch ? 0 : RT_ENOMEM;
 }
 
 /* Everything of a listener but its descriptor; NULL: no memory. */
@@ -1381,8 +1692,11 @@ static rt__listener *listener_new(rt_loop *loop, const url *u,
         return NULL;
     l->source.fd = -1;
     l->ep = ep_new(loop, o, u->stream ? RT__STREAM : RT__WS_SERVER);
-    if (l->ep && rt__timer_adopt(loop, &l->pause, RT__OF_LISTENER) == 0 &&
-        (l->id = rt__slot_new(loop, RT__LISTENER, l)) != 0)
+    if (l->ep)
+        l->ep->listener = l;
+    if (l->ep && sketch_open(loop, l->ep) == 0 &&
+        rt__timer_adopt(loop, &l->timer, RT__OF_LISTENER) == 0 &&
+        (l->ep->id = l->id = rt__slot_new(loop, RT__LISTENER, l)) != 0)
         return l;
     listener_free(loop, l);
     return NULL;
@@ -1396,7 +1710,7 @@ static int listener_start(rt_loop *loop, rt__listener *l, const url *u,
     int fd = -1, saved;
     errno = ENOMEM;
     if (o->fd)
-        fd = listen_inherit((int)o->fd);
+        fd = listen_inherit((int)o->fd, l->ep);
     else if (!u->local || path)
         fd = listen_open(u, o);
     if (fd < 0) {
@@ -1407,9 +1721,13 @@ static int listener_start(rt_loop *loop, rt__listener *l, const url *u,
     }
     l->path = path;
     l->port = port_of(fd);
-    if (!u->local)
+    if (!u->local && !o->fd)
         fd_keepalive(fd, l->ep);
-    return source_add(loop, &l->source, fd, RT__LISTEN_SOURCE, RT_READ);
+    if (source_add(loop, &l->source, fd, RT__LISTEN_SOURCE, RT_READ) == 0)
+        return 0;
+    if (o->fd)
+        l->source.fd = -1; /* it stays the caller's */
+    return -1;
 }
 
 static const char *framing_unfit(int framing, const rt_codec *codec,
@@ -1426,6 +1744,21 @@ static const char *framing_unfit(int framing, const rt_codec *codec,
     return NULL;
 }
 
+static const char *proxies_unfit(const rt_listen_opts *o)
+{
+    const char *p = o->proxies ? o->proxies : "";
+    size_t n;
+    rt__net net;
+    if (o->max_per_address >= UINT16_MAX)
+        return "max_per_address is above 65534";
+    if (o->proxy_protocol > 0 && list_next(&p) == 0)
+        return "proxy_protocol needs proxies";
+    for (; (n = list_next(&p)) > 0; p += n)
+        if (rt__net_read(p, n, &net) < 0)
+            return "proxies: not an address, a network or \"unix\"";
+    return NULL;
+}
+
 /* What cannot be served is refused, rather than ignored. */
 static const char *listen_unfit(const rt_listen_opts *o, const url *u)
 {
@@ -1437,6 +1770,10 @@ static const char *listen_unfit(const rt_listen_opts *o, const url *u)
         return "the soft mark is above the hard mark";
     if (o->rate_over < 0 || o->rate_over > RT_OVER_CLOSE)
         return "no such rate_over";
+    if (proxies_unfit(o))
+        return proxies_unfit(o);
+    if (o->fd && fd_unfit((int)o->fd))
+        return fd_unfit((int)o->fd);
     if (!u->local && *u->path && strcmp(u->path, "/") != 0)
         return "a listener has no path";
     return NULL;
@@ -1486,7 +1823,11 @@ rt_fd rt_listener_fd(rt_loop *loop, rt_listener handle)
 {
     rt__listener *l =
         (rt__listener *)rt__slot_get(loop, handle.id, RT__LISTENER);
-    return l ? l->source.fd : RT_EGONE;
+    if (!l)
+        return RT_EGONE;
+    rt__strfree(loop, l->path); /* whoever takes over needs the file */
+    l->path = NULL;
+    return l->source.fd;
 }
 
 int rt_unlisten(rt_loop *loop, rt_listener handle)
@@ -2416,6 +2757,56 @@ void rt__conn_interest(rt_loop *loop, rt__conn *c)
         rt__conn_lost(loop, c, 1006, RT_BY_ERROR, strerror(errno));
 }
 
+/* ---- how many there are of one address ---------------------------------- */
+
+/* The key under which an address is counted, of this listener: the whole of
+   IPv4, the /64 of IPv6, which is what one customer has.  0: not counted. */
+static uint64_t addr_key(rt_loop *loop, const rt__ep *ep, const rt__addr *a)
+{
+    uint8_t key[1 + 8 + sizeof ep->id];
+    if (!ep->max_per_address || a->family < RT__IPV4)
+        return 0;
+    key[0] = a->family;
+    memcpy(key + 1, a->bytes, 8); /* those of IPv4 end in zeros */
+    memcpy(key + 9, &ep->id, sizeof ep->id);
+    return rt__hash(loop, key, sizeof key) | (uint64_t)1 << 63;
+}
+
+/* Of a proxy that is trusted the request may yet say whom it speaks for. */
+static int addr_final(const rt__ep *ep, const rt__addr *a)
+{
+    return ep->wire >= RT__STREAM || !rt__trusted(ep, a);
+}
+
+static int addr_full(rt_loop *loop, const rt__ep *ep, uint64_t key)
+{
+    return key && rt__sketch_count(loop->sketch, key) >= ep->max_per_address;
+}
+
+static void conn_uncount(rt_loop *loop, rt__conn *c)
+{
+    if (c->counted)
+        rt__sketch_remove(loop->sketch, c->counted);
+    c->counted = 0;
+}
+
+/* The connection counts as one of that address; -1: there are too many. */
+int rt__conn_from(rt_loop *loop, rt__conn *c, const rt__addr *a)
+{
+    uint64_t key = addr_key(loop, c->ep, a);
+    if (key == c->counted)
+        return 0;
+    conn_uncount(loop, c);
+    if (addr_full(loop, c->ep, key))
+        return -1;
+    if (key)
+        rt__sketch_add(loop->sketch, key);
+    c->counted = key;
+    return 0;
+}
+
+/* ---- connections: their end --------------------------------------------- */
+
 /* No event finds it any more; the rest goes at the end of the turn, because a
    callback further up may still look at its input. */
 void rt__conn_kill(rt_loop *loop, rt__conn *c)
@@ -2430,6 +2821,7 @@ void rt__conn_kill(rt_loop *loop, rt__conn *c)
         c->session = NULL;
     }
     out_free(loop, c);
+    conn_uncount(loop, c);
     rt__shake_detach(loop, c);
     if (c->source.fd >= 0)
         source_remove(loop, &c->source);
@@ -2762,9 +3154,13 @@ static void stream_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
 
 /* ---- sockets ------------------------------------------------------------ */
 
+static void proxy_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n);
+
 void rt__conn_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
 {
-    if (c->state == RT__SHAKING)
+    if (c->state == RT__PROXIED)
+        proxy_input(loop, c, p, n);
+    else if (c->state == RT__SHAKING)
         rt__shake_input(loop, c, p, n);
     else if (c->state != RT__FAREWELL && !stream_wants(c))
         return; /* nobody wants it */
@@ -3027,6 +3423,10 @@ static void conn_deadline(rt_loop *loop, rt__conn *c)
     case RT__CONNECTING:
         rt__conn_lost(loop, c, 1006, RT_BY_TIMEOUT, "connect timed out");
         return;
+    case RT__PROXIED:
+        rt__refused(loop, RT__REFUSED_PROXY);
+        conn_abort(loop, c);
+        return;
     case RT__SHAKING:
         rt__shake_deadline(loop, c);
         return;
@@ -3046,49 +3446,401 @@ static void conn_deadline(rt_loop *loop, rt__conn *c)
     }
 }
 
+/* ---- refusing ----------------------------------------------------------- */
+
+void rt__refused(rt_loop *loop, enum rt__refusal why)
+{
+    loop->stats.refused_by[why]++;
+    if (why == RT__REFUSED_HANDSHAKES || why == RT__REFUSED_DESCRIPTORS ||
+        why == RT__REFUSED_MEMORY)
+        loop->stats.shed++;
+    else
+        loop->stats.refused++;
+}
+
+/* Without a rate, so many a second are content to be refused. */
+enum { RETRY_RATE = 200 };
+
+/* When one who is refused for load should come back; it is counted among those
+   who will. */
+uint32_t rt__retry_ms(rt_loop *loop, rt__ep *ep)
+{
+    uint32_t rate = ep->accept_rate ? ep->accept_rate : RETRY_RATE;
+    return rt__retry_draw(&ep->backlog, rate, loop->now, rt__random(loop));
+}
+
+/*
+ * One who is refused at the door.  No connection is made of it: it is answered
+ * at once where its request is there already, else it waits here, in its
+ * listener's list, until the request has come.  There are at most
+ * max_handshakes of them beside the handshakes, and none outlives the deadline
+ * of a handshake, so that a flood of them can neither grow nor push others out.
+ */
+struct refusal {
+    rt__source source; /* first: a source of that kind is cast to this */
+    uint8_t seen;      /* of the empty line that ends a head */
+    uint8_t bare;      /* a GET: nothing follows its head */
+    uint8_t said;      /* it has its answer: what it says is thrown away */
+    uint32_t heard;    /* bytes of its head */
+    uint32_t retry_ms;
+    rt__listener *listener;
+    refusal *prev, *next;
+    uint64_t due;
+};
+
+/* Writes what such a one is told; its size, 0: there is no way to tell it. */
+static size_t refusal_text(const refusal *r, uint8_t out[256])
+{
+    const rt__ep *ep = r->listener->ep;
+    char *text = (char *)out, reason[24];
+    size_t n;
+    snprintf(reason, sizeof reason, "retry=%lu", (unsigned long)r->retry_ms);
+    if (ep->wire == RT__WS_SERVER)
+        return (size_t)snprintf(text, 256,
+                                "HTTP/1.1 503 Service Unavailable\r\n"
+                                "Retry-After: %lu\r\nContent-Length: 0\r\n"
+                                "Connection: close\r\n\r\n",
+                                ((unsigned long)r->retry_ms + 999) / 1000);
+    if (ep->codec && ep->codec->bye)
+        return ep->codec->bye(ep->codec->ctx, out, 1013, reason);
+    if (!ep->typed)
+        return 0;
+    n = (size_t)snprintf(text + 4, 252, "c1013 %s", reason);
+    memset(out, 0, 4);
+    out[3] = (uint8_t)n;
+    return 4 + n;
+}
+
+/* Nobody waits for room in an empty socket: what does not fit is not said. */
+static void refusal_say(rt_loop *loop, refusal *r)
+{
+    uint8_t text[256];
+    size_t n = refusal_text(r, text);
+    ssize_t done = 0;
+    r->said = 1;
+    if (n > 0)
+        done = send(r->source.fd, text, n, MSG_NOSIGNAL);
+    if (done > 0)
+        loop->stats.bytes_out += (uint64_t)done;
+}
+
+/* Looks for the end of the head.  1: it is answered, and nothing else can come,
+   so that closing resets nothing that is on its way. */
+static int refusal_feed(rt_loop *loop, refusal *r, const uint8_t *p, size_t n)
+{
+    static const char end[] = "\r\n\r\n";
+    size_t i;
+    if (r->said)
+        return 0;
+    if (r->heard == 0)
+        r->bare = *p == 'G';
+    for (i = 0; i < n && r->seen < 4; i++)
+        r->seen = (uint8_t)(p[i] == end[r->seen] ? r->seen + 1 : p[i] == '\r');
+    r->heard += (uint32_t)i;
+    if (r->seen < 4)
+        return r->heard >= r->listener->ep->max_header;
+    refusal_say(loop, r);
+    if (r->bare && i == n)
+        return 1;
+    shutdown(r->source.fd, SHUT_WR);
+    return 0;
+}
+
+/* Reads once; 1: it is over. */
+static int refusal_read(rt_loop *loop, refusal *r)
+{
+    ssize_t n = recv(r->source.fd, loop->receive, RT__RECEIVE, 0);
+    if (n < 0 && would_block())
+        return 0;
+    if (n <= 0 || n > RT__RECEIVE)
+        return 1;
+    loop->stats.bytes_in += (uint64_t)n;
+    return refusal_feed(loop, r, loop->receive, (size_t)n);
+}
+
+/* What can be done at once, with the n bytes that were read before.  1: that
+   was all. */
+static int refusal_begin(rt_loop *loop, refusal *r, const uint8_t *p, size_t n)
+{
+    const rt__ep *ep = r->listener->ep;
+    if (ep->wire == RT__WS_SERVER)
+        return n > 0 ? refusal_feed(loop, r, p, n) : refusal_read(loop, r);
+    if (!ep->typed && !(ep->codec && ep->codec->bye))
+        return 1;
+    refusal_say(loop, r);
+    shutdown(r->source.fd, SHUT_WR); /* its greeting may be under way */
+    return 0;
+}
+
+static void listener_timer(rt_loop *loop, rt__listener *l)
+{
+    uint64_t due = l->rest_until;
+    if (l->refused_first && (!due || l->refused_first->due < due))
+        due = l->refused_first->due;
+    if (due)
+        rt__timer_set(loop, &l->timer, due);
+    else
+        rt__timer_clear(loop, &l->timer);
+}
+
+static void refusal_end(rt_loop *loop, refusal *r)
+{
+    rt__listener *l = r->listener;
+    l->refused_count--;
+    if (r->prev)
+        r->prev->next = r->next;
+    else
+        l->refused_first = r->next;
+    if (r->next)
+        r->next->prev = r->prev;
+    else
+        l->refused_last = r->prev;
+    source_remove(loop, &r->source);
+    close(r->source.fd);
+    rt__free(loop, r, sizeof *r);
+}
+
+/* By their deadlines: nearly always that is at the end. */
+static void refusal_list(rt__listener *l, refusal *r)
+{
+    refusal *before = l->refused_last;
+    while (before && before->due > r->due)
+        before = before->prev;
+    r->prev = before;
+    r->next = before ? before->next : l->refused_first;
+    if (r->prev)
+        r->prev->next = r;
+    else
+        l->refused_first = r;
+    if (r->next)
+        r->next->prev = r;
+    else
+        l->refused_last = r;
+    l->refused_count++;
+}
+
+/* It has to wait for its request.  -1: it cannot. */
+static int refusal_keep(rt_loop *loop, const refusal *like)
+{
+    rt__listener *l = like->listener;
+    refusal *r;
+    if (l->refused_first && l->refused_count >= l->ep->max_handshakes)
+        refusal_end(loop, l->refused_first);
+    r = (refusal *)rt__alloc(loop, sizeof *r);
+    if (!r)
+        return -1;
+    *r = *like;
+    if (source_add(loop, &r->source, like->source.fd, RT__REFUSED_SOURCE,
+                   RT_READ) < 0) {
+        rt__free(loop, r, sizeof *r);
+        return -1;
+    }
+    refusal_list(l, r);
+    if (!l->timer.at || l->timer.due > r->due)
+        rt__timer_set(loop, &l->timer, r->due);
+    return 0;
+}
+
+/* Refuses the owner of that descriptor, who has until `due`; p: what it has
+   said so far. */
+static void refuse(rt_loop *loop, rt__listener *l, int fd, enum rt__refusal why,
+                   uint64_t due, const uint8_t *p, size_t n)
+{
+    refusal r;
+    memset(&r, 0, sizeof r);
+    rt__refused(loop, why);
+    r.source.fd = fd;
+    r.listener = l;
+    r.retry_ms = rt__retry_ms(loop, l->ep);
+    r.due = due;
+    if (refusal_begin(loop, &r, p, n) || refusal_keep(loop, &r) < 0)
+        close(fd);
+}
+
+static void refusal_ready(rt_loop *loop, refusal *r)
+{
+    if (refusal_read(loop, r))
+        refusal_end(loop, r);
+}
+
 /* ---- accepting ---------------------------------------------------------- */
+
+/* A connection of which nobody was told is turned away after all. */
+static void conn_refuse(rt_loop *loop, rt__conn *c, enum rt__refusal why,
+                        const uint8_t *p, size_t n)
+{
+    rt__listener *l = c->ep->listener;
+    uint64_t due = c->timer.due;
+    int fd = c->source.fd;
+    source_remove(loop, &c->source);
+    c->source.fd = -1;
+    rt__conn_kill(loop, c);
+    if (l) {
+        refuse(loop, l, fd, why, due, p, n);
+        return;
+    }
+    rt__refused(loop, why);
+    close(fd);
+}
 
 static void stream_accepted(rt_loop *loop, rt__conn *c)
 {
-    rt__session *s = NULL;
-    if (loop->accepted_count < (uint32_t)loop->opts.max_sessions)
-        s = rt__session_new(loop, c->ep, 0);
+    rt__session *s = rt__session_new(loop, c->ep, 0);
     if (!s) {
-        loop->stats.refused++;
-        rt__conn_kill(loop, c);
+        conn_refuse(loop, c, RT__REFUSED_MEMORY, NULL, 0);
         return;
     }
+    rt__shake_free(loop, c);
     s->conn = c;
     c->session = s;
     rt__conn_opened(loop, c);
     rt__tell_open(loop, s);
 }
 
-static void conn_accepted(rt_loop *loop, rt__ep *ep, int fd,
-                          const address *from)
+/* Why one of that address may not come in; RT__REFUSALS: it may. */
+static enum rt__refusal entry_check(rt_loop *loop, const rt__ep *ep,
+                                    const rt__addr *a)
 {
-    rt__conn *c = conn_new(loop, ep, fd, RT_READ);
-    char text[64];
-    if (!c) {
-        loop->stats.shed++;
-        close(fd);
-        return;
-    }
-    loop->stats.accepted++;
-    if (ep->wire >= RT__STREAM && !ep->typed) {
+    if (addr_final(ep, a) && addr_full(loop, ep, addr_key(loop, ep, a)))
+        return RT__REFUSED_ADDRESS;
+    if (ep->wire >= RT__STREAM && !ep->typed &&
+        loop->accepted_count >= (uint32_t)loop->opts.max_sessions)
+        return RT__REFUSED_SESSIONS;
+    return RT__REFUSALS;
+}
+
+/* It may come in, and it is known who it is, unless the request says more. */
+static void conn_enter(rt_loop *loop, rt__conn *c, const rt__addr *a)
+{
+    if (addr_final(c->ep, a))
+        rt__conn_from(loop, c, a);
+    if (c->wire >= RT__STREAM && !c->typed) {
         stream_accepted(loop, c);
         return;
     }
-    c->state = ep->typed ? RT__GREETING : RT__SHAKING;
-    address_text(from, text, sizeof text);
-    if (loop->shake_count >= ep->max_handshakes)
-        rt__shake_evict(loop);
-    if (!rt__shake_new(loop, c, text)) {
-        rt__conn_kill(loop, c);
+    rt__shake_from(c->shake, a);
+    c->state = c->typed ? RT__GREETING : RT__SHAKING;
+}
+
+/* The header is read, or wrong; n bytes follow it. */
+static void proxy_whole(rt_loop *loop, rt__conn *c, const rt__addr *source,
+                        uint8_t *p, size_t n)
+{
+    rt__addr a = source->family ? *source : *rt__shake_peer(c->shake);
+    enum rt__refusal why = entry_check(loop, c->ep, &a);
+    if (why != RT__REFUSALS) {
+        conn_refuse(loop, c, why, p, n);
         return;
     }
-    conn_deadline_in(loop, c, ep->handshake_ms);
+    conn_enter(loop, c, &a);
+    if (n > 0)
+        rt__conn_input(loop, c, p, n);
 }
+
+/* Keeps a part of the header; it has room, because less than the longest one
+   has come. */
+static int proxy_keep(rt_loop *loop, rt__conn *c, const uint8_t *p, size_t n)
+{
+    rt__in *in = rt__in_open(loop, c);
+    uint8_t *to = in ? rt__in_room(loop, c, n, RT__PROXY_MOST) : NULL;
+    if (!to)
+        return RT_ENOMEM;
+    memcpy(to, p, n);
+    in->message = 1; /* so that it is not given back */
+    return 0;
+}
+
+/* The header of a proxy, or a part of it. */
+static void proxy_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
+{
+    size_t have = c->in ? c->in->data->len : 0;
+    size_t some = n < RT__PROXY_MOST - have ? n : RT__PROXY_MOST - have;
+    rt__addr source;
+    ptrdiff_t used = 0;
+    if (!have)
+        used = rt__proxy_read(p, some, &source);
+    if (used == 0 && proxy_keep(loop, c, p, some) < 0) {
+        conn_refuse(loop, c, RT__REFUSED_MEMORY, p, n);
+        return;
+    }
+    if (have)
+        used = rt__proxy_read(rt__buf_data(c->in->data), have + some, &source);
+    if (used == 0)
+        return;
+    if (used > 0 && have)
+        rt__buf_release(loop, rt__in_take(loop, c));
+    if (used > 0) {
+        used -= (ptrdiff_t)have;
+        proxy_whole(loop, c, &source, p + used, n - (size_t)used);
+        return;
+    }
+    rt__refused(loop, RT__REFUSED_PROXY);
+    rt__conn_kill(loop, c);
+}
+
+/* Makes it a handshake in progress; the oldest gives way. */
+static int shake_begin(rt_loop *loop, rt__conn *c, const rt__addr *peer)
+{
+    if (loop->shake_count >= c->ep->max_handshakes)
+        rt__shake_evict(loop);
+    if (!rt__shake_new(loop, c))
+        return RT_ENOMEM;
+    rt__shake_from(c->shake, peer);
+    return 0;
+}
+
+/* It is let in, unless memory or descriptors fail. */
+static void conn_accepted(rt_loop *loop, rt__listener *l, int fd,
+                          const rt__addr *peer, int proxied)
+{
+    rt__ep *ep = l->ep;
+    uint64_t due = loop->now + ep->handshake_ms;
+    rt__conn *c;
+    errno = ENOMEM;
+    c = conn_new(loop, ep, fd, RT_READ);
+    if (!c) {
+        refuse(loop, l, fd,
+               errno == EMFILE ? RT__REFUSED_DESCRIPTORS : RT__REFUSED_MEMORY,
+               due, NULL, 0);
+        return;
+    }
+    loop->stats.accepted++;
+    rt__timer_set(loop, &c->timer, due);
+    if ((proxied || ep->wire < RT__STREAM || ep->typed) &&
+        shake_begin(loop, c, peer) < 0) {
+        conn_refuse(loop, c, RT__REFUSED_MEMORY, NULL, 0);
+        return;
+    }
+    if (proxied)
+        c->state = RT__PROXIED;
+    else
+        conn_enter(loop, c, peer);
+}
+
+/* Somebody is at the door. */
+static void arrival(rt_loop *loop, rt__listener *l, int fd, const address *from)
+{
+    rt__ep *ep = l->ep;
+    enum rt__refusal why = RT__REFUSALS;
+    rt__addr peer;
+    int proxied;
+    addr_of(from, &peer);
+    proxied = ep->proxy_protocol && rt__trusted(ep, &peer);
+    if (ep->accept_rate && rt__bucket_wait(&ep->arrivals, ep->accept_rate,
+                                           ep->accept_burst, 1, loop->now) > 0)
+        why = RT__REFUSED_RATE;
+    else if (!proxied)
+        why = entry_check(loop, ep, &peer);
+    if (why != RT__REFUSALS) {
+        refuse(loop, l, fd, why, loop->now + ep->handshake_ms, NULL, 0);
+        return;
+    }
+    if (ep->accept_rate)
+        rt__bucket_take(&ep->arrivals, ep->accept_rate, 1, loop->now);
+    conn_accepted(loop, l, fd, &peer, proxied);
+}
+
+enum { REST_MS = 100 };
 
 /* Out of descriptors: the spare one is given up for the connection that waits,
    so that its peer learns of it, and the listener rests. */
@@ -3104,17 +3856,29 @@ static void listener_starved(rt_loop *loop, rt__listener *l)
             close(fd);
         loop->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
     }
-    loop->stats.shed++;
+    rt__refused(loop, RT__REFUSED_DESCRIPTORS);
     source_set(loop, &l->source, 0);
-    rt__timer_set(loop, &l->pause, rt_now(loop) + 100);
+    l->rest_until = rt_now(loop) + REST_MS;
+    listener_timer(loop, l);
 }
 
 static void listener_rested(rt_loop *loop, rt__listener *l)
 {
     if (loop->spare < 0)
         loop->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    l->rest_until = 0;
     if (source_set(loop, &l->source, RT_READ) < 0)
-        rt__timer_set(loop, &l->pause, rt_now(loop) + 100);
+        l->rest_until = rt_now(loop) + REST_MS;
+}
+
+/* Its rest is over, or the time of those that it refused. */
+static void listener_due(rt_loop *loop, rt__listener *l)
+{
+    if (l->rest_until && l->rest_until <= loop->now)
+        listener_rested(loop, l);
+    while (l->refused_first && l->refused_first->due <= loop->now)
+        refusal_end(loop, l->refused_first);
+    listener_timer(loop, l);
 }
 
 /* 1: try again; 0: not now. */
@@ -3130,6 +3894,10 @@ static int accept_failed(rt_loop *loop, rt__listener *l)
     case ENFILE:
     case ENOBUFS:
     case ENOMEM:
+        if (l->refused_first) { /* they have descriptors to give */
+            refusal_end(loop, l->refused_first);
+            return 1;
+        }
         listener_starved(loop, l);
         return 0;
     default: /* the client's fault, and that client is gone: the next */
@@ -3148,7 +3916,7 @@ static void listener_ready(rt_loop *loop, uint64_t id)
             return;
         fd = socket_accept(l->source.fd, &from);
         if (fd >= 0)
-            conn_accepted(loop, l->ep, fd, &from);
+            arrival(loop, l, fd, &from);
         else if (!accept_failed(loop, l))
             return;
     }
@@ -3434,7 +4202,7 @@ int rt_shutdown(rt_loop *loop, int window_ms)
 static void timer_fire(rt_loop *loop, rt__timer *t)
 {
     size_t conn = offsetof(rt__conn, timer);
-    size_t pause = offsetof(rt__listener, pause);
+    size_t listener = offsetof(rt__listener, timer);
     rt__timer_clear(loop, t);
     if (t->kind == RT__OF_APP)
         apptimer_fire(loop, (rt__apptimer *)t);
@@ -3447,7 +4215,7 @@ static void timer_fire(rt_loop *loop, rt__timer *t)
     else if (t->kind == RT__OF_LOOP)
         drain_step(loop);
     else if (t->kind == RT__OF_LISTENER)
-        listener_rested(loop, (rt__listener *)((char *)t - pause));
+        listener_due(loop, (rt__listener *)((char *)t - listener));
 }
 
 /* Those that were due when the phase began: seq marks the later ones. */
@@ -3514,6 +4282,8 @@ static void source_ready(rt_loop *loop, const rt__ready *r)
         listener_ready(loop, ((rt__listener *)s)->id);
     else if (s->kind == RT__WATCH_SOURCE)
         watch_ready(loop, ((watch *)s)->id, r->events);
+    else if (s->kind == RT__REFUSED_SOURCE)
+        refusal_ready(loop, (refusal *)s);
 }
 
 static void turn_end(rt_loop *loop, uint64_t began)
@@ -3628,6 +4398,7 @@ static void loop_release(rt_loop *loop)
     if (loop->backend.close)
         loop->backend.close(loop);
     pools_free(loop);
+    rt__free(loop, loop->sketch, sizeof *loop->sketch);
     rt__table_free(loop, &loop->users);
     rt__table_free(loop, &loop->groups);
     rt__table_free(loop, &loop->tokens);

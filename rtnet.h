@@ -382,19 +382,25 @@ typedef struct {
                          20; more: close 1008 */
     int bind_ms;      /* a session without a user id by then: close 1008; off */
     /* New connections a second, and how many at once (accept_rate); off.  One
-       too many gets 503 with Retry-After, or, on a stream, 1013. */
+       too many gets 503 with Retry-After, or, on a stream, 1013 with the
+       reason "retry=<ms>" (of those that have no way to say it, it is just
+       closed).  All who are refused for load are told times that spread them
+       over as long as it takes to let them in, up to a minute. */
     int accept_rate, accept_burst;
-    int max_per_address; /* connections of one IPv4 address or IPv6 /64; off */
+    /* Connections to this listener from one IPv4 address or one IPv6 /64, at
+       most 65,534; one too many is refused likewise.  Off. */
+    int max_per_address;
     /* Proxies that are trusted to say whom they speak for: addresses and
        networks, like "127.0.0.1, 10.0.0.0/8, fd00::/8, unix" (any peer of a
        local socket).  NULL: none.  With proxy_protocol 1 each of them must
-       begin with a PROXY protocol header, v1 or v2; X-Forwarded-For counts
-       from the right, as far as the addresses in it are trusted. */
+       begin with a PROXY protocol header, v1 or v2 (at most 536 bytes), or is
+       closed; X-Forwarded-For counts from the right, as far as the addresses
+       in it are trusted.  From anybody else both mean nothing. */
     const char *proxies;
     int proxy_protocol;
     /* A listening socket to take over, instead of a new one; the listener
        closes it, but it stays yours when rt_listen fails; 0: none.  Of url
-       only the kind counts then. */
+       only the kind (ws or tcp) counts then, and no file is ever removed. */
     rt_fd fd;
     rt_filter filter[8];   /* run in this order, up to the first NULL */
     const rt_codec *codec; /* the host's own wire format */
@@ -497,8 +503,12 @@ rt_listener rt_listen(rt_loop *loop, const char *url,
 /* The port of a listener; 0 for a local socket; RT_EGONE. */
 int rt_listener_port(rt_loop *loop, rt_listener listener);
 
-/* Its socket, which stays the listener's; to hand over a copy of it to another
-   process, whose rt_listen_opts.fd it becomes.  RT_EGONE. */
+/* Its socket, which stays the listener's; to hand over a copy of it (dup, or
+   as a message of a local socket) to another loop or process, whose
+   rt_listen_opts.fd it becomes.  Nobody is refused while both have it, nor
+   when this one is stopped then.  Whoever asks is taken to hand it over: the
+   file of a local socket is not removed with this listener any more.
+   RT_EGONE. */
 rt_fd rt_listener_fd(rt_loop *loop, rt_listener listener);
 
 /* Stops listening.  Sessions that came in through it live on. */

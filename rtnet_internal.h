@@ -34,7 +34,8 @@ enum {
     RT__CODEC_HEAD = 16,             /* what a codec puts before a message */
     RT__RING_COUNT = 128,            /* messages kept for a replay, */
     RT__RING_BYTES = 64 * 1024,      /* and their payload */
-    RT__AWAY_MOST = 10000            /* sessions of a loop that are away */
+    RT__AWAY_MOST = 10000,           /* sessions of a loop that are away */
+    RT__PROXY_MOST = 536             /* bytes of a PROXY protocol header */
 };
 
 typedef struct rt__conn rt__conn;
@@ -123,7 +124,13 @@ void rt__timers_stop(rt_loop *loop, rt__session *owner);
 
 /* Something with a descriptor.  gen tells it from an earlier owner of the same
    number, so that a stale event finds nobody. */
-enum { RT__CONN_SOURCE = 1, RT__LISTEN_SOURCE, RT__WATCH_SOURCE, RT__WAKE };
+enum {
+    RT__CONN_SOURCE = 1,
+    RT__LISTEN_SOURCE,
+    RT__WATCH_SOURCE,
+    RT__WAKE,
+    RT__REFUSED_SOURCE /* refused, and not yet told so */
+};
 typedef struct {
     int fd;
     uint32_t gen;
@@ -164,6 +171,61 @@ uint64_t rt__bucket_wait(const rt__bucket *b, uint32_t rate, uint32_t burst,
                          uint64_t cost, uint64_t now);
 void rt__bucket_take(rt__bucket *b, uint32_t rate, uint64_t cost, uint64_t now);
 
+uint32_t rt__retry_draw(rt__bucket *backlog, uint32_t rate, uint64_t now,
+                        uint64_t chance);
+
+/* How often each of any number of keys is there now, in a table of fixed size:
+   a count-min sketch.  A key is its hash. */
+enum { RT__SKETCH_ROWS = 4, RT__SKETCH_SIZE = 32768 };
+typedef struct {
+    uint32_t live;  /* how many are in it, */
+    uint32_t stuck; /* and whether a counter of it has come to its end */
+    uint16_t cell[RT__SKETCH_ROWS][RT__SKETCH_SIZE];
+} rt__sketch;
+
+uint32_t rt__sketch_count(const rt__sketch *s, uint64_t hash);
+void rt__sketch_add(rt__sketch *s, uint64_t hash);
+void rt__sketch_remove(rt__sketch *s, uint64_t hash);
+
+/* ---- refusals ----------------------------------------------------------- */
+
+/* Why a connection or a request was refused. */
+enum rt__refusal {
+    RT__REFUSED_RATE,        /* accept_rate */
+    RT__REFUSED_ADDRESS,     /* max_per_address */
+    RT__REFUSED_SESSIONS,    /* max_sessions */
+    RT__REFUSED_HANDSHAKES,  /* evicted by a younger one: max_handshakes */
+    RT__REFUSED_PROXY,       /* a wrong PROXY protocol header, or none */
+    RT__REFUSED_REQUEST,     /* against the rules, or too slow */
+    RT__REFUSED_ORIGIN,      /* a page of another host */
+    RT__REFUSED_HOST,        /* on_request or the bind policy said no */
+    RT__REFUSED_DESCRIPTORS, /* there are none left */
+    RT__REFUSED_MEMORY,      /* an allocation failed */
+    RT__REFUSALS             /* their number; also: not refused */
+};
+
+void rt__refused(rt_loop *loop, enum rt__refusal why);
+
+/* ---- addresses, and the proxies that speak for others ------------------- */
+
+/* Who is at the other end.  IPv4 inside IPv6 is IPv4. */
+enum { RT__NOBODY = 0, RT__LOCAL, RT__IPV4, RT__IPV6 };
+typedef struct {
+    uint8_t family;
+    uint8_t bytes[16]; /* 4 of them for IPv4; the others are 0 */
+} rt__addr;
+
+typedef struct {
+    rt__addr addr;
+    uint8_t bits; /* so many of them have to agree */
+} rt__net;
+
+int rt__addr_read(const char *text, size_t n, rt__addr *a);
+void rt__addr_text(const rt__addr *a, char out[46]);
+int rt__net_read(const char *text, size_t n, rt__net *net);
+int rt__net_has(const rt__net *net, const rt__addr *a);
+ptrdiff_t rt__proxy_read(const uint8_t *p, size_t n, rt__addr *source);
+
 /* A resolved copy of the options, shared by all that came through it.  Limits
    are finite here: RT_OFF became the greatest value. */
 typedef struct rt__ep {
@@ -180,7 +242,15 @@ typedef struct rt__ep {
     uint8_t typed;      /* a stream that speaks rtnet.1 */
     uint32_t resume_ms; /* how long a session may be away; 0: not at all */
     const rt_codec *codec;
-    struct rt__dial *dial; /* where to, for a dialled session; else NULL */
+    struct rt__dial *dial;  /* where to, for a dialled session; else NULL */
+    rt__listener *listener; /* NULL: it is gone, or this is a dial's */
+    uint64_t id;            /* of that listener, also when it is gone */
+    uint32_t accept_rate, accept_burst, max_per_address; /* 0: no limit */
+    rt__bucket arrivals; /* those that were let in */
+    rt__bucket backlog;  /* those that were refused and will come again */
+    rt__net *proxies;
+    uint32_t proxy_count;
+    uint8_t proxy_protocol;
 } rt__ep;
 
 /* Where a dialled session goes, and what it asks for there. */
@@ -200,6 +270,8 @@ typedef struct rt__dial {
 } rt__dial;
 
 void rt__ep_release(rt_loop *loop, rt__ep *ep);
+int rt__trusted(const rt__ep *ep, const rt__addr *a);
+uint32_t rt__retry_ms(rt_loop *loop, rt__ep *ep);
 
 /* ---- output ------------------------------------------------------------- */
 
@@ -276,6 +348,7 @@ void rt__conn_flush(rt_loop *loop, rt__conn *c);
 enum rt__conn_state {
     RT__RESOLVING = 1, /* dialled: the host looks the name up */
     RT__CONNECTING,    /* dialled: connect is under way */
+    RT__PROXIED,       /* accepted: a PROXY protocol header is awaited */
     RT__SHAKING,       /* HTTP */
     RT__GREETING,      /* rtnet.1: h or w is awaited */
     RT__LIVE,          /* carries a session */
@@ -345,6 +418,7 @@ struct rt__conn {
     uint64_t said;    /* when one last went */
     uint32_t ping_us; /* when the last ping went; its payload */
     uint32_t rtt_us, jitter_us;
+    uint64_t counted; /* hash of its address in loop->sketch; 0: not there */
     uint32_t idle_second; /* of the last `a` that said nothing new, */
     uint32_t idle_acks;   /* and how many came in it */
 };
@@ -352,6 +426,7 @@ struct rt__conn {
 void rt__conn_lost(rt_loop *loop, rt__conn *c, int code, int cause,
                    const char *reason);
 void rt__conn_kill(rt_loop *loop, rt__conn *c);
+int rt__conn_from(rt_loop *loop, rt__conn *c, const rt__addr *a);
 void rt__conn_finish(rt_loop *loop, rt__conn *c);
 void rt__conn_finish_soon(rt_loop *loop, rt__conn *c);
 void rt__conn_interest(rt_loop *loop, rt__conn *c);
@@ -385,13 +460,16 @@ void rt__accept_key(const char *key, char out[29]);
 int rt__visible(const char *text);
 int rt__token_list(const char *text);
 int rt__header_lines(const char *text);
-rt__shake *rt__shake_new(rt_loop *loop, rt__conn *c, const char *address);
+rt__shake *rt__shake_new(rt_loop *loop, rt__conn *c);
+void rt__shake_from(rt__shake *shake, const rt__addr *peer);
+const rt__addr *rt__shake_peer(const rt__shake *shake);
 void rt__shake_detach(rt_loop *loop, rt__conn *c);
 void rt__shake_strip(rt_loop *loop, rt__conn *c);
 void rt__shake_free(rt_loop *loop, rt__conn *c);
 const char *rt__shake_uid(const rt__shake *shake);
 uint64_t rt__shake_id(rt_loop *loop, rt__shake *shake);
 rt__session *rt__shake_session(rt_loop *loop, rt__shake *shake);
+enum rt__refusal rt__shake_lack(const rt__shake *shake);
 rt__conn *rt__shake_conn(const rt__shake *shake);
 void rt__shake_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n);
 void rt__shake_drained(rt_loop *loop, rt__conn *c);
@@ -579,6 +657,7 @@ void rt__group_due(rt_loop *loop, rt__timer *timer);
 
 typedef struct {
     uint64_t accepted, dialled, refused, shed, limited;
+    uint64_t refused_by[RT__REFUSALS];
     uint64_t messages_in, messages_out, bytes_in, bytes_out;
     uint64_t resumed, gaps;
     uint64_t turns, longest_turn_us;
@@ -635,6 +714,7 @@ struct rt_loop {
     rt__conn *dead;
     rt__shake *shakes_first, *shakes_last;
     uint32_t shake_count;
+    rt__sketch *sketch; /* of addresses; NULL until a listener needs it */
     uint32_t conn_count, session_count, accepted_count;
     rt__queue todo, closing, closed;
     rt__table users, groups, tokens;

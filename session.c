@@ -2263,19 +2263,34 @@ static int greeting_refuse(rt_loop *loop, rt__conn *c, int code,
     return 0;
 }
 
+/* It may come again, when there is less to do. */
+static int greeting_put_off(rt_loop *loop, rt__conn *c, int code)
+{
+    char reason[24];
+    snprintf(reason, sizeof reason, "retry=%lu",
+             (unsigned long)rt__retry_ms(loop, c->ep));
+    return greeting_refuse(loop, c, code, reason);
+}
+
+static int greeting_shed(rt_loop *loop, rt__conn *c, enum rt__refusal why)
+{
+    rt__refused(loop, why);
+    return greeting_put_off(loop, c, 1013);
+}
+
 /* h without a token, or with one that nobody knows. */
 static int session_begin(rt_loop *loop, rt__conn *c)
 {
     rt__session *s = rt__shake_session(loop, c->shake);
     uint8_t bytes[16];
     if (!s)
-        return greeting_refuse(loop, c, 1013, "retry=1000");
+        return greeting_shed(loop, c, rt__shake_lack(c->shake));
     s->window_ms = s->ep->resume_ms;
     if (rt__keep_open(loop, s) < 0 ||
         (s->window_ms && token_draw(loop, bytes) == 0 &&
          token_set(loop, &s->keep->token, s, bytes, 0) < 0)) {
         rt__session_forget(loop, s);
-        return greeting_refuse(loop, c, 1013, "retry=1000");
+        return greeting_shed(loop, c, RT__REFUSED_MEMORY);
     }
     attach(loop, c, s);
     if (welcome_send(loop, c, 0, "new") < 0) {
@@ -2389,8 +2404,10 @@ static int resume_check(rt_loop *loop, rt__conn *c, rt__session *s,
         top = f->top;
     if (f && h->received > top)
         return -1002;
-    if (!f || resumes_too_often(loop, f) || token_draw(loop, fresh) < 0)
-        return greeting_refuse(loop, c, 1013, "retry=1000");
+    if (f && resumes_too_often(loop, f))
+        return greeting_shed(loop, c, RT__REFUSED_REQUEST);
+    if (!f || token_draw(loop, fresh) < 0)
+        return greeting_shed(loop, c, RT__REFUSED_MEMORY);
     return 1;
 }
 
@@ -2463,14 +2480,14 @@ static int hello_in(rt_loop *loop, rt__conn *c, const char *text)
     if (!hello_read(text, &h))
         return -1002;
     if (loop->draining)
-        return greeting_refuse(loop, c, 1012, "retry=1000");
+        return greeting_put_off(loop, c, 1012);
     t = h.named ? token_find(loop, h.token) : NULL;
     if (t)
         allowed = resume_allowed(loop, c, t->session);
     if (c->state != RT__GREETING)
         return 0; /* the host closed it meanwhile */
     if (allowed < 0)
-        return greeting_refuse(loop, c, 1013, "retry=1000");
+        return greeting_shed(loop, c, RT__REFUSED_MEMORY);
     if (allowed)
         t = token_find(loop, h.token); /* the host may have ended it */
     return allowed && t ? session_resume(loop, c, t->session, t, &h)

@@ -446,8 +446,10 @@ struct rt__shake {
     uint16_t name[RT__HEADERS], value[RT__HEADERS];
     char *answer; /* the 101 that rt_accept made */
     size_t answer_len;
-    char *uid; /* to bind when it opens */
-    char address[64];
+    char *uid;             /* to bind when it opens */
+    rt__addr peer;         /* of the socket, or as a PROXY header says */
+    enum rt__refusal lack; /* why there is no session */
+    char address[46];      /* of the request */
 };
 
 /* Looks for the empty line, from where it stopped before: > 0 the size of the
@@ -795,13 +797,12 @@ static void shake_list(rt_loop *loop, rt__shake *k)
     loop->shakes_last = k;
 }
 
-rt__shake *rt__shake_new(rt_loop *loop, rt__conn *c, const char *address)
+rt__shake *rt__shake_new(rt_loop *loop, rt__conn *c)
 {
     rt__shake *k = (rt__shake *)rt__alloc(loop, sizeof *k);
     if (!k)
         return NULL;
     k->conn = c;
-    snprintf(k->address, sizeof k->address, "%s", address);
     k->request.address = k->address;
     k->request.method = k->request.path = k->request.query = "";
     k->request.body = "";
@@ -809,6 +810,18 @@ rt__shake *rt__shake_new(rt_loop *loop, rt__conn *c, const char *address)
     if (!c->ep->dial)
         shake_list(loop, k);
     return k;
+}
+
+/* Who is at the other end, as far as the request does not say more. */
+void rt__shake_from(rt__shake *k, const rt__addr *peer)
+{
+    k->peer = *peer;
+    rt__addr_text(peer, k->address);
+}
+
+const rt__addr *rt__shake_peer(const rt__shake *k)
+{
+    return &k->peer;
 }
 
 /* Nobody finds it any more; its texts live until the end of the turn. */
@@ -874,16 +887,29 @@ uint64_t rt__shake_id(rt_loop *loop, rt__shake *k)
 /* The session begins, under the handle that the handshake had. */
 rt__session *rt__shake_session(rt_loop *loop, rt__shake *k)
 {
-    rt__session *s = NULL;
-    if (loop->accepted_count < (uint32_t)loop->opts.max_sessions)
-        s = rt__session_new(loop, k->conn->ep, k->id);
+    rt__session *s;
+    int error;
+    k->lack = RT__REFUSED_SESSIONS;
+    if (loop->accepted_count >= (uint32_t)loop->opts.max_sessions)
+        return NULL;
+    k->lack = RT__REFUSED_MEMORY;
+    s = rt__session_new(loop, k->conn->ep, k->id);
     if (!s)
         return NULL;
     k->id = 0;
-    if (!k->uid || rt__bind(loop, s, k->uid) == 0)
+    error = k->uid ? rt__bind(loop, s, k->uid) : 0;
+    if (error == 0)
         return s;
+    if (error == RT_EREFUSED)
+        k->lack = RT__REFUSED_HOST;
     rt__session_forget(loop, s);
     return NULL;
+}
+
+/* Why there was none. */
+enum rt__refusal rt__shake_lack(const rt__shake *k)
+{
+    return k->lack;
 }
 
 /* Too many at once: the one that has taken longest goes. */
@@ -891,7 +917,7 @@ void rt__shake_evict(rt_loop *loop)
 {
     if (!loop->shakes_first)
         return;
-    loop->stats.shed++;
+    rt__refused(loop, RT__REFUSED_HANDSHAKES);
     rt__conn_lost(loop, loop->shakes_first->conn, 1006, RT_BY_LIMIT,
                   "too many handshakes");
 }
@@ -906,6 +932,8 @@ static int shake_room(rt_loop *loop, rt__shake *k, size_t n)
     if (cap == k->cap)
         return 0;
     buf = (char *)rt__realloc(loop, k->buf, k->cap, cap);
+    if (!buf && !k->conn->ep->dial)
+        rt__refused(loop, RT__REFUSED_MEMORY);
     if (!buf)
         return RT_ENOMEM;
     k->buf = buf;
@@ -949,16 +977,17 @@ static const char *extra_header(int status)
     return "";
 }
 
-/* Queues an answer; a body only where one may stand. */
-static int answer_send(rt_loop *loop, rt__conn *c, int status, const char *type,
-                       const void *body, size_t len)
+/* Queues an answer; more: further lines of it; a body only where one may
+   stand. */
+static int answer_send(rt_loop *loop, rt__conn *c, int status, const char *more,
+                       const char *type, const void *body, size_t len)
 {
     rt__shake *k = c->shake;
     const char *texts[8] = {0};
     char line[128], size[64];
     int bare = status == 204 || status == 304;
-    snprintf(line, sizeof line, "HTTP/1.1 %d %s\r\n%s", status,
-             status_text(status), extra_header(status));
+    snprintf(line, sizeof line, "HTTP/1.1 %d %s\r\n%s%s", status,
+             status_text(status), extra_header(status), more);
     snprintf(size, sizeof size, "Content-Length: %llu\r\n",
              (unsigned long long)len);
     texts[0] = line;
@@ -976,18 +1005,37 @@ static int answer_send(rt_loop *loop, rt__conn *c, int status, const char *type,
     return rt__out_control(loop, c, body, len);
 }
 
-/* A request that is refused for good: the answer, then the end. */
-static void shake_refuse(rt_loop *loop, rt__conn *c, int status)
+/* The answer to a request that is refused, then the end. */
+static void refusal_send(rt_loop *loop, rt__conn *c, int status,
+                         const char *more)
 {
     char body[64];
     c->shake->close_after = 1;
     c->shake->stage = REPLIED;
-    loop->stats.refused++;
     snprintf(body, sizeof body, "%d %s\n", status, status_text(status));
-    if (answer_send(loop, c, status, "text/plain", body, strlen(body)) < 0)
+    if (answer_send(loop, c, status, more, "text/plain", body, strlen(body)) <
+        0)
         rt__conn_kill(loop, c);
     else
         rt__conn_finish_soon(loop, c);
+}
+
+static void shake_refuse(rt_loop *loop, rt__conn *c, int status,
+                         enum rt__refusal why)
+{
+    rt__refused(loop, why);
+    refusal_send(loop, c, status, "");
+}
+
+/* It may come again, when there is less to do. */
+static void shake_put_off(rt_loop *loop, rt__conn *c, enum rt__refusal why)
+{
+    char line[40];
+    uint32_t ms = rt__retry_ms(loop, c->ep);
+    rt__refused(loop, why);
+    snprintf(line, sizeof line, "Retry-After: %lu\r\n",
+             ((unsigned long)ms + 999) / 1000);
+    refusal_send(loop, c, 503, line);
 }
 
 /* The answer is queued: the next request, or the end. */
@@ -1026,6 +1074,7 @@ static void shake_greet(rt_loop *loop, rt__conn *c)
 
 static void shake_open(rt_loop *loop, rt__conn *c)
 {
+    enum rt__refusal lack;
     rt__session *s;
     c->hold = 0;
     rt__conn_interest(loop, c);
@@ -1036,13 +1085,15 @@ static void shake_open(rt_loop *loop, rt__conn *c)
         return;
     }
     s = rt__shake_session(loop, c->shake);
+    lack = c->shake->lack;
     if (s &&
         rt__out_control(loop, c, c->shake->answer, c->shake->answer_len) < 0) {
         rt__session_forget(loop, s);
         s = NULL;
+        lack = RT__REFUSED_MEMORY;
     }
     if (!s) {
-        shake_refuse(loop, c, 503);
+        shake_put_off(loop, c, lack);
         return;
     }
     shake_unlist(loop, c->shake);
@@ -1182,7 +1233,8 @@ int rt_reply(rt_loop *loop, rt_session s, int status, const char *type,
         return RT_EINVAL;
     if (k->upgrade)
         k->close_after = 1; /* its next bytes may be frames already */
-    if (answer_send(loop, k->conn, status, type ? type : "", body, len) < 0) {
+    if (answer_send(loop, k->conn, status, "", type ? type : "", body, len) <
+        0) {
         rt__conn_kill(loop, k->conn);
         return RT_ENOMEM;
     }
@@ -1213,11 +1265,12 @@ static void shake_decide(rt_loop *loop, rt__conn *c, int said)
     else if (said == 0 && k->upgrade)
         shake_accept(loop, k, NULL);
     else if (said == 0)
-        shake_refuse(loop, c, c->ep->on.request ? 404 : 426);
+        shake_refuse(loop, c, c->ep->on.request ? 404 : 426,
+                     RT__REFUSED_REQUEST);
     else if (said >= 400 && said <= 599)
-        shake_refuse(loop, c, said);
+        shake_refuse(loop, c, said, RT__REFUSED_HOST);
     else
-        shake_refuse(loop, c, 500);
+        shake_refuse(loop, c, 500, RT__REFUSED_HOST);
 }
 
 /* Asks the host, if it wants to be asked. */
@@ -1228,8 +1281,10 @@ static int shake_consult(rt_loop *loop, rt__conn *c)
     if (!c->ep->on.request)
         return 0;
     handle.id = k->id = rt__slot_new(loop, RT__SHAKE, k);
-    if (!k->id)
-        return 503;
+    if (!k->id) {
+        shake_put_off(loop, c, RT__REFUSED_MEMORY);
+        return 0;
+    }
     return rt__tell_request(loop, c, handle, &k->request);
 }
 
@@ -1244,7 +1299,7 @@ static void request_whole(rt_loop *loop, rt__conn *c)
     k->request.body = k->buf + k->head_len;
     k->request.body_len = k->body_len;
     if (k->upgrade && !origin_allowed(loop, k, c->ep->origins)) {
-        shake_refuse(loop, c, 403);
+        shake_refuse(loop, c, 403, RT__REFUSED_ORIGIN);
         return;
     }
     k->stage = ASKING;
@@ -1260,7 +1315,48 @@ static void request_whole(rt_loop *loop, rt__conn *c)
     else if (k->stage == REPLIED)
         shake_replied(loop, c);
     else if (k->stage == ASKING) /* no memory for the 101 */
-        rt__conn_kill(loop, c);
+        shake_put_off(loop, c, RT__REFUSED_MEMORY);
+}
+
+/* Goes on to those who came through *a, one line of X-Forwarded-For from its
+   right.  1: the line left of it may say more. */
+static int forwarded_line(const rt__ep *ep, const char *list, rt__addr *a)
+{
+    const char *end = list + strlen(list), *at;
+    rt__addr next;
+    while (rt__trusted(ep, a)) {
+        for (at = end; at > list && at[-1] != ','; at--)
+            ;
+        while (at < end && (*at == ' ' || *at == '\t'))
+            at++;
+        while (end > at && (end[-1] == ' ' || end[-1] == '\t'))
+            end--;
+        if (rt__addr_read(at, (size_t)(end - at), &next) < 0)
+            return 0;
+        *a = next;
+        while (at > list && at[-1] != ',')
+            at--;
+        if (at == list)
+            return 1;
+        end = at - 1;
+    }
+    return 0;
+}
+
+/* Whom the request comes from: as long as it is a proxy that is trusted, the
+   one for whom that speaks.  -1: there are too many of that address. */
+static int forwarded_read(rt_loop *loop, rt__shake *k)
+{
+    const rt__ep *ep = k->conn->ep;
+    rt__addr a = k->peer;
+    int i, more = 1;
+    for (i = k->headers - 1; i >= 0 && more; i--) {
+        const char *name = k->buf + k->name[i];
+        if (same_text(name, strlen(name), "x-forwarded-for"))
+            more = forwarded_line(ep, k->buf + k->value[i], &a);
+    }
+    rt__addr_text(&a, k->address);
+    return rt__conn_from(loop, k->conn, &a);
 }
 
 /* The head is whole: judge it, then wait for the body it announces. */
@@ -1275,7 +1371,11 @@ static void head_whole(rt_loop *loop, rt__conn *c)
     if (expect && !same_text(expect, strlen(expect), "100-continue"))
         status = 417;
     if (status) {
-        shake_refuse(loop, c, status);
+        shake_refuse(loop, c, status, RT__REFUSED_REQUEST);
+        return;
+    }
+    if (c->ep->proxy_count > 0 && forwarded_read(loop, k) < 0) {
+        shake_put_off(loop, c, RT__REFUSED_ADDRESS);
         return;
     }
     if (expect && k->body_len > 0 &&
@@ -1314,7 +1414,7 @@ void rt__shake_ask(rt_loop *loop, rt__conn *c)
     texts[10] = d->headers;
     texts[11] = n && d->headers[n - 1] != '\n' ? "\r\n" : "";
     texts[12] = "\r\n";
-    if (!rt__shake_new(loop, c, "") || texts_send(loop, c, texts) < 0)
+    if (!rt__shake_new(loop, c) || texts_send(loop, c, texts) < 0)
         rt__conn_lost(loop, c, 1006, RT_BY_ERROR, rt_strerror(RT_ENOMEM));
 }
 
@@ -1372,6 +1472,22 @@ static void answer_open(rt_loop *loop, rt__conn *c)
     rt__shake_free(loop, c);
 }
 
+/* "Retry-After: <seconds>", in ms and 1; 0 when it says nothing of the kind.
+   Some time within the last second is meant: whole ones would line up. */
+static uint32_t retry_after(rt_loop *loop, const rt__shake *k)
+{
+    const char *p = header_only(k, "retry-after");
+    uint32_t s = 0;
+    if (!p || !*p || strspn(p, "0123456789") != strlen(p))
+        return 0; /* a date, for one */
+    for (; *p && s < 3600; p++)
+        s = s * 10 + (uint32_t)(*p - '0');
+    if (s == 0)
+        return 0;
+    return (s < 3600 ? s : 3600) * 1000 - (uint32_t)(rt__random(loop) % 1000) +
+           1;
+}
+
 static void answer_whole(rt_loop *loop, rt__conn *c)
 {
     rt__shake *k = c->shake;
@@ -1384,7 +1500,9 @@ static void answer_whole(rt_loop *loop, rt__conn *c)
         snprintf(text, sizeof text, "HTTP %d", status);
         fault = status == 101 ? answer_fault(k, c->ep->dial) : text;
     }
-    if (fault && status != 503 && status != 429)
+    if (fault && (status == 503 || status == 429))
+        c->ep->dial->retry_ms = retry_after(loop, k);
+    else if (fault)
         rt__keep_close(loop, c->session); /* refused for good */
     if (fault)
         rt__conn_lost(loop, c, 1006, RT_BY_PEER, fault);
@@ -1400,7 +1518,7 @@ static void shake_reject(rt_loop *loop, rt__conn *c, int status)
     if (c->wire == RT__WS_CLIENT)
         rt__conn_lost(loop, c, 1006, RT_BY_PEER, "bad answer to the handshake");
     else
-        shake_refuse(loop, c, status);
+        shake_refuse(loop, c, status, RT__REFUSED_REQUEST);
 }
 
 /* Takes bytes of the head; says how many. */
@@ -1494,9 +1612,9 @@ void rt__shake_deadline(rt_loop *loop, rt__conn *c)
     if (c->wire == RT__WS_CLIENT)
         rt__conn_lost(loop, c, 1006, RT_BY_TIMEOUT, "handshake timed out");
     else if (k->stage == DEFERRED)
-        shake_refuse(loop, c, 503);
+        shake_put_off(loop, c, RT__REFUSED_HOST);
     else if (k->len > 0 && k->stage <= READING_BODY)
-        shake_refuse(loop, c, 408);
+        shake_refuse(loop, c, 408, RT__REFUSED_REQUEST);
     else
         rt__conn_kill(loop, c);
 }

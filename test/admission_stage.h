@@ -1,0 +1,3 @@
+static void admission_run(void)
+{
+}
