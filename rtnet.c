@@ -1608,6 +1608,7 @@ static int listen_open(const url *u, const rt_listen_opts *o)
 static int fd_local(int fd)
 {
     address a;
+    memset(&a, 0, sizeof a);
     a.len = sizeof a.storage;
     return getsockname(fd, (struct sockaddr *)&a.storage, &a.len) == 0 &&
            a.storage.ss_family == AF_UNIX;
@@ -3528,7 +3529,7 @@ static void refusal_say(rt_loop *loop, refusal *r)
    so that closing resets nothing that is on its way. */
 static int refusal_feed(rt_loop *loop, refusal *r, const uint8_t *p, size_t n)
 {
-    static const char end[] = "\r\n\r\n";
+    static const uint8_t end[4] = {'\r', '\n', '\r', '\n'};
     size_t i;
     if (r->said)
         return 0;
@@ -3641,10 +3642,8 @@ static int refusal_keep(rt_loop *loop, const refusal *like)
     return 0;
 }
 
-/* Refuses the owner of that descriptor, who has until `due`; p: what it has
-   said so far. */
-static void refuse(rt_loop *loop, rt__listener *l, int fd, enum rt__refusal why,
-                   uint64_t due, const uint8_t *p, size_t n)
+static refusal refusal_of(rt_loop *loop, rt__listener *l, int fd,
+                          enum rt__refusal why)
 {
     refusal r;
     memset(&r, 0, sizeof r);
@@ -3652,6 +3651,24 @@ static void refuse(rt_loop *loop, rt__listener *l, int fd, enum rt__refusal why,
     r.source.fd = fd;
     r.listener = l;
     r.retry_ms = rt__retry_ms(loop, l->ep);
+    return r;
+}
+
+/* Its descriptor is needed: it is told only if it has asked already. */
+static void refuse_at_once(rt_loop *loop, rt__listener *l, int fd,
+                           enum rt__refusal why)
+{
+    refusal r = refusal_of(loop, l, fd, why);
+    refusal_begin(loop, &r, NULL, 0);
+    close(fd);
+}
+
+/* Refuses the owner of that descriptor, who has until `due`; p: what it has
+   said so far. */
+static void refuse(rt_loop *loop, rt__listener *l, int fd, enum rt__refusal why,
+                   uint64_t due, const uint8_t *p, size_t n)
+{
+    refusal r = refusal_of(loop, l, fd, why);
     r.due = due;
     if (refusal_begin(loop, &r, p, n) || refusal_keep(loop, &r) < 0)
         close(fd);
@@ -3842,21 +3859,32 @@ static void arrival(rt_loop *loop, rt__listener *l, int fd, const address *from)
 
 enum { REST_MS = 100 };
 
-/* Out of descriptors: the spare one is given up for the connection that waits,
-   so that its peer learns of it, and the listener rests. */
+/* Out of descriptors: the oldest of those who wait to be refused, or else the
+   spare one, is given up for the connection that waits, so that its peer learns
+   of it; then the listener rests.  Linux says that none is left even where
+   nobody waits. */
 static void listener_starved(rt_loop *loop, rt__listener *l)
 {
+    int fd, saved = errno, spare = !l->refused_first && loop->spare >= 0;
     address from;
-    int fd;
-    rt__log(loop, RT_LOG_ERROR, "accept", strerror(errno));
-    if (loop->spare >= 0) {
+    if (l->refused_first)
+        refusal_end(loop, l->refused_first);
+    else if (spare)
         close(loop->spare);
-        fd = socket_accept(l->source.fd, &from);
-        if (fd >= 0)
-            close(fd);
-        loop->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    fd = socket_accept(l->source.fd, &from);
+    if (fd >= 0 && !spare) {
+        arrival(loop, l, fd, &from);
+        return;
     }
-    rt__refused(loop, RT__REFUSED_DESCRIPTORS);
+    if (fd >= 0)
+        refuse_at_once(loop, l, fd, RT__REFUSED_DESCRIPTORS);
+    if (spare)
+        loop->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (fd < 0 && would_block())
+        return;
+    rt__log(loop, RT_LOG_ERROR, "accept", strerror(saved));
+    if (fd < 0)
+        rt__refused(loop, RT__REFUSED_DESCRIPTORS);
     source_set(loop, &l->source, 0);
     l->rest_until = rt_now(loop) + REST_MS;
     listener_timer(loop, l);
@@ -3894,10 +3922,6 @@ static int accept_failed(rt_loop *loop, rt__listener *l)
     case ENFILE:
     case ENOBUFS:
     case ENOMEM:
-        if (l->refused_first) { /* they have descriptors to give */
-            refusal_end(loop, l->refused_first);
-            return 1;
-        }
         listener_starved(loop, l);
         return 0;
     default: /* the client's fault, and that client is gone: the next */
