@@ -3620,13 +3620,23 @@ static void refusal_list(rt__listener *l, refusal *r)
     l->refused_count++;
 }
 
+/* It cannot wait for its request any longer.  It has its answer all the same,
+   before it has asked: who is not told when to come back comes back too soon,
+   and is one more in the count of those who will. */
+static void refusal_hurry(rt_loop *loop, refusal *r)
+{
+    if (!r->said)
+        refusal_say(loop, r);
+    refusal_end(loop, r);
+}
+
 /* It has to wait for its request.  -1: it cannot. */
 static int refusal_keep(rt_loop *loop, const refusal *like)
 {
     rt__listener *l = like->listener;
     refusal *r;
     if (l->refused_first && l->refused_count >= l->ep->max_handshakes)
-        refusal_end(loop, l->refused_first);
+        refusal_hurry(loop, l->refused_first);
     r = (refusal *)rt__alloc(loop, sizeof *r);
     if (!r)
         return -1;
@@ -3868,7 +3878,7 @@ static void listener_starved(rt_loop *loop, rt__listener *l)
     int fd, saved = errno, spare = !l->refused_first && loop->spare >= 0;
     address from;
     if (l->refused_first)
-        refusal_end(loop, l->refused_first);
+        refusal_hurry(loop, l->refused_first);
     else if (spare)
         close(loop->spare);
     fd = socket_accept(l->source.fd, &from);
