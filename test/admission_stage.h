@@ -415,11 +415,13 @@ static void who_says_more_can_still_read_the_answer(int backend)
     peer p, q;
     closed_door(backend, WS);
     CHECK(stage_connect(&p));
-    peer_say(&p, "POST / HTTP/1.1\r\nContent-Length: 20000\r\n\r\n");
+    peer_say(&p, "POST / HTTP/1.1\r\nContent-Length: 20000\r\n");
+    peer_quiet(st.loop);
+    peer_say(&p, "Goes: on\r\n\r\n");
     peer_quiet(st.loop);
     peer_put(&p, body, sizeof body);
     peer_quiet(st.loop);
-    peer_put(&p, body, sizeof body);
+    CHECK(send(p.fd, body, 1, MSG_NOSIGNAL) == 1); /* no reset has come */
     CHECK(refused_ms(&p) >= 1000);
     CHECK(stage_connect(&q));
     peer_ask(&q, "/", "");
