@@ -300,26 +300,29 @@ static void stayers(picture *p, double *room)
     curve(p, "p99", 99, room);
     line(p, "limit", p->from, 0, quiet);
     line(p, "limit", 0, second_of(p, at->end_ns), storm);
-    snprintf(text, sizeof text,
-             "p99 before the cut: %.2f ms; until all are "
-             "back: %.2f ms",
-             quiet, storm);
-    remark(p, p->to, 16, "end", text);
+    snprintf(text, sizeof text, "p99 before the cut %.2f, then %.2f ms", quiet,
+             storm);
+    remark(p, p->to, -10, "end", text);
 }
 
 /* ---- the file ----------------------------------------------------------- */
 
 static void head(picture *p)
 {
+    long n = p->set->clients;
+    char many[32];
+    if (n < 1000)
+        snprintf(many, sizeof many, "%ld", n);
+    else
+        snprintf(many, sizeof many, "%ld,%03ld", n / 1000, n % 1000);
     fprintf(p->out,
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" "
             "width=\"%d\" height=\"%d\" role=\"img\">\n"
-            "<title>A storm of %ld clients</title>\n%s"
+            "<title>A storm of %s clients</title>\n%s"
             "<rect width=\"100%%\" height=\"100%%\" class=\"paper\"/>\n"
-            "<text class=\"t\" x=\"%d\" y=\"34\">%ld clients lose their server "
+            "<text class=\"t\" x=\"%d\" y=\"34\">%s clients lose their server "
             "at the same moment, and come back</text>\n",
-            WIDTH, HEIGHT, WIDTH, HEIGHT, p->set->clients, style, LEFT,
-            p->set->clients);
+            WIDTH, HEIGHT, WIDTH, HEIGHT, many, style, LEFT, many);
 }
 
 static int picture_draw(picture *p, uint64_t *back, double *room)
