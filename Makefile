@@ -9,7 +9,7 @@ FLAGS = -std=c99 $(WARN) -I. $(CFLAGS)
 
 LIB = rtnet ws session group ratelimit
 OBJ = $(LIB:%=$(BUILD)/%.o)
-PROGRAMS = echo_server fanout_server rtload echo chat arena restart
+PROGRAMS = echo_server fanout_server rtload storm echo chat arena restart
 # One example needs hiredis: it is built where that is installed.
 HIREDIS := $(shell $(CC) -E -include hiredis/async.h -x c /dev/null \
              >/dev/null 2>&1 && echo cluster)
@@ -29,6 +29,10 @@ $(BUILD)/librtnet.a: $(OBJ)
 RTLOAD = $(addprefix bench/,rtload.c client.c drive.c wire.c)
 $(BUILD)/rtload: $(RTLOAD) $(wildcard bench/*.h) | $(BUILD)
 	$(CC) $(FLAGS) $(RTLOAD) -o $@ -lm
+
+STORM = $(addprefix bench/storm,.c _result.c _picture.c)
+$(BUILD)/storm: $(STORM) $(BUILD)/librtnet.a $(wildcard bench/*.h)
+	$(CC) $(FLAGS) $(STORM) $(BUILD)/librtnet.a -o $@ -lm
 
 $(BUILD)/limit: bench/limit.c $(wildcard bench/*.h) | $(BUILD)
 	$(CC) $(FLAGS) $< -o $@

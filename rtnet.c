@@ -3107,7 +3107,8 @@ static int stream_whole(rt_loop *loop, rt__conn *c)
 /* Of rtnet.1, messages alone are a sign of life before they are whole. */
 static int letter_lives(const rt__conn *c, const uint8_t *letter)
 {
-    return !c->typed || memchr("mMuU", *letter, 4) != NULL;
+    int small = *letter | 0x20;
+    return !c->typed || small == 'm' || small == 'u';
 }
 
 /* Takes bytes of a message whose beginning came before; how many, or < 0. */
@@ -3743,13 +3744,23 @@ static void refusal_list(rt__listener *l, refusal *r)
     l->refused_count++;
 }
 
+/* It cannot wait for its request any longer.  It has its answer all the same,
+   before it has asked: who is not told when to come back comes back too soon,
+   and is one more in the count of those who will. */
+static void refusal_hurry(rt_loop *loop, refusal *r)
+{
+    if (!r->said)
+        refusal_say(loop, r);
+    refusal_end(loop, r);
+}
+
 /* It has to wait for its request.  -1: it cannot. */
 static int refusal_keep(rt_loop *loop, const refusal *like)
 {
     rt__listener *l = like->listener;
     refusal *r;
     if (l->refused_first && l->refused_count >= l->ep->max_handshakes)
-        refusal_end(loop, l->refused_first);
+        refusal_hurry(loop, l->refused_first);
     r = (refusal *)rt__alloc(loop, sizeof *r);
     if (!r)
         return -1;
@@ -3991,7 +4002,7 @@ static void listener_starved(rt_loop *loop, rt__listener *l)
     int fd, saved = errno, spare = !l->refused_first && loop->spare >= 0;
     address from;
     if (l->refused_first)
-        refusal_end(loop, l->refused_first);
+        refusal_hurry(loop, l->refused_first);
     else if (spare)
         close(loop->spare);
     fd = socket_accept(l->source.fd, &from);
@@ -4552,6 +4563,31 @@ static void source_ready(rt_loop *loop, const rt__ready *r)
         refusal_ready(loop, (refusal *)s);
 }
 
+/* Those who play come before those who come and those who go: handshakes, who
+   is refused, who was cut off (an event that was not asked for tells that). */
+static int can_wait(rt_loop *loop, const rt__ready *r)
+{
+    rt__source *s = source_of(loop, r->key);
+    if (!s || s->kind != RT__CONN_SOURCE)
+        return s && s->kind == RT__REFUSED_SOURCE;
+    return ((rt__conn *)s)->state < RT__LIVE || (r->events & ~s->interest);
+}
+
+/* In a storm there are thousands of those, and a turn that served them all
+   would keep everybody's answers until its end.  Whoever has to wait is still
+   ready in the next turn, and further in front. */
+static void sources_ready(rt_loop *loop, int n)
+{
+    int i, later = 0;
+    for (i = 0; i < n; i++)
+        if (can_wait(loop, &loop->ready[i]))
+            loop->ready[later++] = loop->ready[i];
+        else
+            source_ready(loop, &loop->ready[i]);
+    for (i = 0; i < later && i < RT__NEWCOMERS; i++)
+        source_ready(loop, &loop->ready[i]);
+}
+
 static void turn_end(rt_loop *loop, uint64_t began)
 {
     uint64_t took = rt__micros(loop) - began;
@@ -4565,14 +4601,13 @@ static void turn_end(rt_loop *loop, uint64_t began)
 
 static int turn(rt_loop *loop, int timeout_ms)
 {
-    int i, n = loop->backend.wait(loop, wait_ms(loop, timeout_ms));
+    int n = loop->backend.wait(loop, wait_ms(loop, timeout_ms));
     uint64_t began = rt__micros(loop);
     loop->now = began / 1000;
     loop->in_turn = 1;
     if (n >= 0) {
         posts_ready(loop, n);
-        for (i = 0; i < n; i++)
-            source_ready(loop, &loop->ready[i]);
+        sources_ready(loop, n);
         n += timers_run(loop);
         wakes_run(loop);
         rt__sessions_events(loop);

@@ -232,8 +232,10 @@ typedef struct {
  * decryption, logs.  It may change all of it: shorten or rewrite data in
  * place, or point it to memory of its own, which must stay until on_message
  * returns and have one writable byte behind len.  Returns 0: go on with the
- * next filter; 1: the message is dropped; 1000..4999: the session closes with
- * that code, RT_BY_APP.  Any call may be made in it.
+ * next filter; 1: the message is dropped; a code that rt_close takes: the
+ * session closes with it, RT_BY_APP.  Any other answer, or a message that
+ * reaches beyond the one that came: 1011, RT_BY_ERROR.  Any call may be made in
+ * it; rt_close ends the chain, too.
  */
 typedef int (*rt_filter)(rt_loop *, rt_session, rt_message *);
 
@@ -376,16 +378,20 @@ typedef struct {
        a list of origins divided by spaces, like "https://game.example". */
     const char *origins;
     /* At most rate_limit messages in any rate_ms (1,000); off.  rate_over: what
-       happens to one too many, enum rt_over; 0: dropped, or, where sessions
-       can resume, waited for. */
+       happens to one too many by any of the limits, enum rt_over; 0: dropped,
+       or, where sessions can resume, waited for. */
     int rate_limit, rate_ms, rate_over;
-    /* The same by leaky buckets of constant size: messages and bytes a second,
-       and how many may come at once (one second's worth); off.  An empty
-       bucket takes one message of any size. */
+    /* The same by leaky buckets of constant size: messages and bytes (of their
+       payload) a second, and how many may come at once (one second's worth);
+       off.  An empty bucket takes one message of any size.  A message has to
+       pass all limits that are on; refused, it takes from none.  They belong to
+       the session: coming back does not refill them. */
     int message_rate, message_burst, byte_rate, byte_burst;
-    int control_rate; /* pings, pongs and idle acknowledgements a second;
-                         20; more: close 1008 */
-    int bind_ms;      /* a session without a user id by then: close 1008; off */
+    int control_rate; /* pings, acknowledgements of nothing new, and pongs that
+                         answer no ping of ours, a second; 20, for dialled
+                         sessions always; more: close 1008 */
+    int bind_ms;      /* a session without a user id so long after its on_open,
+                         also while it is away: close 1008; off */
     /* New connections a second, and how many at once (accept_rate); off.  One
        too many gets 503 with Retry-After, or, on a stream, 1013 with the
        reason "retry=<ms>" (of those that have no way to say it, it is just
@@ -418,8 +424,9 @@ typedef struct {
     int max_handshakes;    /* in progress; 1,024; then the oldest goes */
     int handshake_ms;      /* whole request, from the accept; 5,000 */
     int assembly_ms;       /* whole message, from its first byte; 30,000 */
-    int ping_ms;           /* ping after this much silence; 15,000 (streams
-                              without a ping: TCP's keep-alive, in s) */
+    int ping_ms;           /* ping after so long without a message or a pong to
+                              our ping; 15,000 (streams without a ping: TCP's
+                              keep-alive, in s) */
     int dead_pings;        /* unanswered: close RT_CLOSE_DEAD; 2 */
     int close_ms;          /* peer answers a close within; 5,000 */
     int soft_mark;         /* bytes queued: rt_send returns 1; 65,536 */
@@ -689,7 +696,8 @@ typedef struct {
                                                long; off */
     int ttl_ms;      /* unused and empty for so long: closes; off */
     int max_members; /* off */
-    int upstream;    /* 1: delivers only what rt_group_deliver brings */
+    int upstream;    /* 1: delivers only what rt_group_deliver brings; so
+                        nothing until group_first's subscription stands */
     /* Remember the newest message of each key (rt_latest), for so many keys:
        whoever joins, or comes back with a gap (then after on_back), gets them
        before anything live, in the order of their last change, as reliable
@@ -825,7 +833,8 @@ int rt_observe(rt_loop *loop, const char *route, uint64_t microseconds);
 /*
  * Stops listening and closes all sessions with 1012: those away at once, the
  * others evenly over window_ms, each with "retry=<ms>", 500 to 2,500 by chance.
- * Handshakes may end within the window, but no session begins any more (503).
+ * Who was accepted before is not refused: handshakes become sessions within
+ * the window, which end with it, or, in rtnet.1, are sent away with 1012.
  * opts.drained is told in a later turn, when connections that linger are gone,
  * too (close_ms).  rt_listen and rt_dial give RT_ESTATE from now on.  Another
  * call moves the deadline, or has drained told again.  RT_EINVAL for a

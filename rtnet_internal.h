@@ -22,6 +22,7 @@ enum {
     RT__RECEIVE = 256 * 1024,        /* one recv, so one piece of work */
     RT__BATCH = 1024,                /* events of one wait */
     RT__ACCEPTS = 16,                /* accepts for one event */
+    RT__NEWCOMERS = 32,              /* in a turn, of those who can wait */
     RT__ARENA = 64 * 1024,           /* blocks that a turn's replies share */
     RT__ARENA_FRAME = 32 * 1024,     /* a larger frame gets a buffer alone */
     RT__SEND_MAX = 64 * 1024 * 1024, /* one message out, whatever the marks */

@@ -890,8 +890,7 @@ rt__session *rt__shake_session(rt_loop *loop, rt__shake *k)
     rt__session *s;
     int error;
     k->lack = RT__REFUSED_SESSIONS;
-    if (loop->draining ||
-        loop->accepted_count >= (uint32_t)loop->opts.max_sessions)
+    if (loop->accepted_count >= (uint32_t)loop->opts.max_sessions)
         return NULL;
     k->lack = RT__REFUSED_MEMORY;
     s = rt__session_new(loop, k->conn->ep, k->id);
@@ -1305,10 +1304,6 @@ static void request_whole(rt_loop *loop, rt__conn *c)
     k->request.body_len = k->body_len;
     if (k->upgrade && !origin_allowed(loop, k, c->ep->origins)) {
         shake_refuse(loop, c, 403, RT__REFUSED_ORIGIN);
-        return;
-    }
-    if (k->upgrade && loop->draining) {
-        shake_put_off(loop, c, RT__REFUSED_SESSIONS);
         return;
     }
     k->stage = ASKING;

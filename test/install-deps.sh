@@ -1,8 +1,9 @@
 #!/bin/sh
 # Installs on Debian what `make check` needs beyond a C compiler and make:
 # clang with its sanitizers, the linters, Node with the packages of
-# test/peers, Python's websockets, Chromium, Redis and hiredis.  Run as root;
-# what is there already is left alone, so a second run takes about a second.
+# test/peers, Python's websockets, Chromium, Redis, hiredis and promtool.  Run
+# as root; what is there already is left alone, so a second run takes about a
+# second.
 set -eu
 cd "$(dirname "$0")"
 
@@ -23,7 +24,8 @@ want() # package [command]: asks for it unless it or the command is there
     fi
 }
 
-# Debian starts a server when it installs one (Redis), unless this says no.
+# Debian starts a server when it installs one (Redis, Prometheus), unless this
+# says no.
 policy=/usr/sbin/policy-rc.d
 start_nothing()
 {
@@ -67,6 +69,7 @@ want chromium chromium
 want fonts-dejavu-core
 want redis-server redis-server
 want libhiredis-dev
+want prometheus promtool
 install_wanted
 
 # The sanitizers' libraries are a package of their own, named after clang.

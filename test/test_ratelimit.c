@@ -230,6 +230,7 @@ static void an_empty_bucket_takes_any_cost(void)
 static void rate_0_and_burst_0(void)
 {
     rt__bucket b = {0, 0};
+    EQUAL(rt__bucket_wait(&b, 0, 2, 5, 0), 0);
     CHECK(flows(&b, 0, 2, 1, 0));
     CHECK(flows(&b, 0, 2, 1, 0));
     EQUAL(rt__bucket_wait(&b, 0, 2, 1, UINT64_MAX), UINT64_MAX);

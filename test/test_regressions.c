@@ -1324,6 +1324,97 @@ static void a_shutdown_without_a_window_is_at_once(int backend)
 
 /* ---- all of them -------------------------------------------------------- */
 
+enum { NEWCOMERS = 100 };
+
+/* They ask for what is not there, all before the loop looks. */
+static void newcomers_do_not_hold_up_who_is_in(int backend)
+{
+    static peer p[NEWCOMERS];
+    uint64_t refused;
+    int i, turns = 0;
+    app_reset(backend);
+    app_ws();
+    app_peers(1);
+    app.answer = 404;
+    for (i = 0; i < NEWCOMERS; i++) {
+        CHECK(peer_tcp(&p[i], app.loop, app.port));
+        rt_poll(app.loop, 0);
+    }
+    peer_quiet(app.loop);
+    EQUAL(app.loop->shake_count, NEWCOMERS);
+    refused = app.loop->stats.refused_by[RT__REFUSED_REQUEST];
+    for (i = 0; i < NEWCOMERS; i++)
+        peer_say(&p[i], "GET / HTTP/1.1\r\n\r\n"); /* without a Host */
+    peer_text(&app.p[0], "hello");
+    rt_poll(app.loop, 0);
+    EQUAL(app.messages, 1);
+    EQUAL(app.loop->stats.refused_by[RT__REFUSED_REQUEST] - refused,
+          RT__NEWCOMERS);
+    while (app.loop->stats.refused_by[RT__REFUSED_REQUEST] - refused <
+               NEWCOMERS &&
+           turns++ < 9)
+        rt_poll(app.loop, 0);
+    EQUAL(app.loop->stats.refused_by[RT__REFUSED_REQUEST] - refused, NEWCOMERS);
+    EQUAL(turns, (NEWCOMERS - 1) / RT__NEWCOMERS);
+    for (i = 0; i < NEWCOMERS; i++)
+        peer_end(&p[i]);
+    app_end();
+}
+
+static struct {
+    int messages, closes;
+} crowd;
+
+static void crowd_message(rt_loop *loop, rt_session s, int kind,
+                          const void *data, size_t len)
+{
+    (void)loop;
+    (void)s;
+    (void)kind;
+    (void)data;
+    (void)len;
+    crowd.messages++;
+}
+
+static void crowd_close(rt_loop *loop, rt_session s, const rt_end *why)
+{
+    (void)loop;
+    (void)s;
+    (void)why;
+    crowd.closes++;
+}
+
+/* select does not tell a reset from a message. */
+static void the_cut_off_do_not_hold_up_who_stays(int backend)
+{
+    static peer p[NEWCOMERS];
+    rt_loop_opts loop_opts;
+    rt_listen_opts opts;
+    rt_listener l;
+    rt_loop *loop;
+    int i;
+    memset(&crowd, 0, sizeof crowd);
+    memset(&loop_opts, 0, sizeof loop_opts);
+    memset(&opts, 0, sizeof opts);
+    loop_opts.backend = backend;
+    opts.on.message = crowd_message;
+    opts.on.close = crowd_close;
+    loop = rt_loop_new(&loop_opts);
+    l = rt_listen(loop, "ws://127.0.0.1:0", &opts);
+    for (i = 0; i < NEWCOMERS; i++)
+        CHECK(peer_ws(&p[i], loop, rt_listener_port(loop, l), "/"));
+    peer_quiet(loop);
+    for (i = 0; i < NEWCOMERS - 1; i++)
+        peer_reset(&p[i]);
+    peer_text(&p[i], "hello");
+    rt_poll(loop, 0);
+    EQUAL(crowd.messages, 1);
+    EQUAL(crowd.closes, backend == RT_SELECT ? NEWCOMERS - 1 : RT__NEWCOMERS);
+    CHECK(peer_until(loop, &crowd.closes, NEWCOMERS - 1));
+    peer_end(&p[i]);
+    rt_loop_free(loop);
+}
+
 static void run_requests(void)
 {
     RUN_EACH(an_answer_that_is_flushed_at_once_is_asked_for_once);
@@ -1342,6 +1433,8 @@ static void run_requests(void)
 
 static void run_closes(void)
 {
+    RUN_EACH(newcomers_do_not_hold_up_who_is_in);
+    RUN_EACH(the_cut_off_do_not_hold_up_who_stays);
     RUN_EACH(a_host_that_was_busy_can_still_say_goodbye);
     RUN_EACH(half_a_frame_behind_the_handshake_does_not_hide_a_close);
     RUN_EACH(a_close_behind_the_handshake_answers_ours);

@@ -126,7 +126,7 @@ async function through(server, more = {}) {
     relay.calm = true;
     const got = [], backs = [], ends = [];
     const c = connect(`ws://127.0.0.1:${relay.port}/`, {
-        WebSocket, minDelay: 1, message: (data) => got.push(data),
+        WebSocket, minDelay: 1, maxDelay: 200, message: (data) => got.push(data),
         back: (lost) => backs.push(lost), close: (end) => ends.push(end),
         ...more,
     });
