@@ -519,9 +519,9 @@ int rt_listener_port(rt_loop *loop, rt_listener listener);
 /* Its socket, which stays the listener's; to hand over a copy of it (dup, or
    as a message of a local socket) to another loop or process, whose
    rt_listen_opts.fd it becomes.  Nobody is refused while both have it, nor
-   when this one is stopped then (by rt_unlisten; rt_shutdown turns handshakes
-   away).  Whoever asks is taken to hand it over: the file of a local socket is
-   not removed with this listener any more.  RT_EGONE. */
+   when this one is stopped then.  Whoever asks is taken to hand it over: the
+   file of a local socket is not removed with this listener any more.
+   RT_EGONE. */
 rt_fd rt_listener_fd(rt_loop *loop, rt_listener listener);
 
 /* Stops listening.  Sessions that came in through it live on. */

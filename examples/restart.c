@@ -34,13 +34,7 @@
 #include <unistd.h>
 
 enum { NICK = 25, NAME = 64, TEXT = 1000, LINE = TEXT + NICK + 64 };
-enum {
-    HANDSHAKE_MS = 2000,
-    DRAIN_MS = 3000,
-    ANSWER_S = 10,
-    TRIES = 40,
-    TRY_MS = 50
-};
+enum { DRAIN_MS = 3000, ANSWER_S = 10, TRIES = 40, TRY_MS = 50 };
 enum { PORT_FD, LOCAL_FD, FDS }; /* what is handed over */
 
 typedef struct {
@@ -190,40 +184,13 @@ static int give(int line, const int fds[FDS])
     return sendmsg(line, &m, MSG_NOSIGNAL) == 1 ? 0 : -1;
 }
 
-static void local_end(rt_loop *l, server *v)
-{
-    if (v->local < 0)
-        return;
-    rt_watch_stop(l, v->local_watch);
-    close(v->local);
-    v->local = -1;
-}
-
 /* Stops accepting, on both sockets, and sends everybody away. */
 static void leave(rt_loop *l, server *v)
 {
     v->leaving = 1;
-    local_end(l, v);
+    rt_watch_stop(l, v->local_watch);
+    close(v->local);
     rt_shutdown(l, v->drain_ms); /* it stops listening, too */
-}
-
-static void on_all_in(rt_loop *l, void *arg)
-{
-    server *v = arg;
-    if (!v->leaving)
-        leave(l, v);
-}
-
-/* As leave, but those whom this process has accepted come in first: a shutdown
-   would answer their requests with 503. */
-static void hand_over(rt_loop *l, server *v)
-{
-    const rt_session nobody = {0};
-    uint64_t due = rt_now(l) + HANDSHAKE_MS;
-    local_end(l, v);
-    rt_unlisten(l, v->listener);
-    if (!rt_timer_start(l, nobody, due, on_all_in, v).id)
-        leave(l, v);
 }
 
 static void line_end(rt_loop *l, server *v)
@@ -247,7 +214,7 @@ static void on_line(rt_loop *l, rt_watch w, int events, void *arg)
     if (n == 1 && byte == 'R') {
         printf("restart: handed over\n");
         fflush(stdout);
-        hand_over(l, v);
+        leave(l, v);
         return;
     }
     failed("the new process", "ended before it was ready; going on");
@@ -425,8 +392,7 @@ static int run(rt_loop *l, server *v)
     int e = rt_run(l);
     if (v->leaving || e < 0)
         return e;
-    if (v->local >= 0) /* else it is the next process's */
-        unlink(v->path.sun_path);
+    unlink(v->path.sun_path);
     leave(l, v);
     return rt_run(l); /* until drained; a second signal ends it at once */
 }
@@ -449,11 +415,8 @@ int main(int argc, char **argv)
                            .message = on_message,
                            .close = on_close};
     const rt_loop_opts lo = {.drained = on_drained};
-    rt_listen_opts o = {.on = on,
-                        .user = &v,
-                        .max_message = TEXT,
-                        .rate_limit = 10,
-                        .handshake_ms = HANDSHAKE_MS};
+    rt_listen_opts o = {
+        .on = on, .user = &v, .max_message = TEXT, .rate_limit = 10};
     const char *port = argc > 1 ? argv[1] : getenv("PORT");
     char url[64];
     int end = -1;
