@@ -188,10 +188,23 @@ static void calm_message(rt_loop *loop, rt_session s, int kind,
     rt_send(loop, s, kind, data, len);
 }
 
-static uint64_t host_metric(const char *name)
+static double host_metric(const char *name)
 {
     const char *p = strstr(host.page, name);
-    return p ? strtoull(p + strlen(name), NULL, 10) : 0;
+    return p ? strtod(p + strlen(name), NULL) : 0;
+}
+
+/* Of all causes. */
+static uint64_t host_refused(void)
+{
+    static const char name[] = "\nrtnet_refused_total{";
+    const char *p = host.page;
+    uint64_t sum = 0;
+    while ((p = strstr(p, name)) != NULL) {
+        p += strcspn(p + 1, " \n") + 1;
+        sum += strtoull(p, NULL, 10);
+    }
+    return sum;
 }
 
 static void host_sample(rt_loop *loop)
@@ -203,13 +216,14 @@ static void host_sample(rt_loop *loop)
     x->ns = now_ns();
     x->ms = rt_now(loop);
     x->cpu_ns = clock_of(CLOCK_PROCESS_CPUTIME_ID);
-    x->admitted = host_metric("\nrtnet_accepted_total ");
-    x->refused = host_metric("\nrtnet_refused_total ");
+    x->admitted = (uint64_t)host_metric("\nrtnet_accepted_total ");
+    x->refused = host_refused();
     x->lost = host.lost;
     x->back = host.back;
     x->heap = host.peak;
     host.peak = host.heap;
-    at->server.longest_us = host_metric("\nrtnet_longest_turn_microseconds ");
+    at->server.longest_us =
+        (uint64_t)(1e6 * host_metric("\nrtnet_longest_turn_seconds "));
     at->server.samples++;
 }
 
