@@ -886,7 +886,7 @@ size_t rt_group_members(rt_loop *loop, rt_group handle, rt_session *out,
 
 /* ---- what a newcomer gets ----------------------------------------------- */
 
-/* One remembered message.  How many were taken; < 0: that ended the session. */
+/* One remembered message.  How many were taken; < 0: the session ended. */
 static int give(rt_loop *loop, rt__group *g, rt__session *s, int kind,
                 rt__buf *b)
 {
@@ -895,8 +895,8 @@ static int give(rt_loop *loop, rt__group *g, rt__session *s, int kind,
     rt__cast_open(&cast, g->id, kind, rt__buf_data(b), b->len);
     took = rt__cast_to(loop, &cast, s);
     rt__cast_close(loop, &cast);
-    if (took < 0)
-        return s->state == RT_CLOSING ? took : 0;
+    if (s->state == RT_CLOSING) /* also where its message was taken */
+        return took < 0 ? took : RT_EGONE;
     return took == RT__TAKEN || took == RT__HIGH;
 }
 
@@ -920,14 +920,14 @@ static int history_give(rt_loop *loop, rt__group *g, rt__session *s, size_t n)
 static int snapshot_give(rt_loop *loop, rt__group *g, rt__session *s)
 {
     latest *l;
-    int took;
-    for (l = g->stalest; l; l = l->newer) {
-        if ((took = give(loop, g, s, l->kind, l->data)) < 0)
-            return took;
-        if (rt__key_waits(s, l->key))
-            give(loop, g, s, l->kind | rt_latest((uint16_t)l->key), l->data);
+    int took = 0;
+    for (l = g->stalest; l && took >= 0; l = l->newer) {
+        took = give(loop, g, s, l->kind, l->data);
+        if (took >= 0 && rt__key_waits(s, l->key))
+            took = give(loop, g, s, l->kind | rt_latest((uint16_t)l->key),
+                        l->data);
     }
-    return 0;
+    return took < 0 ? took : 0;
 }
 
 /* The snapshot goes out in the call, so nothing live can come before it. */

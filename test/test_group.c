@@ -1656,6 +1656,49 @@ static void what_cannot_be_published_is_not_sent(void)
     TOLD("out:g:1");
 }
 
+/* One that lives only as long as its line: it has no token, and its queue
+   holds all that it can without memory.  value: of key 1, written and not
+   acknowledged. */
+static void open_without_token(int value)
+{
+    line_open(&st.a);
+    say(&st.a, "h");
+    HEARS(&st.a, "w:0:0:new");
+    say(&st.a, "a0");
+    line_settle(&st.a);
+    if (value)
+        rt_send(st.loop, st.s[st.count], RT_TEXT | rt_latest(1), "old", 3);
+    calm();
+    send_text(st.count, "x");
+    rt_send_many(st.loop, &st.s[st.count], 1, RT_TEXT, "y", 1);
+}
+
+/* Whatever allocation fails: nothing more is given to one that ended. */
+static void who_ends_in_the_call_is_not_joined(void)
+{
+    rt_group_opts o = {.snapshot = 8, .history = 8};
+    int n, took, ended = 0;
+    st.loop_opts.realloc = counted_realloc;
+    stage();
+    st.no_random = 1;
+    group = rt_group_open(st.loop, "g", &o);
+    sends("h"), keyed(1, "k");
+    for (n = 0; n < 24; n++) {
+        open_without_token(n & 1);
+        fail_at = n / 2 + 1;
+        took = rt_group_join_from(st.loop, group, st.s[st.count], NULL);
+        fail_at = 0;
+        if (rt_state(st.loop, st.s[st.count]) != RT_OPEN) {
+            CHECK(took < 0);
+            ended++;
+        }
+        line_cut(&st.a);
+        calm();
+    }
+    CHECK(ended >= 2);
+    EQUAL(rt_group_count(st.loop, group), 0);
+}
+
 /* What the group must remember after calls each of which may fail: the texts
    it took in order, and the newest ones of two keys, the newest of all last. */
 static struct {
@@ -1990,6 +2033,7 @@ static void memory_cases(void)
     PLAIN(a_message_that_cannot_be_remembered_is_a_hole);
     PLAIN(a_value_that_cannot_be_remembered_is_not_sent);
     PLAIN(what_cannot_be_published_is_not_sent);
+    RESUMED(who_ends_in_the_call_is_not_joined);
     PLAIN(memory_may_fail_anywhere);
     PLAIN(all_memory_may_be_gone);
 }
