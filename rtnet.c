@@ -4770,8 +4770,9 @@ void rt_loop_free(rt_loop *loop)
         return;
     rt_now(loop);
     loop->in_turn = loop->freeing = 1;
-    while (loop->session_count > 0) /* an on_close may have dialled */
+    do
         loop_end_sessions(loop);
+    while (loop->session_count > 0); /* an on_close may have dialled */
     loop_end_sources(loop);
     while ((t = rt__slot_next(loop, &at, RT__TIMER)) != NULL)
         apptimer_free(loop, (rt__apptimer *)t);

@@ -564,6 +564,24 @@ static void who_joins_gets_the_newest_of_each_key(void)
     EQUAL(rt_group_join(st.loop, group, st.s[1]), 0);
     keyed(2, "live");
     EARS(1, "b1 c1 a2 z1 live");
+/* What fell out, and what was sent, before the loop ends is told with it:
+   whether a session is left makes no difference. */
+static void what_fell_out_is_told_when_the_loop_ends(void)
+{
+    rt_group_opts o = {.history = 4};
+    int members;
+    for (members = 0; members < 2; members++) {
+        plain(members);
+        group = rt_group_open(st.loop, "g", &o);
+        sends("1");
+        EQUAL(rt_group_close(st.loop, group), 0);
+        rt_loop_free(st.loop);
+        st.loop = NULL;
+        SAME(st.told.s, members ? "out:g:1 evict:g:1:1 close:1001:0"
+                                : "out:g:1 evict:g:1:1");
+    }
+}
+
     EQUAL(rt_group_join(st.loop, group, st.s[1]), RT_EEXIST);
     EARS(1, ""); /* nothing is given twice */
     EQUAL(rt_group_join(st.loop, group, st.s[2]), 0);
@@ -2050,3 +2068,4 @@ int main(void)
     memory_cases();
     return test_done();
 }
+    PLAIN(what_fell_out_is_told_when_the_loop_ends);
