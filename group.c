@@ -131,13 +131,15 @@ static void history_clear(rt_loop *loop, rt__group *g)
         history_shift(loop, g);
 }
 
-/* By count, by bytes, or by the age of the oldest. */
+/* By count, by bytes, or by the age of the oldest.  There are no more messages
+   than bytes, so that empty ones are bounded, too. */
 static int history_over(rt_loop *loop, const rt__group *g)
 {
     const rt_group_opts *o = &g->opts;
     if (o->history > 0 && g->kept > (size_t)o->history)
         return 1;
-    if (o->history_bytes > 0 && g->history_bytes > (size_t)o->history_bytes)
+    if (o->history_bytes > 0 && (g->history_bytes > (size_t)o->history_bytes ||
+                                 g->kept > (size_t)o->history_bytes))
         return 1;
     return o->history_ms > 0 &&
            rt_now(loop) - g->history[g->oldest].when > (uint64_t)o->history_ms;

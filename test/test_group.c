@@ -398,6 +398,22 @@ static void history_is_bounded_by_age(void)
     clock_ahead += 500; /* and no turn yet */
     EQUAL(rt_group_join_from(st.loop, group, st.s[2], NULL), 1);
     EARS(1, "1 2");
+/* Messages without a byte cost memory, too. */
+static void history_of_empty_messages_is_bounded(void)
+{
+    rt_group_opts o = {.history_bytes = 3};
+    st.loop_opts.group_out = NULL;
+    together(1, &o);
+    sends(""), sends(""), sends("");
+    TOLD("");
+    sends("");
+    TOLD("evict:g:1:");
+    sends("abc");
+    TOLD("evict:g:2:");
+    EQUAL(peer_metric(st.loop, "rtnet_history_bytes"), 3);
+    EQUAL(peer_metric(st.loop, "rtnet_history_messages"), 3);
+}
+
     EARS(2, "2");
 }
 
@@ -2059,6 +2075,7 @@ static void memory_cases(void)
 int main(void)
 {
     signal(SIGPIPE, SIG_IGN);
+    PLAIN(history_of_empty_messages_is_bounded);
     member_cases();
     history_cases();
     snapshot_cases();
