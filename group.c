@@ -1037,6 +1037,7 @@ static int publish(rt_loop *loop, rt__group *g, uint64_t but, int kind,
         return took;
     if (!limits_admit(loop, g, len))
         return RT_EREFUSED;
+    g->used = rt_now(loop);
     if (g->opts.upstream > 0) { /* it comes back, in one order for all */
         took = rt__note(loop, RT__GROUP_OUT, g->name, kind, data, len);
     } else {

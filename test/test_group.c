@@ -333,6 +333,20 @@ static void an_unused_empty_group_ends_with_its_time(void)
     EQUAL(sends("x"), RT_EGONE);
 }
 
+/* Nothing comes back from upstream where nobody listens. */
+static void what_is_published_is_a_use(void)
+{
+    rt_group_opts o = {.ttl_ms = 1000, .upstream = 1};
+    plain(1);
+    group = rt_group_open(st.loop, "g", &o);
+    skip(900);
+    EQUAL(sends("x"), 0);
+    skip(900);
+    EQUAL(sends("x"), 0);
+    skip(1001);
+    CHECK(!there());
+}
+
 static void a_group_lives_while_it_has_members(void)
 {
     rt_group_opts o = {.ttl_ms = 1000};
@@ -1998,6 +2012,7 @@ static void member_cases(void)
     PLAIN(a_group_has_a_greatest_count);
     PLAIN(a_session_is_in_so_many_groups);
     PLAIN(an_unused_empty_group_ends_with_its_time);
+    PLAIN(what_is_published_is_a_use);
     PLAIN(a_group_lives_while_it_has_members);
     RESUMED(who_joins_while_away_is_away);
     RESUMED(who_joins_in_on_away_is_away);
