@@ -1007,6 +1007,28 @@ static void an_adopted_member_that_lacks_nothing_is_back(void)
     TOLD("back:0 b 2.close:1000:0");
 }
 
+/* Lost again before anybody heard that it was back: it is away as it was. */
+static void one_adopted_and_lost_at_once_is_away_as_before(void)
+{
+    rt_group_opts o = {.event = on_event};
+    char token[23];
+    plain(1);
+    EQUAL(rt_keep(st.loop, st.s[1], 2000, token), 0);
+    group = rt_group_open(st.loop, "g", &o);
+    rt_group_join(st.loop, group, st.s[1]);
+    peer_reset(&m[1]);
+    TOLD("away + a first:g");
+    plain_open(2);
+    TOLD("2.open");
+    EQUAL(rt_adopt(st.loop, st.s[1], st.s[2], 0), 0);
+    EQUAL(rt_drop(st.loop, st.s[1], 4000, NULL), 0);
+    TOLD("2.close:1000:0");
+    plain_open(3);
+    TOLD("3.open");
+    EQUAL(rt_adopt(st.loop, st.s[1], st.s[3], 0), 0);
+    TOLD("back:0 b 3.close:1000:0");
+}
+
 /* ---- idempotent sends ---------------------------------------------------- */
 
 static void a_key_is_sent_once(void)
@@ -2019,6 +2041,7 @@ static void member_cases(void)
     RESUMED(who_joins_before_its_away_is_told_is_told_once);
     PLAIN(an_adopted_member_is_back);
     PLAIN(an_adopted_member_that_lacks_nothing_is_back);
+    PLAIN(one_adopted_and_lost_at_once_is_away_as_before);
     PLAIN(members_that_overflow_end_during_the_cast);
     RESUMED(nobody_gets_a_message_twice);
     PLAIN(all_members_may_be_closed_in_a_loop);
