@@ -661,6 +661,12 @@ static rt__presence *presence_spare(rt_loop *loop)
     return p;
 }
 
+static void presence_release(rt_loop *loop, const rt__group *g)
+{
+    if (g->opts.event)
+        rt__free(loop, presence_spare(loop), sizeof(rt__presence));
+}
+
 /* For one who joins: to tell of it, and of his leaving. */
 static int presence_room(rt_loop *loop, const rt__group *g)
 {
@@ -670,7 +676,7 @@ static int presence_room(rt_loop *loop, const rt__group *g)
         return RT_ENOMEM;
     if (presence_reserve(loop) == 0)
         return 0;
-    rt__free(loop, presence_spare(loop), sizeof(rt__presence));
+    presence_release(loop, g);
     return RT_ENOMEM;
 }
 
@@ -732,8 +738,15 @@ static void sit(rt_loop *loop, rt__group *g, rt__session *s)
     g->members[g->count++] = s;
     loop->seats++;
     g->used = rt_now(loop);
-    if (g->count == 1)
-        rt__note(loop, RT__GROUP_FIRST, g->name, 0, NULL, 0);
+}
+
+/* Somebody is about to join.  A host that did not hear of it would never bring
+   the group what is sent elsewhere. */
+static int first_told(rt_loop *loop, const rt__group *g)
+{
+    if (g->count > 0)
+        return 0;
+    return rt__note(loop, RT__GROUP_FIRST, g->name, 0, NULL, 0);
 }
 
 static int join(rt_loop *loop, rt__group *g, rt__session *s)
@@ -745,6 +758,11 @@ static int join(rt_loop *loop, rt__group *g, rt__session *s)
         return RT_EFULL;
     if (join_room(loop, g, s) < 0 || presence_room(loop, g) < 0)
         return RT_ENOMEM;
+    if (first_told(loop, g) < 0) {
+        presence_release(loop, g);
+        presence_release(loop, g);
+        return RT_ENOMEM;
+    }
     sit(loop, g, s);
     if (g->opts.event)
         presence_tell(loop, presence_spare(loop), g, s, RT_JOINED);
@@ -829,8 +847,7 @@ static void group_end(rt_loop *loop, rt__group *g)
         rt__session *s = g->members[--g->count];
         *seat_of(s, g) = s->seats[s->seat_count - 1];
         s->seat_count--;
-        if (g->opts.event)
-            rt__free(loop, presence_spare(loop), sizeof(rt__presence));
+        presence_release(loop, g);
     }
     rt__table_remove(&loop->groups, &g->node);
     rt__slot_free(loop, g->id);
