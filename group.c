@@ -992,18 +992,22 @@ void rt__groups_owe(rt__session *s)
         s->seats[i].owed = 1;
 }
 
-/* After on_back: each that is still owed gives its snapshot, once. */
+/* After on_back: each that is still owed gives its snapshot, once, and beyond
+   the mark of the queue.  A session that lost its line for it, and with the
+   queue the answer to its greeting, would come for it again and again. */
 void rt__groups_repay(rt_loop *loop, rt__session *s)
 {
     uint32_t i;
-    for (i = 0; i < s->seat_count; i++) {
+    for (i = 0; i < s->seat_count; i++) { /* one that ends has none any more */
         rt__seat *seat = &s->seats[i];
-        if (!seat->owed)
-            continue;
+        rt__group *g = (rt__group *)rt__slot_at(loop, seat->group);
+        int owed = seat->owed;
         seat->owed = 0;
-        if (snapshot_give(loop, (rt__group *)rt__slot_at(loop, seat->group),
-                          s) < 0)
-            return; /* it ended, and left them all */
+        if (!owed || !g->stalest)
+            continue;
+        rt__session_lift(loop, s, 1);
+        snapshot_give(loop, g, s);
+        rt__session_lift(loop, s, 0);
     }
 }
 

@@ -2347,6 +2347,13 @@ int rt__told_away(const rt__session *s)
     return s->keep && s->keep->flow && s->keep->flow->told_away;
 }
 
+/* See rt__out_lift. */
+void rt__session_lift(rt_loop *loop, rt__session *s, int on)
+{
+    if (online(s))
+        rt__out_lift(loop, s->conn, on);
+}
+
 /* What is lost is told once, here or in on_close; snapshots make up for it. */
 static void back_now(rt_loop *loop, rt__session *s)
 {

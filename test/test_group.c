@@ -837,6 +837,62 @@ static void one_who_joins_while_away_has_its_snapshot_kept(void)
     HEARS(&st.b, "w:0:0:resumed mk mh mlive");
 }
 
+/* Larger than the mark of the queue, and than what a ring keeps. */
+static const char *large_text(char letter)
+{
+    static char text[30001];
+    memset(text, letter, 30000);
+    return text;
+}
+
+static int live_messages, live_state;
+
+/* In the turn in which it came back, behind the snapshot. */
+static void sends_when_back(const char *what, rt_session s)
+{
+    char text[1000];
+    int i;
+    memset(text, 'l', sizeof text);
+    if (strcmp(what, "event") != 0)
+        return;
+    st.deed = NULL;
+    for (i = 0; i < live_messages; i++)
+        rt_send(st.loop, s, RT_TEXT, text, sizeof text);
+    live_state = rt_state(st.loop, s);
+}
+
+/* Otherwise it would lose its line for the snapshot each time, and with the
+   queue the answer to its greeting, for ever. */
+static void who_comes_back_gets_a_snapshot_beyond_the_mark(void)
+{
+    rt_group_opts o = {.snapshot = 8, .event = on_event};
+    rt_group second;
+    st.opts.hard_mark = 40000;
+    resumable(&o);
+    second = rt_group_open(st.loop, "h", &o);
+    rt_group_join(st.loop, second, st.s[1]);
+    line_cut(&st.a);
+    calm();
+    keyed(1, large_text('x')), keyed(2, large_text('x'));
+    rt_group_send(st.loop, second, RT_TEXT | rt_latest(3), large_text('y'),
+                  30000);
+    lose_messages();
+    st.deed = sends_when_back;
+    live_messages = 30; /* these are within it */
+    line_return(&st.b, &st.a.w, 0, 1);
+    line_hear(&st.b, 1 + 3 + live_messages + 3);
+    CHECK(strstr(st.b.script.s, "w:0:130:gap mx#30000 mx#30000 my#30000 ml#"));
+    EQUAL(live_state, RT_OPEN);
+    line_cut(&st.b);
+    calm();
+    lose_messages();
+    st.deed = sends_when_back;
+    live_messages = 45;
+    line_return(&st.c, &st.b.w, 0, 1);
+    HEARS(&st.c, "c4001");
+    EQUAL(live_state, RT_AWAY); /* and these are not */
+}
+
 static void joins_again_on_back(const char *what, rt_session s)
 {
     if (strcmp(what, "back") != 0)
@@ -2101,6 +2157,7 @@ static void snapshot_cases(void)
     RESUMED(after_a_gap_the_snapshot_comes_before_live);
     RESUMED(a_takeover_with_a_gap_brings_the_snapshot);
     RESUMED(one_who_joins_while_away_has_its_snapshot_kept);
+    RESUMED(who_comes_back_gets_a_snapshot_beyond_the_mark);
     RESUMED(who_joins_again_in_on_back_gets_one_snapshot);
     RESUMED(no_older_value_comes_behind_the_snapshot);
     PLAIN(no_older_value_waits_behind_the_snapshot);
