@@ -4233,6 +4233,8 @@ static const char *dial_unfit(const rt_dial_opts *o, const url *u)
         return framing_unfit(o->framing, o->codec, u);
     if (o->resume > 0 && (o->codec || (u->stream && o->framing != RT_RTNET1)))
         return "only rtnet.1 can resume";
+    if (o->resume <= 0 && o->framing == RT_RTNET1)
+        return "rtnet.1 is for sessions that resume";
     if (!u->local && !u->port)
         return "no port";
     if (!rt__token_list(o->protocols ? o->protocols : ""))

@@ -437,7 +437,7 @@ typedef struct {
     int connect_ms;        /* until the socket is connected; 5,000 */
     const char *protocols; /* sub-protocols to offer: "a, b" */
     const char *headers;   /* more lines of the request: "Name: value\r\n" */
-    int framing;           /* for tcp://: rt_framing */
+    int framing;           /* for tcp://: rt_framing; RT_RTNET1 wants resume */
     const rt_codec *codec;
     int max_message, max_fragments, max_header;
     int handshake_ms, assembly_ms, ping_ms, dead_pings, close_ms;

@@ -1340,8 +1340,22 @@ static void run_requests(void)
     RUN_EACH(jitter_does_not_fall_under_zero);
 }
 
+/* It numbers what it sends for a session that comes back: without one it read
+   through a NULL. */
+static void a_stream_of_rtnet_1_is_dialled_to_resume_alone(void)
+{
+    rt_dial_opts o = {.framing = RT_RTNET1};
+    rt_loop *loop = rt_loop_new(NULL);
+    EQUAL(rt_dial(loop, "tcp://127.0.0.1:9", &o).id, 0);
+    EQUAL(rt_error(loop, NULL), RT_EINVAL);
+    o.resume = 1;
+    CHECK(rt_dial(loop, "tcp://127.0.0.1:9", &o).id != 0);
+    rt_loop_free(loop);
+}
+
 static void run_closes(void)
 {
+    RUN(a_stream_of_rtnet_1_is_dialled_to_resume_alone);
     RUN_EACH(a_host_that_was_busy_can_still_say_goodbye);
     RUN_EACH(half_a_frame_behind_the_handshake_does_not_hide_a_close);
     RUN_EACH(a_close_behind_the_handshake_answers_ours);
