@@ -131,13 +131,15 @@ static void history_clear(rt_loop *loop, rt__group *g)
         history_shift(loop, g);
 }
 
-/* By count, by bytes, or by the age of the oldest. */
+/* By count, by bytes, or by the age of the oldest.  There are no more messages
+   than bytes, so that empty ones are bounded, too. */
 static int history_over(rt_loop *loop, const rt__group *g)
 {
     const rt_group_opts *o = &g->opts;
     if (o->history > 0 && g->kept > (size_t)o->history)
         return 1;
-    if (o->history_bytes > 0 && g->history_bytes > (size_t)o->history_bytes)
+    if (o->history_bytes > 0 && (g->history_bytes > (size_t)o->history_bytes ||
+                                 g->kept > (size_t)o->history_bytes))
         return 1;
     return o->history_ms > 0 &&
            rt_now(loop) - g->history[g->oldest].when > (uint64_t)o->history_ms;
@@ -659,6 +661,12 @@ static rt__presence *presence_spare(rt_loop *loop)
     return p;
 }
 
+static void presence_release(rt_loop *loop, const rt__group *g)
+{
+    if (g->opts.event)
+        rt__free(loop, presence_spare(loop), sizeof(rt__presence));
+}
+
 /* For one who joins: to tell of it, and of his leaving. */
 static int presence_room(rt_loop *loop, const rt__group *g)
 {
@@ -668,7 +676,7 @@ static int presence_room(rt_loop *loop, const rt__group *g)
         return RT_ENOMEM;
     if (presence_reserve(loop) == 0)
         return 0;
-    rt__free(loop, presence_spare(loop), sizeof(rt__presence));
+    presence_release(loop, g);
     return RT_ENOMEM;
 }
 
@@ -730,8 +738,15 @@ static void sit(rt_loop *loop, rt__group *g, rt__session *s)
     g->members[g->count++] = s;
     loop->seats++;
     g->used = rt_now(loop);
-    if (g->count == 1)
-        rt__note(loop, RT__GROUP_FIRST, g->name, 0, NULL, 0);
+}
+
+/* Somebody is about to join.  A host that did not hear of it would never bring
+   the group what is sent elsewhere. */
+static int first_told(rt_loop *loop, const rt__group *g)
+{
+    if (g->count > 0)
+        return 0;
+    return rt__note(loop, RT__GROUP_FIRST, g->name, 0, NULL, 0);
 }
 
 static int join(rt_loop *loop, rt__group *g, rt__session *s)
@@ -743,6 +758,11 @@ static int join(rt_loop *loop, rt__group *g, rt__session *s)
         return RT_EFULL;
     if (join_room(loop, g, s) < 0 || presence_room(loop, g) < 0)
         return RT_ENOMEM;
+    if (first_told(loop, g) < 0) {
+        presence_release(loop, g);
+        presence_release(loop, g);
+        return RT_ENOMEM;
+    }
     sit(loop, g, s);
     if (g->opts.event)
         presence_tell(loop, presence_spare(loop), g, s, RT_JOINED);
@@ -827,8 +847,7 @@ static void group_end(rt_loop *loop, rt__group *g)
         rt__session *s = g->members[--g->count];
         *seat_of(s, g) = s->seats[s->seat_count - 1];
         s->seat_count--;
-        if (g->opts.event)
-            rt__free(loop, presence_spare(loop), sizeof(rt__presence));
+        presence_release(loop, g);
     }
     rt__table_remove(&loop->groups, &g->node);
     rt__slot_free(loop, g->id);
@@ -886,7 +905,7 @@ size_t rt_group_members(rt_loop *loop, rt_group handle, rt_session *out,
 
 /* ---- what a newcomer gets ----------------------------------------------- */
 
-/* One remembered message.  How many were taken; < 0: that ended the session. */
+/* One remembered message.  How many were taken; < 0: the session ended. */
 static int give(rt_loop *loop, rt__group *g, rt__session *s, int kind,
                 rt__buf *b)
 {
@@ -895,8 +914,8 @@ static int give(rt_loop *loop, rt__group *g, rt__session *s, int kind,
     rt__cast_open(&cast, g->id, kind, rt__buf_data(b), b->len);
     took = rt__cast_to(loop, &cast, s);
     rt__cast_close(loop, &cast);
-    if (took < 0)
-        return s->state == RT_CLOSING ? took : 0;
+    if (s->state == RT_CLOSING) /* also where its message was taken */
+        return took < 0 ? took : RT_EGONE;
     return took == RT__TAKEN || took == RT__HIGH;
 }
 
@@ -920,14 +939,14 @@ static int history_give(rt_loop *loop, rt__group *g, rt__session *s, size_t n)
 static int snapshot_give(rt_loop *loop, rt__group *g, rt__session *s)
 {
     latest *l;
-    int took;
-    for (l = g->stalest; l; l = l->newer) {
-        if ((took = give(loop, g, s, l->kind, l->data)) < 0)
-            return took;
-        if (rt__key_waits(s, l->key))
-            give(loop, g, s, l->kind | rt_latest((uint16_t)l->key), l->data);
+    int took = 0;
+    for (l = g->stalest; l && took >= 0; l = l->newer) {
+        took = give(loop, g, s, l->kind, l->data);
+        if (took >= 0 && rt__key_waits(s, l->key))
+            took = give(loop, g, s, l->kind | rt_latest((uint16_t)l->key),
+                        l->data);
     }
-    return 0;
+    return took < 0 ? took : 0;
 }
 
 /* The snapshot goes out in the call, so nothing live can come before it. */
@@ -973,18 +992,22 @@ void rt__groups_owe(rt__session *s)
         s->seats[i].owed = 1;
 }
 
-/* After on_back: each that is still owed gives its snapshot, once. */
+/* After on_back: each that is still owed gives its snapshot, once, and beyond
+   the mark of the queue.  A session that lost its line for it, and with the
+   queue the answer to its greeting, would come for it again and again. */
 void rt__groups_repay(rt_loop *loop, rt__session *s)
 {
     uint32_t i;
-    for (i = 0; i < s->seat_count; i++) {
+    for (i = 0; i < s->seat_count; i++) { /* one that ends has none any more */
         rt__seat *seat = &s->seats[i];
-        if (!seat->owed)
-            continue;
+        rt__group *g = (rt__group *)rt__slot_at(loop, seat->group);
+        int owed = seat->owed;
         seat->owed = 0;
-        if (snapshot_give(loop, (rt__group *)rt__slot_at(loop, seat->group),
-                          s) < 0)
-            return; /* it ended, and left them all */
+        if (!owed || !g->stalest)
+            continue;
+        rt__session_lift(loop, s, 1);
+        snapshot_give(loop, g, s);
+        rt__session_lift(loop, s, 0);
     }
 }
 
@@ -1035,6 +1058,7 @@ static int publish(rt_loop *loop, rt__group *g, uint64_t but, int kind,
         return took;
     if (!limits_admit(loop, g, len))
         return RT_EREFUSED;
+    g->used = rt_now(loop);
     if (g->opts.upstream > 0) { /* it comes back, in one order for all */
         took = rt__note(loop, RT__GROUP_OUT, g->name, kind, data, len);
     } else {

@@ -2103,9 +2103,17 @@ int rt__out_room(rt__conn *c, enum rt__lane lane, uint32_t key, size_t size)
         return RT_EFULL;
     if (old)
         cost -= old->piece.len;
-    if (out_idle(c->out) || cost + size <= c->ep->hard_mark)
+    if (out_idle(c->out) || cost + size <= c->ep->hard_mark + c->out->lifted)
         return 0;
     return lane == RT__DROPPABLE ? 1 : RT_EFULL;
+}
+
+/* What is queued between 1 and 0 has room whatever its size, and the hard mark
+   counts from there on. */
+void rt__out_lift(rt_loop *loop, rt__conn *c, int on)
+{
+    if (rt__out_open(loop, c) == 0)
+        c->out->lifted = on ? UINT64_MAX / 2 : out_cost(c->out);
 }
 
 /* 1 above the soft mark: on_writable is owed from now on. */
@@ -2496,6 +2504,8 @@ static void out_taken(rt_loop *loop, rt__conn *c, size_t n)
     q_taken(loop, c, &n);
     if (n > 0)
         loose_taken(loop, c->out, n);
+    if (c->out->lifted > out_cost(c->out))
+        c->out->lifted = out_cost(c->out);
 }
 
 /* Forgets what waits, but for a frame that was begun; says how many messages
@@ -4809,8 +4819,9 @@ void rt_loop_free(rt_loop *loop)
         return;
     rt_now(loop);
     loop->in_turn = loop->freeing = 1;
-    while (loop->session_count > 0) /* an on_close may have dialled */
+    do
         loop_end_sessions(loop);
+    while (loop->session_count > 0); /* an on_close may have dialled */
     loop_end_sources(loop);
     while ((t = rt__slot_next(loop, &at, RT__TIMER)) != NULL)
         apptimer_free(loop, (rt__apptimer *)t);

@@ -340,7 +340,9 @@ typedef struct {
     /* A group was sent a message: publish it upstream. */
     void (*group_out)(rt_loop *, const char *name, int kind, const void *,
                       size_t);
-    /* rt_push found nobody here by that user id. */
+    /* rt_push found nobody here by that user id: forward it.  Who is forwarded
+       one asks rt_find first, for its rt_push would miss and forward it, too,
+       perhaps for ever. */
     void (*push_miss)(rt_loop *, const char *uid, int kind, const void *,
                       size_t);
     /* Fills out with n bytes from the system's secure source; 0, or < 0 when
@@ -692,7 +694,8 @@ enum rt_presence { RT_JOINED = 1, RT_LEFT, RT_WENT_AWAY, RT_CAME_BACK };
 
 /* Options of rt_group_open; copied. */
 typedef struct {
-    int history, history_bytes, history_ms; /* remember so many, so much, so
+    int history, history_bytes, history_ms; /* remember so many, so much (and no
+                                               more messages than bytes), so
                                                long; off */
     int ttl_ms;      /* unused and empty for so long: closes; off */
     int max_members; /* off */
@@ -702,8 +705,10 @@ typedef struct {
        whoever joins, or comes back with a gap (then after on_back), gets them
        before anything live, in the order of their last change, as reliable
        ones.  An empty message forgets its key; for one key too many the one
-       that is unchanged for longest is forgotten.  Together they should fit
-       the members' hard mark.  Off. */
+       that is unchanged for longest is forgotten.  Who joins must have room for
+       all of them below its hard mark; who comes back gets them beyond it.
+       Keys are the session's: a value of the same key that still waits for it,
+       whoever sent that, is replaced by the snapshot's.  Off. */
     int snapshot;
     int once_ms;  /* rt_group_send_once: how long a key counts; 300,000 */
     int once_max; /* how many keys are known, the newest; 1,024 */
@@ -757,7 +762,8 @@ int rt_group_leave(rt_loop *loop, rt_group group, rt_session s);
 int rt_group_send(rt_loop *loop, rt_group group, int kind, const void *data,
                   size_t len);
 
-/* As rt_group_send, to all but one. */
+/* As rt_group_send, to all but one; with opts.upstream to all, as it comes
+   back. */
 int rt_group_send_but(rt_loop *loop, rt_group group, rt_session but, int kind,
                       const void *data, size_t len);
 

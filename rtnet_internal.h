@@ -324,6 +324,7 @@ typedef struct rt__out {
     uint32_t loose_count, loose_cap;
     rt__buf *pong;        /* the latest, while the peer does not read */
     uint64_t bytes;       /* in q and loose */
+    uint64_t lifted;      /* of what that costs, beyond the hard mark */
     uint32_t messages;    /* reliable ones in q whose last byte is unsent */
     uint32_t tightened;   /* loose ones among them, the last of all */
     uint32_t frame_left;  /* of a frame whose first byte is sent */
@@ -353,6 +354,7 @@ int rt__out_has_key(const rt__out *o, uint32_t key);
 void rt__out_abandon(rt_loop *loop, rt__conn *c);
 void rt__out_discard(rt_loop *loop, rt__conn *c);
 int rt__out_status(rt__conn *c);
+void rt__out_lift(rt_loop *loop, rt__conn *c, int on);
 void rt__conn_flush(rt_loop *loop, rt__conn *c);
 
 /* ---- connections -------------------------------------------------------- */
@@ -674,6 +676,7 @@ int rt__cast_to(rt_loop *loop, rt__cast *cast, rt__session *s);
 void rt__cast_close(rt_loop *loop, rt__cast *cast);
 int rt__key_waits(const rt__session *s, int key);
 int rt__told_away(const rt__session *s);
+void rt__session_lift(rt_loop *loop, rt__session *s, int on);
 int rt__tell_request(rt_loop *loop, rt__conn *c, rt_session handle,
                      const rt_request *request);
 int rt__tell_open(rt_loop *loop, rt__session *s);

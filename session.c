@@ -2347,6 +2347,13 @@ int rt__told_away(const rt__session *s)
     return s->keep && s->keep->flow && s->keep->flow->told_away;
 }
 
+/* See rt__out_lift. */
+void rt__session_lift(rt_loop *loop, rt__session *s, int on)
+{
+    if (online(s))
+        rt__out_lift(loop, s->conn, on);
+}
+
 /* What is lost is told once, here or in on_close; snapshots make up for it. */
 static void back_now(rt_loop *loop, rt__session *s)
 {
@@ -2362,10 +2369,11 @@ static void back_now(rt_loop *loop, rt__session *s)
     rt__groups_repay(loop, s);
 }
 
-/* Away, and perhaps back already; groups hear of it only if it lasted. */
+/* Away, and perhaps back already; groups hear of it only if it lasted.  One
+   that was away, and back for less than a turn, never came back. */
 static void keep_events(rt_loop *loop, rt__session *s, int todo)
 {
-    if (todo & RT__TODO_AWAY) {
+    if (todo & RT__TODO_AWAY && !rt__told_away(s)) {
         if (s->state == RT_AWAY && s->keep->flow) {
             s->keep->flow->told_away = 1;
             rt__groups_presence(loop, s, RT_WENT_AWAY);

@@ -333,6 +333,20 @@ static void an_unused_empty_group_ends_with_its_time(void)
     EQUAL(sends("x"), RT_EGONE);
 }
 
+/* Nothing comes back from upstream where nobody listens. */
+static void what_is_published_is_a_use(void)
+{
+    rt_group_opts o = {.ttl_ms = 1000, .upstream = 1};
+    plain(1);
+    group = rt_group_open(st.loop, "g", &o);
+    skip(900);
+    EQUAL(sends("x"), 0);
+    skip(900);
+    EQUAL(sends("x"), 0);
+    skip(1001);
+    CHECK(!there());
+}
+
 static void a_group_lives_while_it_has_members(void)
 {
     rt_group_opts o = {.ttl_ms = 1000};
@@ -382,6 +396,22 @@ static void history_is_bounded_by_bytes(void)
     TOLD("evict:g:6:hijkl evict:g:7:mnopqr");
     rt_group_leave(st.loop, group, st.s[1]);
     EQUAL(rt_group_join_from(st.loop, group, st.s[1], NULL), 0);
+}
+
+/* Messages without a byte cost memory, too. */
+static void history_of_empty_messages_is_bounded(void)
+{
+    rt_group_opts o = {.history_bytes = 3};
+    st.loop_opts.group_out = NULL;
+    together(1, &o);
+    sends(""), sends(""), sends("");
+    TOLD("");
+    sends("");
+    TOLD("evict:g:1:");
+    sends("abc");
+    TOLD("evict:g:2:");
+    EQUAL(peer_metric(st.loop, "rtnet_history_bytes"), 3);
+    EQUAL(peer_metric(st.loop, "rtnet_history_messages"), 3);
 }
 
 static void history_is_bounded_by_age(void)
@@ -532,6 +562,24 @@ static void a_group_that_ends_gives_its_history_away(void)
     rt_loop_free(st.loop);
     st.loop = NULL;
     EQUAL(evictions, 0); /* with the loop nothing is told any more */
+}
+
+/* What fell out, and what was sent, before the loop ends is told with it:
+   whether a session is left makes no difference. */
+static void what_fell_out_is_told_when_the_loop_ends(void)
+{
+    rt_group_opts o = {.history = 4};
+    int members;
+    for (members = 0; members < 2; members++) {
+        plain(members);
+        group = rt_group_open(st.loop, "g", &o);
+        sends("1");
+        EQUAL(rt_group_close(st.loop, group), 0);
+        rt_loop_free(st.loop);
+        st.loop = NULL;
+        SAME(st.told.s, members ? "out:g:1 evict:g:1:1 close:1001:0"
+                                : "out:g:1 evict:g:1:1");
+    }
 }
 
 static void without_the_hook_memory_is_used_again(void)
@@ -789,6 +837,62 @@ static void one_who_joins_while_away_has_its_snapshot_kept(void)
     HEARS(&st.b, "w:0:0:resumed mk mh mlive");
 }
 
+/* Larger than the mark of the queue, and than what a ring keeps. */
+static const char *large_text(char letter)
+{
+    static char text[30001];
+    memset(text, letter, 30000);
+    return text;
+}
+
+static int live_messages, live_state;
+
+/* In the turn in which it came back, behind the snapshot. */
+static void sends_when_back(const char *what, rt_session s)
+{
+    char text[1000];
+    int i;
+    memset(text, 'l', sizeof text);
+    if (strcmp(what, "event") != 0)
+        return;
+    st.deed = NULL;
+    for (i = 0; i < live_messages; i++)
+        rt_send(st.loop, s, RT_TEXT, text, sizeof text);
+    live_state = rt_state(st.loop, s);
+}
+
+/* Otherwise it would lose its line for the snapshot each time, and with the
+   queue the answer to its greeting, for ever. */
+static void who_comes_back_gets_a_snapshot_beyond_the_mark(void)
+{
+    rt_group_opts o = {.snapshot = 8, .event = on_event};
+    rt_group second;
+    st.opts.hard_mark = 40000;
+    resumable(&o);
+    second = rt_group_open(st.loop, "h", &o);
+    rt_group_join(st.loop, second, st.s[1]);
+    line_cut(&st.a);
+    calm();
+    keyed(1, large_text('x')), keyed(2, large_text('x'));
+    rt_group_send(st.loop, second, RT_TEXT | rt_latest(3), large_text('y'),
+                  30000);
+    lose_messages();
+    st.deed = sends_when_back;
+    live_messages = 30; /* these are within it */
+    line_return(&st.b, &st.a.w, 0, 1);
+    line_hear(&st.b, 1 + 3 + live_messages + 3);
+    CHECK(strstr(st.b.script.s, "w:0:130:gap mx#30000 mx#30000 my#30000 ml#"));
+    EQUAL(live_state, RT_OPEN);
+    line_cut(&st.b);
+    calm();
+    lose_messages();
+    st.deed = sends_when_back;
+    live_messages = 45;
+    line_return(&st.c, &st.b.w, 0, 1);
+    HEARS(&st.c, "c4001");
+    EQUAL(live_state, RT_AWAY); /* and these are not */
+}
+
 static void joins_again_on_back(const char *what, rt_session s)
 {
     if (strcmp(what, "back") != 0)
@@ -957,6 +1061,28 @@ static void an_adopted_member_that_lacks_nothing_is_back(void)
     EQUAL(rt_adopt(st.loop, st.s[1], st.s[2], 0), 0);
     EQUAL(rt_acked(st.loop, st.s[1], 0), 0);
     TOLD("back:0 b 2.close:1000:0");
+}
+
+/* Lost again before anybody heard that it was back: it is away as it was. */
+static void one_adopted_and_lost_at_once_is_away_as_before(void)
+{
+    rt_group_opts o = {.event = on_event};
+    char token[23];
+    plain(1);
+    EQUAL(rt_keep(st.loop, st.s[1], 2000, token), 0);
+    group = rt_group_open(st.loop, "g", &o);
+    rt_group_join(st.loop, group, st.s[1]);
+    peer_reset(&m[1]);
+    TOLD("away + a first:g");
+    plain_open(2);
+    TOLD("2.open");
+    EQUAL(rt_adopt(st.loop, st.s[1], st.s[2], 0), 0);
+    EQUAL(rt_drop(st.loop, st.s[1], 4000, NULL), 0);
+    TOLD("2.close:1000:0");
+    plain_open(3);
+    TOLD("3.open");
+    EQUAL(rt_adopt(st.loop, st.s[1], st.s[3], 0), 0);
+    TOLD("back:0 b 3.close:1000:0");
 }
 
 /* ---- idempotent sends ---------------------------------------------------- */
@@ -1694,6 +1820,71 @@ static void what_cannot_be_published_is_not_sent(void)
     TOLD("out:g:1");
 }
 
+/* One that lives only as long as its line: it has no token, and its queue
+   holds all that it can without memory.  value: of key 1, written and not
+   acknowledged. */
+static void open_without_token(int value)
+{
+    line_open(&st.a);
+    say(&st.a, "h");
+    HEARS(&st.a, "w:0:0:new");
+    say(&st.a, "a0");
+    line_settle(&st.a);
+    if (value)
+        rt_send(st.loop, st.s[st.count], RT_TEXT | rt_latest(1), "old", 3);
+    calm();
+    send_text(st.count, "x");
+    rt_send_many(st.loop, &st.s[st.count], 1, RT_TEXT, "y", 1);
+}
+
+/* Whatever allocation fails: nothing more is given to one that ended. */
+static void who_ends_in_the_call_is_not_joined(void)
+{
+    rt_group_opts o = {.snapshot = 8, .history = 8};
+    int n, took, ended = 0;
+    st.loop_opts.realloc = counted_realloc;
+    stage();
+    st.no_random = 1;
+    group = rt_group_open(st.loop, "g", &o);
+    sends("h"), keyed(1, "k");
+    for (n = 0; n < 24; n++) {
+        open_without_token(n & 1);
+        fail_at = n / 2 + 1;
+        took = rt_group_join_from(st.loop, group, st.s[st.count], NULL);
+        fail_at = 0;
+        if (rt_state(st.loop, st.s[st.count]) != RT_OPEN) {
+            CHECK(took < 0);
+            ended++;
+        }
+        line_cut(&st.a);
+        calm();
+    }
+    CHECK(ended >= 2);
+    EQUAL(rt_group_count(st.loop, group), 0);
+}
+
+/* Who cannot be subscribed for upstream has not joined. */
+static void the_first_member_is_told_or_has_not_joined(void)
+{
+    rt_group_opts o = {.event = on_event};
+    int n, took = RT_ENOMEM;
+    st.loop_opts.realloc = counted_realloc;
+    plain(1);
+    group = rt_group_open(st.loop, "g", &o);
+    rt_group_join(st.loop, group, st.s[1]); /* the arrays have room now */
+    rt_group_leave(st.loop, group, st.s[1]);
+    TOLD("+ - first:g last:g");
+    for (n = 1; took != 0 && n < 20; n++) {
+        fail_at = n;
+        took = rt_group_join(st.loop, group, st.s[1]);
+        fail_at = 0;
+        CHECK(took == 0 || took == RT_ENOMEM);
+        EQUAL(rt_group_count(st.loop, group), took == 0);
+        TOLD(took ? "" : "+ first:g");
+    }
+    EQUAL(n, 5); /* two for the event, the hook, and all went well */
+}
+
 /* What the group must remember after calls each of which may fail: the texts
    it took in order, and the newest ones of two keys, the newest of all last. */
 static struct {
@@ -1959,12 +2150,14 @@ static void member_cases(void)
     PLAIN(a_group_has_a_greatest_count);
     PLAIN(a_session_is_in_so_many_groups);
     PLAIN(an_unused_empty_group_ends_with_its_time);
+    PLAIN(what_is_published_is_a_use);
     PLAIN(a_group_lives_while_it_has_members);
     RESUMED(who_joins_while_away_is_away);
     RESUMED(who_joins_in_on_away_is_away);
     RESUMED(who_joins_before_its_away_is_told_is_told_once);
     PLAIN(an_adopted_member_is_back);
     PLAIN(an_adopted_member_that_lacks_nothing_is_back);
+    PLAIN(one_adopted_and_lost_at_once_is_away_as_before);
     PLAIN(members_that_overflow_end_during_the_cast);
     RESUMED(nobody_gets_a_message_twice);
     PLAIN(what_goes_to_many_is_framed_once);
@@ -1977,6 +2170,7 @@ static void history_cases(void)
 {
     PLAIN(history_is_bounded_by_count);
     PLAIN(history_is_bounded_by_bytes);
+    PLAIN(history_of_empty_messages_is_bounded);
     PLAIN(history_is_bounded_by_age);
     PLAIN(what_is_too_old_falls_out_by_itself);
     PLAIN(joining_from_a_position_gives_what_was_missed);
@@ -1984,6 +2178,7 @@ static void history_cases(void)
     PLAIN(a_new_group_has_a_new_epoch);
     PLAIN(only_the_reliable_lane_is_history);
     PLAIN(a_group_that_ends_gives_its_history_away);
+    PLAIN(what_fell_out_is_told_when_the_loop_ends);
     PLAIN(without_the_hook_memory_is_used_again);
 }
 
@@ -2001,6 +2196,7 @@ static void snapshot_cases(void)
     RESUMED(after_a_gap_the_snapshot_comes_before_live);
     RESUMED(a_takeover_with_a_gap_brings_the_snapshot);
     RESUMED(one_who_joins_while_away_has_its_snapshot_kept);
+    RESUMED(who_comes_back_gets_a_snapshot_beyond_the_mark);
     RESUMED(who_joins_again_in_on_back_gets_one_snapshot);
     RESUMED(no_older_value_comes_behind_the_snapshot);
     PLAIN(no_older_value_waits_behind_the_snapshot);
@@ -2029,6 +2225,8 @@ static void memory_cases(void)
     PLAIN(a_message_that_cannot_be_remembered_is_a_hole);
     PLAIN(a_value_that_cannot_be_remembered_is_not_sent);
     PLAIN(what_cannot_be_published_is_not_sent);
+    RESUMED(who_ends_in_the_call_is_not_joined);
+    PLAIN(the_first_member_is_told_or_has_not_joined);
     PLAIN(memory_may_fail_anywhere);
     PLAIN(all_memory_may_be_gone);
 }
