@@ -1497,18 +1497,11 @@ static void ep_limits(rt__ep *ep, const rt_listen_opts *o)
     ep_rates(ep, o);
 }
 
-static uint32_t count_of(int value)
-{
-    return value > 0 ? (uint32_t)value : 0;
-}
-
 static void ep_admission(rt__ep *ep, const rt_listen_opts *o)
 {
-    ep->accept_rate = count_of(o->accept_rate);
-    ep->accept_burst = count_of(o->accept_burst);
-    if (!ep->accept_burst)
-        ep->accept_burst = ep->accept_rate;
-    ep->max_per_address = count_of(o->max_per_address);
+    ep->accept_rate = off_limit(o->accept_rate);
+    ep->accept_burst = limit(o->accept_burst, ep->accept_rate);
+    ep->max_per_address = off_limit(o->max_per_address);
     ep->proxy_protocol = o->proxy_protocol > 0;
 }
 

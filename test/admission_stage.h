@@ -363,6 +363,21 @@ static void a_burst_is_let_in_at_once(int backend)
     stage_close();
 }
 
+static void a_burst_that_is_off_has_no_limit(int backend)
+{
+    int i;
+    peer p[8];
+    stage_reset(backend, RAW);
+    st.o.accept_rate = 1;
+    st.o.accept_burst = RT_OFF;
+    stage_open();
+    for (i = 0; i < 8; i++)
+        CHECK(comes_in(&p[i]));
+    for (i = 0; i < 8; i++)
+        peer_end(&p[i]);
+    stage_close();
+}
+
 /* The door is open by `rate` a second, and closed already. */
 static void closed_door(int backend, int kind)
 {
@@ -652,6 +667,7 @@ static void rate(void)
 {
     RUN_KINDS(above_the_rate_one_is_told_when_to_come_back);
     RUN_EACH(a_burst_is_let_in_at_once);
+    RUN_EACH(a_burst_that_is_off_has_no_limit);
     RUN_EACH(a_request_that_drips_is_refused_at_its_end);
     RUN_EACH(what_looks_like_the_end_of_a_head_is_none);
     RUN_EACH(who_says_more_can_still_read_the_answer);
