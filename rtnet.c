@@ -1666,14 +1666,21 @@ static int fd_local(int fd)
 }
 
 /* Why that descriptor cannot be taken over as a listener; NULL: it can. */
-static const char *fd_unfit(int fd)
+static const char *fd_unfit(const rt_loop *loop, rt_fd given)
 {
-    int listening = 0;
+    int fd = (int)given, listening = 0, type = 0;
     socklen_t len = sizeof listening;
-    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) < 0)
-        return errno == EBADF ? "fd is no open descriptor"
-                              : "fd is not a socket";
-    return listening ? NULL : "fd is not a listening socket";
+    if (fd != given ||
+        (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) < 0 &&
+         errno == EBADF))
+        return "fd is no open descriptor";
+    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0)
+        return "fd is not a socket";
+    if (!listening || type != SOCK_STREAM)
+        return "fd is not a listening socket of streams";
+    if ((size_t)fd < loop->by_fd_cap && loop->by_fd[fd])
+        return "fd is in this loop already";
+    return NULL;
 }
 
 /* A listening socket that somebody else opened, with what a socket of our own
@@ -1837,7 +1844,8 @@ static const char *proxies_unfit(const rt_listen_opts *o)
 }
 
 /* What cannot be served is refused, rather than ignored. */
-static const char *listen_unfit(const rt_listen_opts *o, const url *u)
+static const char *listen_unfit(const rt_loop *loop, const rt_listen_opts *o,
+                                const url *u)
 {
     if (framing_unfit(o->framing, o->codec, u))
         return framing_unfit(o->framing, o->codec, u);
@@ -1851,8 +1859,8 @@ static const char *listen_unfit(const rt_listen_opts *o, const url *u)
         return filters_unfit(o->filter);
     if (proxies_unfit(o))
         return proxies_unfit(o);
-    if (o->fd && fd_unfit((int)o->fd))
-        return fd_unfit((int)o->fd);
+    if (o->fd && fd_unfit(loop, o->fd))
+        return fd_unfit(loop, o->fd);
     if (!u->local && *u->path && strcmp(u->path, "/") != 0)
         return "a listener has no path";
     return NULL;
@@ -1878,7 +1886,7 @@ rt_listener rt_listen(rt_loop *loop, const char *where,
         return rt__fail(loop, RT_EINVAL, what, "not an address"), handle;
     if (!u.local && address_read(u.host, u.port, &a) < 0)
         return rt__fail(loop, RT_EINVAL, what, "not a literal address"), handle;
-    if ((unfit = listen_unfit(&o, &u)) != NULL)
+    if ((unfit = listen_unfit(loop, &o, &u)) != NULL)
         return rt__fail(loop, RT_EINVAL, what, unfit), handle;
     if (!(l = listener_new(loop, &u, &o)))
         return rt__fail(loop, RT_ENOMEM, what, NULL), handle;

@@ -403,9 +403,10 @@ typedef struct {
        in it are trusted.  From anybody else both mean nothing. */
     const char *proxies;
     int proxy_protocol;
-    /* A listening socket to take over, instead of a new one; the listener
-       closes it, but it stays yours when rt_listen fails; 0: none.  Of url
-       only the kind (ws or tcp) counts then, and no file is ever removed. */
+    /* A listening socket to take over, instead of a new one (and not one that
+       this loop has already); the listener closes it, but it stays yours when
+       rt_listen fails; 0: none.  Of url only the kind (ws or tcp) counts then,
+       and no file is ever removed. */
     rt_fd fd;
     rt_filter filter[8];   /* run in this order, up to the first NULL */
     const rt_codec *codec; /* the host's own wire format */

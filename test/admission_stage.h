@@ -1742,6 +1742,67 @@ static void handing_over(void)
 /* ---- dialled sessions that are refused ---------------------------------- */
 
 /* How long a session that can resume waits after such an answer, in ms. */
+/* Of messages with bounds, the part that a read had no room for would be lost
+   unseen. */
+static void a_socket_of_packets_is_refused_and_stays_open(int backend)
+{
+    struct sockaddr_un at;
+    const char *text = "";
+    int fd;
+    stage_reset(backend, RAW);
+    peer_path(st.local);
+    memset(&at, 0, sizeof at);
+    at.sun_family = AF_UNIX;
+    memcpy(at.sun_path, st.local, strlen(st.local) + 1);
+    fd = socket(AF_UNIX, SOCK_SEQPACKET, 0);
+    EQUAL(bind(fd, (struct sockaddr *)&at, sizeof at), 0);
+    EQUAL(listen(fd, 1), 0);
+    st.loop = rt_loop_new(&st.loop_opts);
+    st.o.fd = fd;
+    EQUAL(stage_listen().id, 0);
+    EQUAL(rt_error(st.loop, &text), RT_EINVAL);
+    CHECK(strstr(text, ": fd is ") != NULL);
+    CHECK(fcntl(fd, F_GETFD) >= 0);
+    close(fd);
+    unlink(st.local);
+    stage_close();
+}
+
+static void watched(rt_loop *loop, rt_watch w, int events, void *arg)
+{
+    (void)loop;
+    (void)w;
+    (void)events;
+    ++*(int *)arg;
+}
+
+/* Two owners would close it twice, and the second time it may be another's. */
+static void a_socket_that_the_loop_has_is_refused(int backend)
+{
+    const char *text = "";
+    int fd, port = 0, calls = 0;
+    peer p;
+    stage_reset(backend, RAW);
+    stage_open();
+    st.o.fd = rt_listener_fd(st.loop, st.l);
+    EQUAL(stage_listen().id, 0);
+    EQUAL(rt_error(st.loop, &text), RT_EINVAL);
+    CHECK(strstr(text, ": fd is ") != NULL);
+    CHECK(comes_in(&p)); /* the first one goes on */
+    peer_end(&p);
+    fd = peer_listen(&port);
+    CHECK(rt_watch_start(st.loop, fd, RT_READ, watched, &calls).id != 0);
+    st.o.fd = fd;
+    EQUAL(stage_listen().id, 0);
+    CHECK(peer_tcp(&p, st.loop, port));
+    CHECK(peer_until(st.loop, &calls, 1)); /* and so does the watch */
+    peer_end(&p);
+    rt_loop_free(st.loop);
+    close(fd);
+    EQUAL(peer_heap, 0);
+    EQUAL(descriptors(), st.descriptors);
+}
+
 static int wait_after(const char *answer)
 {
     rt_dial_opts o;
@@ -1799,6 +1860,8 @@ static void a_retry_after_that_says_nothing_is_passed_over(int backend)
 {
     static const char *const lines[] = {
         "",
+    RUN_EACH(a_socket_of_packets_is_refused_and_stays_open);
+    RUN_EACH(a_socket_that_the_loop_has_is_refused);
         "Retry-After: Sun, 06 Nov 2094 08:49:37 GMT\r\n",
         "Retry-After: -5\r\n",
         "Retry-After: 30s\r\n",
