@@ -3840,8 +3840,7 @@ static enum rt__refusal entry_check(rt_loop *loop, const rt__ep *ep,
 {
     if (addr_final(ep, a) && addr_full(loop, ep, addr_key(loop, ep, a)))
         return RT__REFUSED_ADDRESS;
-    if (ep->wire >= RT__STREAM && !ep->typed &&
-        loop->accepted_count >= (uint32_t)loop->opts.max_sessions)
+    if (ep->wire >= RT__STREAM && !ep->typed && rt__sessions_full(loop))
         return RT__REFUSED_SESSIONS;
     return RT__REFUSALS;
 }

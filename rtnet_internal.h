@@ -623,6 +623,7 @@ typedef struct {
 enum { RT__TAKEN = 0, RT__HIGH = 1, RT__SKIPPED = 2 };
 
 rt__session *rt__session_new(rt_loop *loop, rt__ep *ep, uint64_t id);
+int rt__sessions_full(const rt_loop *loop);
 rt__session *rt__session_get(rt_loop *loop, uint64_t id, int *error);
 int rt__session_end(rt_loop *loop, rt__session *s, int code, int cause,
                     const char *reason);

@@ -690,6 +690,13 @@ rt__session *rt__session_new(rt_loop *loop, rt__ep *ep, uint64_t id)
     return s;
 }
 
+/* Is no accepted session to begin? */
+int rt__sessions_full(const rt_loop *loop)
+{
+    return loop->draining ||
+           loop->accepted_count >= (uint32_t)loop->opts.max_sessions;
+}
+
 static void session_free(rt_loop *loop, rt__session *s)
 {
     rt__free(loop, s->seats, s->seat_cap * sizeof *s->seats);

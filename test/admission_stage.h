@@ -1298,8 +1298,72 @@ static void a_header_that_comes_after_its_listener_is_gone(int backend)
     stage_close();
 }
 
+/* Nobody is let in any more, and the drain is told of when all are gone. */
+static int drains;
+
+static void on_drained(rt_loop *loop)
+{
+    (void)loop;
+    drains++;
+}
+
+static void a_header_that_comes_in_a_shutdown_opens_nothing(int backend,
+                                                            int kind)
+{
+    uint8_t out[512];
+    peer p;
+    stage_reset(backend, kind);
+    st.o.proxies = "127.0.0.0/8";
+    st.o.proxy_protocol = 1;
+    st.loop_opts.drained = on_drained;
+    drains = 0;
+    stage_open();
+    comes_now(&p);
+    peer_quiet(st.loop);
+    EQUAL(rt_shutdown(st.loop, 1000), 0);
+    peer_quiet(st.loop);
+    EQUAL(drains, 0);
+    peer_say(&p, VIA);
+    peer_put(&p, out, greeting(out));
+    CHECK(peer_ended(&p));
+    peer_end(&p);
+    peer_quiet(st.loop);
+    EQUAL(st.opens, 0);
+    EQUAL(refused_by(RT__REFUSED_SESSIONS), 1);
+    EQUAL(drains, 1);
+    stage_close();
+}
+
+static void the_end_of_a_shutdown_awaits_no_header(int backend, int kind)
+{
+    peer p, q;
+    stage_reset(backend, kind);
+    st.o.proxies = "127.0.0.0/8";
+    st.o.proxy_protocol = 1;
+    st.o.handshake_ms = 60000;
+    st.loop_opts.drained = on_drained;
+    drains = 0;
+    stage_open();
+    comes_now(&p);
+    CHECK(stage_connect(&q));
+    peer_say(&q, "PROXY TC");
+    peer_quiet(st.loop);
+    EQUAL(rt_shutdown(st.loop, 1000), 0);
+    peer_quiet(st.loop);
+    time_passes(1001);
+    peer_quiet(st.loop);
+    EQUAL(drains, 1);
+    CHECK(peer_ended(&p));
+    CHECK(peer_ended(&q));
+    peer_end(&p);
+    peer_end(&q);
+    stage_close();
+}
+
 static void proxy_protocol(void)
 {
+    RUN_KINDS(a_header_that_comes_in_a_shutdown_opens_nothing);
+    RUN_KINDS(the_end_of_a_shutdown_awaits_no_header);
     RUN_KINDS(a_proxy_can_read_that_it_is_refused);
     RUN_EACH(a_header_that_comes_after_its_listener_is_gone);
     RUN_KINDS(a_trusted_proxy_says_for_whom_it_speaks);
@@ -1678,70 +1742,6 @@ static void what_is_no_listening_socket_is_refused_and_stays_open(int backend)
     stage_close();
 }
 
-/* Nothing that fails closes what is still the caller's. */
-static void a_take_over_that_fails_leaves_the_socket(int backend)
-{
-    rt_listener l = {0};
-    int n, fd, port = 0;
-    stage_reset(backend, WS);
-    stage_open();
-    fd = peer_listen(&port);
-    st.o.fd = fd;
-    for (n = 1; n < 20; n++) {
-        st.fail_in = n;
-        l = stage_listen();
-        if (l.id)
-            break;
-        EQUAL(rt_error(st.loop, NULL), RT_ENOMEM);
-        CHECK(fcntl(fd, F_GETFD) >= 0);
-    }
-    st.fail_in = 0;
-    CHECK(n > 2 && l.id);
-    EQUAL(rt_listener_port(st.loop, l), port);
-    EQUAL(fcntl(fd, F_GETFD), FD_CLOEXEC);
-    CHECK(fcntl(fd, F_GETFL) & O_NONBLOCK);
-    EQUAL(rt_unlisten(st.loop, l), 0);
-    EQUAL(fcntl(fd, F_GETFD), -1); /* now it was the listener's */
-    stage_close();
-}
-
-static void a_socket_beyond_select_is_refused_and_stays_open(void)
-{
-    int port = 0, fd, low;
-    struct rlimit was;
-    stage_reset(RT_SELECT, WS);
-    stage_open();
-    getrlimit(RLIMIT_NOFILE, &was);
-    if (was.rlim_cur < FD_SETSIZE + 8) {
-        SKIP("too few descriptors are allowed");
-        stage_close();
-        return;
-    }
-    low = peer_listen(&port);
-    fd = fcntl(low, F_DUPFD, FD_SETSIZE + 1);
-    close(low);
-    st.o.fd = fd;
-    EQUAL(stage_listen().id, 0);
-    EQUAL(rt_error(st.loop, NULL), RT_ESYS);
-    CHECK(fcntl(fd, F_GETFD) >= 0);
-    close(fd);
-    stage_close();
-}
-
-static void handing_over(void)
-{
-    RUN_KINDS(those_in_the_backlog_are_served_by_the_next);
-    RUN_EACH(a_listener_that_is_not_asked_removes_its_file);
-    RUN_EACH(a_process_takes_over_and_nobody_is_refused);
-    RUN_EACH(two_loops_may_have_a_socket_for_a_while);
-    RUN_EACH(what_is_no_listening_socket_is_refused_and_stays_open);
-    RUN_EACH(a_take_over_that_fails_leaves_the_socket);
-    RUN(a_socket_beyond_select_is_refused_and_stays_open);
-}
-
-/* ---- dialled sessions that are refused ---------------------------------- */
-
-/* How long a session that can resume waits after such an answer, in ms. */
 /* Of messages with bounds, the part that a read had no room for would be lost
    unseen. */
 static void a_socket_of_packets_is_refused_and_stays_open(int backend)
@@ -1803,6 +1803,72 @@ static void a_socket_that_the_loop_has_is_refused(int backend)
     EQUAL(descriptors(), st.descriptors);
 }
 
+/* Nothing that fails closes what is still the caller's. */
+static void a_take_over_that_fails_leaves_the_socket(int backend)
+{
+    rt_listener l = {0};
+    int n, fd, port = 0;
+    stage_reset(backend, WS);
+    stage_open();
+    fd = peer_listen(&port);
+    st.o.fd = fd;
+    for (n = 1; n < 20; n++) {
+        st.fail_in = n;
+        l = stage_listen();
+        if (l.id)
+            break;
+        EQUAL(rt_error(st.loop, NULL), RT_ENOMEM);
+        CHECK(fcntl(fd, F_GETFD) >= 0);
+    }
+    st.fail_in = 0;
+    CHECK(n > 2 && l.id);
+    EQUAL(rt_listener_port(st.loop, l), port);
+    EQUAL(fcntl(fd, F_GETFD), FD_CLOEXEC);
+    CHECK(fcntl(fd, F_GETFL) & O_NONBLOCK);
+    EQUAL(rt_unlisten(st.loop, l), 0);
+    EQUAL(fcntl(fd, F_GETFD), -1); /* now it was the listener's */
+    stage_close();
+}
+
+static void a_socket_beyond_select_is_refused_and_stays_open(void)
+{
+    int port = 0, fd, low;
+    struct rlimit was;
+    stage_reset(RT_SELECT, WS);
+    stage_open();
+    getrlimit(RLIMIT_NOFILE, &was);
+    if (was.rlim_cur < FD_SETSIZE + 8) {
+        SKIP("too few descriptors are allowed");
+        stage_close();
+        return;
+    }
+    low = peer_listen(&port);
+    fd = fcntl(low, F_DUPFD, FD_SETSIZE + 1);
+    close(low);
+    st.o.fd = fd;
+    EQUAL(stage_listen().id, 0);
+    EQUAL(rt_error(st.loop, NULL), RT_ESYS);
+    CHECK(fcntl(fd, F_GETFD) >= 0);
+    close(fd);
+    stage_close();
+}
+
+static void handing_over(void)
+{
+    RUN_KINDS(those_in_the_backlog_are_served_by_the_next);
+    RUN_EACH(a_listener_that_is_not_asked_removes_its_file);
+    RUN_EACH(a_process_takes_over_and_nobody_is_refused);
+    RUN_EACH(two_loops_may_have_a_socket_for_a_while);
+    RUN_EACH(what_is_no_listening_socket_is_refused_and_stays_open);
+    RUN_EACH(a_socket_of_packets_is_refused_and_stays_open);
+    RUN_EACH(a_socket_that_the_loop_has_is_refused);
+    RUN_EACH(a_take_over_that_fails_leaves_the_socket);
+    RUN(a_socket_beyond_select_is_refused_and_stays_open);
+}
+
+/* ---- dialled sessions that are refused ---------------------------------- */
+
+/* How long a session that can resume waits after such an answer, in ms. */
 static int wait_after(const char *answer)
 {
     rt_dial_opts o;
@@ -1860,8 +1926,6 @@ static void a_retry_after_that_says_nothing_is_passed_over(int backend)
 {
     static const char *const lines[] = {
         "",
-    RUN_EACH(a_socket_of_packets_is_refused_and_stays_open);
-    RUN_EACH(a_socket_that_the_loop_has_is_refused);
         "Retry-After: Sun, 06 Nov 2094 08:49:37 GMT\r\n",
         "Retry-After: -5\r\n",
         "Retry-After: 30s\r\n",
