@@ -674,7 +674,8 @@ rt_session rt_find_token(rt_loop *loop, const char *token);
 int rt_acked(rt_loop *loop, rt_session s, uint64_t count);
 
 /* Puts the connection of fresh under the session old: fresh gets on_close
-   (RT_BY_ADOPT), old on_back; what the peer lacks is sent again. */
+   (RT_BY_ADOPT), old on_back; what the peer lacks is sent again.  A message
+   that waits for a limit goes with its connection. */
 int rt_adopt(rt_loop *loop, rt_session old, rt_session fresh,
              uint64_t peer_has);
 

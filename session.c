@@ -216,7 +216,8 @@ void rt__session_pause(rt_loop *loop, rt__session *s)
 {
     rt__conn *c = online(s);
     uint64_t wait;
-    if (!c || !s->limits || s->ep->rate_over != RT_OVER_PAUSE)
+    if (!c || !s->limits ||
+        (s->ep->rate_over != RT_OVER_PAUSE && !s->limits->late))
         return;
     wait = next_wait(loop, s);
     if (wait == 0 && !s->limits->late)
@@ -3217,6 +3218,27 @@ static int adopt_check(const rt__session *old, const rt__session *fresh,
     return peer_has != RT_UNCOUNTED && peer_has > top ? RT_EINVAL : 0;
 }
 
+/* A message that waits is part of what comes on its connection: fresh's goes
+   with that, and one of the connection before is as lost as what was not read
+   of it, for the host says what it has by what it was told. */
+static int adopt_late(rt_loop *loop, rt__session *s, rt__session *fresh)
+{
+    rt__limits *from = fresh->limits;
+    int late = from && from->late;
+    if (late && limits_open(loop, s) < 0)
+        return RT_ENOMEM;
+    if (s->limits) {
+        rt__buf_release(loop, s->limits->late);
+        s->limits->late = NULL;
+    }
+    if (!late)
+        return 0;
+    s->limits->late = from->late;
+    s->limits->late_kind = from->late_kind;
+    from->late = NULL;
+    return 0;
+}
+
 /* The limits that hold now are those of the session, not of the one that had
    the connection before. */
 static void adopt_reading(rt_loop *loop, rt__session *s, rt__conn *c)
@@ -3243,7 +3265,8 @@ int rt_adopt(rt_loop *loop, rt_session old_handle, rt_session fresh_handle,
         return error;
     if (s->keep && !flow_open(loop, s))
         return RT_ENOMEM;
-    if ((error = adopt_check(s, fresh, peer_has)) < 0)
+    if ((error = adopt_check(s, fresh, peer_has)) < 0 ||
+        (error = adopt_late(loop, s, fresh)) < 0)
         return error;
     was_open = s->state == RT_OPEN;
     if (s->conn)

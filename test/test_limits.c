@@ -115,16 +115,21 @@ static void limits_begin(int backend, int way)
     st.opts.rate_over = RT_OVER_DROP;
 }
 
-static void serve(void)
+static void listen_once(void)
 {
-    st.loop = rt_loop_new(&st.loop_opts);
-    CHECK(st.loop != NULL);
     st.opts.framing = way_framing();
     st.listener = rt_listen(
         st.loop, st.wire == TCP ? "tcp://127.0.0.1:0" : "ws://127.0.0.1:0",
         &st.opts);
     CHECK(st.listener.id != 0);
     st.port = rt_listener_port(st.loop, st.listener);
+}
+
+static void serve(void)
+{
+    st.loop = rt_loop_new(&st.loop_opts);
+    CHECK(st.loop != NULL);
+    listen_once();
 }
 
 /* One more session, on that line. */
@@ -645,6 +650,64 @@ static void a_message_that_waits_outlives_the_connection(void)
     say(&st.a, "a0");
     letters(&st.a, "e");
     TOLD("back:0 dd#89 e");
+}
+
+/* Two sessions whose second message waits; the first can be found again. */
+static void open_two_that_wait(void)
+{
+    char token[23];
+    st.opts.byte_rate = 10;
+    st.opts.byte_burst = 100;
+    st.opts.rate_over = RT_OVER_PAUSE;
+    open_one();
+    EQUAL(rt_keep(st.loop, st.s[1], 60000, token), 0);
+    enter(&st.b);
+    TOLD("2.open");
+    message(&st.a, 'a', 90);
+    message(&st.a, 'b', 90);
+    message(&st.b, 'c', 90);
+    message(&st.b, 'd', 80);
+    TOLD("aa#89 2.cc#89");
+}
+
+/* A message that waits is part of its connection, as what was not read yet. */
+static void a_message_that_waits_goes_with_its_connection(void)
+{
+    if (net1())
+        return;
+    open_two_that_wait();
+    EQUAL(rt_adopt(st.loop, st.s[1], st.s[2], RT_UNCOUNTED), 0);
+    TOLD("away back:0 2.close:1000:0");
+    letters(&st.b, "e");
+    TOLD("");
+    skip(7001); /* for 80 of 100 the bucket may be no fuller than 20 */
+    TOLD("dd#79");
+    skip(2000);
+    TOLD("e");
+}
+
+/* Where the session has no limit, it passes at once, and first. */
+static void what_waits_passes_where_there_is_no_limit(void)
+{
+    char token[23];
+    rt_listener first;
+    if (net1())
+        return;
+    open_one();
+    first = st.listener;
+    EQUAL(rt_keep(st.loop, st.s[1], 60000, token), 0);
+    st.opts.byte_rate = 10;
+    st.opts.byte_burst = 100;
+    st.opts.rate_over = RT_OVER_PAUSE;
+    listen_once();
+    enter(&st.b);
+    message(&st.b, 'c', 90);
+    message(&st.b, 'd', 80);
+    letters(&st.b, "e");
+    TOLD("2.open 2.cc#89");
+    EQUAL(rt_adopt(st.loop, st.s[1], st.s[2], RT_UNCOUNTED), 0);
+    TOLD("dd#79 away back:0 2.close:1000:0 e");
+    EQUAL(rt_unlisten(st.loop, first), 0);
 }
 
 /* What could not be sent while away may come at once: 4 s at 5 a second. */
@@ -1639,6 +1702,8 @@ static void rates(void)
     RUN_WAYS(taking_over_does_not_refill_a_bucket);
     RUN_WAYS(coming_back_does_not_end_a_pause);
     RUN_WAYS(a_message_that_waits_outlives_the_connection);
+    RUN_WAYS(a_message_that_waits_goes_with_its_connection);
+    RUN_WAYS(what_waits_passes_where_there_is_no_limit);
     RUN_WAYS(the_credit_of_a_resume);
     RUN_WAYS(the_credit_for_bytes);
     RUN_WAYS(the_credit_is_at_most_128);
