@@ -4187,9 +4187,11 @@ static int dial_start(rt_loop *loop, rt__session *s, const url *u)
     return 0;
 }
 
+/* Who speaks rtnet.1 counts messages, also one that is not to come back. */
 static int dial_first(rt_loop *loop, rt__session *s, const url *u)
 {
-    if (s->ep->dial->resume && rt__keep_open(loop, s) < 0) {
+    int counts = s->ep->dial->resume || s->ep->typed;
+    if (counts && rt__keep_open(loop, s) < 0) {
         errno = ENOMEM;
         return -1;
     }
