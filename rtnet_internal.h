@@ -415,7 +415,6 @@ struct rt__conn {
     uint8_t wire;        /* enum rt__wire */
     uint8_t hold;        /* enum rt__hold bits: while any, nothing is read */
     uint8_t peer_closed; /* its close frame came */
-    uint8_t pings;       /* unanswered */
     uint8_t typed;       /* speaks rtnet.1: a type byte before each message */
     uint8_t confirmed;   /* and its first `a` has come */
     uint8_t asked;       /* the last ping's pong has not come */
@@ -430,6 +429,7 @@ struct rt__conn {
     uint64_t said;    /* when one last went */
     uint32_t ping_us; /* when the last ping went; its payload */
     uint32_t rtt_us, jitter_us;
+    uint32_t pings;   /* unanswered */
     uint64_t counted; /* hash of its address in loop->sketch; 0: not there */
     uint32_t life;    /* when it last showed that it lives, ms */
     uint32_t control_since, control_count; /* of what is bounded apart */

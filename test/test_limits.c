@@ -1076,6 +1076,23 @@ static void ten_halves(void (*says)(int i))
     }
 }
 
+static void a_patience_of_300_pings_ends(void)
+{
+    int i;
+    if (got.way != PLAIN_WS)
+        return;
+    st.opts.ping_ms = 100;
+    st.opts.dead_pings = 300;
+    open_one();
+    st.a.deaf = 1;
+    for (i = 0; i < 290; i++)
+        skip(101);
+    TOLD("");
+    for (i = 0; i < 20; i++)
+        skip(101);
+    TOLD("close:4002:0");
+}
+
 static void say_control(int i)
 {
     put_control(&st.a, i);
@@ -1721,6 +1738,7 @@ static void control(void)
     RUN_WAYS(control_frames_are_no_messages);
     RUN_WAYS(what_we_asked_for_is_free);
     RUN_WAYS(an_answer_said_again_is_control);
+    RUN_WAYS(a_patience_of_300_pings_ends);
     RUN_WAYS(a_flood_of_control_frames_is_no_life);
     RUN_WAYS(messages_are_life);
     RUN_WAYS(the_bytes_of_a_message_are_life);
