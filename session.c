@@ -227,6 +227,15 @@ void rt__session_pause(rt_loop *loop, rt__session *s)
     rt__conn_interest(loop, c);
 }
 
+/* A pause of ours is over: the peer's silence in it, and the time that its
+   message took, are not held against it. */
+static void pause_over(rt_loop *loop, rt__conn *c)
+{
+    if (c->in && c->in->since)
+        c->in->since = rt_now(loop);
+    rt__conn_lives(loop, c);
+}
+
 /* Is the pause of the limits over?  < 0: the connection is. */
 int rt__session_released(rt_loop *loop, rt__session *s)
 {
@@ -234,7 +243,7 @@ int rt__session_released(rt_loop *loop, rt__session *s)
     if (next_wait(loop, s) > 0)
         return 0;
     c->hold &= (uint8_t)~RT__HOLD_RATE;
-    rt__conn_lives(loop, c); /* its silence was ours */
+    pause_over(loop, c);
     rt__conn_interest(loop, c);
     if (s->conn != c)
         return RT_EGONE;
@@ -950,10 +959,8 @@ int rt_read(rt_loop *loop, rt_session handle, int on)
     rt__session *s = rt__session_get(loop, handle.id, &error);
     if (!s || !online(s))
         return s ? RT_ESTATE : error;
-    if (on && s->conn->hold & RT__HOLD_APP && s->conn->in && s->conn->in->since)
-        s->conn->in->since = rt_now(loop); /* the pause was not the peer's */
     if (on && s->conn->hold & RT__HOLD_APP)
-        rt__conn_lives(loop, s->conn); /* nor was its silence */
+        pause_over(loop, s->conn);
     if (on)
         s->conn->hold &= (uint8_t)~RT__HOLD_APP;
     else

@@ -686,6 +686,32 @@ static void a_message_that_waits_goes_with_its_connection(void)
     TOLD("e");
 }
 
+/* Nor does it take from the time of a message that is under way. */
+static void a_pause_takes_no_time_from_half_a_message(void)
+{
+    char token[23];
+    if (got.way != LENGTHS)
+        return;
+    st.opts.message_rate = 1;
+    st.opts.assembly_ms = 600;
+    st.opts.rate_over = RT_OVER_PAUSE;
+    open_one();
+    EQUAL(rt_keep(st.loop, st.s[1], 60000, token), 0);
+    enter(&st.b);
+    peer_put(&st.b.p, "\0\0\0\5he", 6);
+    calm();
+    letters(&st.a, "a");
+    TOLD("2.open a");
+    EQUAL(rt_adopt(st.loop, st.s[1], st.s[2], RT_UNCOUNTED), 0);
+    TOLD("away back:0 2.close:1000:0");
+    skip(601);
+    skip(401); /* now it is read again */
+    skip(500);
+    TOLD("");
+    peer_put(&st.b.p, "llo", 3);
+    TOLD("hello");
+}
+
 /* Where the session has no limit, it passes at once, and first. */
 static void what_waits_passes_where_there_is_no_limit(void)
 {
@@ -1720,6 +1746,7 @@ static void rates(void)
     RUN_WAYS(coming_back_does_not_end_a_pause);
     RUN_WAYS(a_message_that_waits_outlives_the_connection);
     RUN_WAYS(a_message_that_waits_goes_with_its_connection);
+    RUN_WAYS(a_pause_takes_no_time_from_half_a_message);
     RUN_WAYS(what_waits_passes_where_there_is_no_limit);
     RUN_WAYS(the_credit_of_a_resume);
     RUN_WAYS(the_credit_for_bytes);
