@@ -2938,7 +2938,7 @@ void rt__conn_lost(rt_loop *loop, rt__conn *c, int code, int cause,
                    const char *reason)
 {
     rt__session *s = c->session;
-    if (rt__session_lost(loop, c, code, reason))
+    if (rt__session_lost(loop, c))
         s = NULL;
     rt__conn_kill(loop, c);
     if (s)
@@ -3017,7 +3017,7 @@ void rt__conn_violation(rt_loop *loop, rt__conn *c, int code, int cause,
         rt__conn_lost(loop, c, code, cause, reason);
         return;
     }
-    if (code == 1011 && rt__session_lost(loop, c, code, reason))
+    if (code == 1011 && rt__session_lost(loop, c))
         s = NULL; /* our trouble, not the peer's fault: it may come back */
     if (rt__ws_close(loop, c, code, reason) < 0)
         rt__conn_kill(loop, c);
@@ -3297,7 +3297,7 @@ static void conn_eof(rt_loop *loop, rt__conn *c)
         stream &&
         !(c->in && (c->in->head_len || c->in->message || c->in->in_frame));
     rt__session *s = c->session;
-    if (s && rt__session_lost(loop, c, 1006, ""))
+    if (s && rt__session_lost(loop, c))
         s = NULL;
     if (c->out && c->state != RT__DRAINING &&
         (stream || c->state == RT__SHAKING || c->state == RT__FINISHING)) {
@@ -4973,7 +4973,8 @@ static void page_objects(page *p, const rt_loop *loop)
                loop->seats);
     page_value(p, "listeners", "gauge", "Listeners now.",
                loop->in_use[RT__LISTENER]);
-    page_value(p, "timers", "gauge", "Timers of the host now.",
+    page_value(p, "timers", "gauge",
+               "Timers of the host now, and those of bind_ms.",
                loop->in_use[RT__TIMER]);
     page_value(p, "watches", "gauge", "Watches now.", loop->in_use[RT__WATCH]);
     page_value(p, "draining", "gauge", "1 once a shutdown has been asked for.",

@@ -634,7 +634,7 @@ int rt__typed_stream(rt_loop *loop, rt__conn *c, uint8_t *data, size_t n);
 int rt__codec_in(rt_loop *loop, rt__conn *c, uint8_t *data, size_t n);
 void rt__greet(rt_loop *loop, rt__conn *c);
 void rt__greeting_over(rt_loop *loop, rt__conn *c);
-int rt__session_lost(rt_loop *loop, rt__conn *c, int code, const char *reason);
+int rt__session_lost(rt_loop *loop, rt__conn *c);
 int rt__session_left(rt_loop *loop, rt__conn *c, int code, const char *reason);
 void rt__flush_begins(rt_loop *loop, rt__conn *c);
 void rt__flushed(rt_loop *loop, rt__conn *c);

@@ -2253,11 +2253,9 @@ static void session_away(rt_loop *loop, rt__session *s)
 }
 
 /* The connection is gone or going: 1 when its session lives on without. */
-int rt__session_lost(rt_loop *loop, rt__conn *c, int code, const char *reason)
+int rt__session_lost(rt_loop *loop, rt__conn *c)
 {
     rt__session *s = c->session;
-    (void)code;
-    (void)reason;
     if (!s || !resumable(s) || !flow_open(loop, s))
         return 0;
     detach(s);
@@ -2320,7 +2318,7 @@ int rt__session_left(rt_loop *loop, rt__conn *c, int code, const char *reason)
     } else if (code == 1000) {
         return 0;
     }
-    return rt__session_lost(loop, c, code, reason);
+    return rt__session_lost(loop, c);
 }
 
 /* Loses the connection, with a code for the peer; a session that cannot resume
