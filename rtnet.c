@@ -1497,18 +1497,11 @@ static void ep_limits(rt__ep *ep, const rt_listen_opts *o)
     ep_rates(ep, o);
 }
 
-static uint32_t count_of(int value)
-{
-    return value > 0 ? (uint32_t)value : 0;
-}
-
 static void ep_admission(rt__ep *ep, const rt_listen_opts *o)
 {
-    ep->accept_rate = count_of(o->accept_rate);
-    ep->accept_burst = count_of(o->accept_burst);
-    if (!ep->accept_burst)
-        ep->accept_burst = ep->accept_rate;
-    ep->max_per_address = count_of(o->max_per_address);
+    ep->accept_rate = off_limit(o->accept_rate);
+    ep->accept_burst = limit(o->accept_burst, ep->accept_rate);
+    ep->max_per_address = off_limit(o->max_per_address);
     ep->proxy_protocol = o->proxy_protocol > 0;
 }
 
@@ -1673,14 +1666,21 @@ static int fd_local(int fd)
 }
 
 /* Why that descriptor cannot be taken over as a listener; NULL: it can. */
-static const char *fd_unfit(int fd)
+static const char *fd_unfit(const rt_loop *loop, rt_fd given)
 {
-    int listening = 0;
+    int fd = (int)given, listening = 0, type = 0;
     socklen_t len = sizeof listening;
-    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) < 0)
-        return errno == EBADF ? "fd is no open descriptor"
-                              : "fd is not a socket";
-    return listening ? NULL : "fd is not a listening socket";
+    if (fd != given ||
+        (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) < 0 &&
+         errno == EBADF))
+        return "fd is no open descriptor";
+    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0)
+        return "fd is not a socket";
+    if (!listening || type != SOCK_STREAM)
+        return "fd is not a listening socket of streams";
+    if ((size_t)fd < loop->by_fd_cap && loop->by_fd[fd])
+        return "fd is in this loop already";
+    return NULL;
 }
 
 /* A listening socket that somebody else opened, with what a socket of our own
@@ -1848,7 +1848,8 @@ static const char *proxies_unfit(const rt_listen_opts *o)
 }
 
 /* What cannot be served is refused, rather than ignored. */
-static const char *listen_unfit(const rt_listen_opts *o, const url *u)
+static const char *listen_unfit(const rt_loop *loop, const rt_listen_opts *o,
+                                const url *u)
 {
     if (framing_unfit(o->framing, o->codec, u))
         return framing_unfit(o->framing, o->codec, u);
@@ -1862,8 +1863,8 @@ static const char *listen_unfit(const rt_listen_opts *o, const url *u)
         return filters_unfit(o->filter);
     if (proxies_unfit(o))
         return proxies_unfit(o);
-    if (o->fd && fd_unfit((int)o->fd))
-        return fd_unfit((int)o->fd);
+    if (o->fd && fd_unfit(loop, o->fd))
+        return fd_unfit(loop, o->fd);
     if (!u->local && *u->path && strcmp(u->path, "/") != 0)
         return "a listener has no path";
     return NULL;
@@ -1889,7 +1890,7 @@ rt_listener rt_listen(rt_loop *loop, const char *where,
         return rt__fail(loop, RT_EINVAL, what, "not an address"), handle;
     if (!u.local && address_read(u.host, u.port, &a) < 0)
         return rt__fail(loop, RT_EINVAL, what, "not a literal address"), handle;
-    if ((unfit = listen_unfit(&o, &u)) != NULL)
+    if ((unfit = listen_unfit(loop, &o, &u)) != NULL)
         return rt__fail(loop, RT_EINVAL, what, unfit), handle;
     if (!(l = listener_new(loop, &u, &o)))
         return rt__fail(loop, RT_ENOMEM, what, NULL), handle;
@@ -2951,7 +2952,7 @@ void rt__conn_lost(rt_loop *loop, rt__conn *c, int code, int cause,
                    const char *reason)
 {
     rt__session *s = c->session;
-    if (rt__session_lost(loop, c, code, reason))
+    if (rt__session_lost(loop, c))
         s = NULL;
     rt__conn_kill(loop, c);
     if (s)
@@ -3030,7 +3031,7 @@ void rt__conn_violation(rt_loop *loop, rt__conn *c, int code, int cause,
         rt__conn_lost(loop, c, code, cause, reason);
         return;
     }
-    if (code == 1011 && rt__session_lost(loop, c, code, reason))
+    if (code == 1011 && rt__session_lost(loop, c))
         s = NULL; /* our trouble, not the peer's fault: it may come back */
     if (rt__ws_close(loop, c, code, reason) < 0)
         rt__conn_kill(loop, c);
@@ -3311,7 +3312,7 @@ static void conn_eof(rt_loop *loop, rt__conn *c)
         stream &&
         !(c->in && (c->in->head_len || c->in->message || c->in->in_frame));
     rt__session *s = c->session;
-    if (s && rt__session_lost(loop, c, 1006, ""))
+    if (s && rt__session_lost(loop, c))
         s = NULL;
     if (c->out && c->state != RT__DRAINING &&
         (stream || c->state == RT__SHAKING || c->state == RT__FINISHING)) {
@@ -3864,8 +3865,7 @@ static enum rt__refusal entry_check(rt_loop *loop, const rt__ep *ep,
 {
     if (addr_final(ep, a) && addr_full(loop, ep, addr_key(loop, ep, a)))
         return RT__REFUSED_ADDRESS;
-    if (ep->wire >= RT__STREAM && !ep->typed &&
-        loop->accepted_count >= (uint32_t)loop->opts.max_sessions)
+    if (ep->wire >= RT__STREAM && !ep->typed && rt__sessions_full(loop))
         return RT__REFUSED_SESSIONS;
     return RT__REFUSALS;
 }
@@ -4212,9 +4212,11 @@ static int dial_start(rt_loop *loop, rt__session *s, const url *u)
     return 0;
 }
 
+/* Who speaks rtnet.1 counts messages, also one that is not to come back. */
 static int dial_first(rt_loop *loop, rt__session *s, const url *u)
 {
-    if (s->ep->dial->resume && rt__keep_open(loop, s) < 0) {
+    int counts = s->ep->dial->resume || s->ep->typed;
+    if (counts && rt__keep_open(loop, s) < 0) {
         errno = ENOMEM;
         return -1;
     }
@@ -5021,7 +5023,8 @@ static void page_objects(page *p, const rt_loop *loop)
                loop->seats);
     page_value(p, "listeners", "gauge", "Listeners now.",
                loop->in_use[RT__LISTENER]);
-    page_value(p, "timers", "gauge", "Timers of the host now.",
+    page_value(p, "timers", "gauge",
+               "Timers of the host now, and those of bind_ms.",
                loop->in_use[RT__TIMER]);
     page_value(p, "watches", "gauge", "Watches now.", loop->in_use[RT__WATCH]);
     page_value(p, "draining", "gauge", "1 once a shutdown has been asked for.",

@@ -411,10 +411,10 @@ typedef struct {
        in it are trusted.  From anybody else both mean nothing. */
     const char *proxies;
     int proxy_protocol;
-    /* A listening socket to take over, instead of a new one; the listener
-       closes it, but it stays yours when rt_listen fails; 0: none.  Of url,
-       which must be a good one, only the kind (ws or tcp) counts then, and no
-       file is ever removed. */
+    /* A listening socket to take over, instead of a new one (and not one that
+       this loop has already); the listener closes it, but it stays yours when
+       rt_listen fails; 0: none.  Of url, which must be a good one, only the
+       kind (ws or tcp) counts then, and no file is ever removed. */
     rt_fd fd;
     rt_filter filter[8];   /* run in this order, up to the first NULL */
     const rt_codec *codec; /* the host's own wire format */
@@ -683,7 +683,8 @@ rt_session rt_find_token(rt_loop *loop, const char *token);
 int rt_acked(rt_loop *loop, rt_session s, uint64_t count);
 
 /* Puts the connection of fresh under the session old: fresh gets on_close
-   (RT_BY_ADOPT), old on_back; what the peer lacks is sent again. */
+   (RT_BY_ADOPT), old on_back; what the peer lacks is sent again.  A message
+   that waits for a limit goes with its connection. */
 int rt_adopt(rt_loop *loop, rt_session old, rt_session fresh,
              uint64_t peer_has);
 

@@ -418,7 +418,6 @@ struct rt__conn {
     uint8_t wire;        /* enum rt__wire */
     uint8_t hold;        /* enum rt__hold bits: while any, nothing is read */
     uint8_t peer_closed; /* its close frame came */
-    uint8_t pings;       /* unanswered */
     uint8_t typed;       /* speaks rtnet.1: a type byte before each message */
     uint8_t confirmed;   /* and its first `a` has come */
     uint8_t asked;       /* the last ping's pong has not come */
@@ -433,6 +432,7 @@ struct rt__conn {
     uint64_t said;    /* when one last went */
     uint32_t ping_us; /* when the last ping went; its payload */
     uint32_t rtt_us, jitter_us;
+    uint32_t pings;   /* unanswered */
     uint64_t counted; /* hash of its address in loop->sketch; 0: not there */
     uint32_t life;    /* when it last showed that it lives, ms */
     uint32_t control_since, control_count; /* of what is bounded apart */
@@ -626,6 +626,7 @@ typedef struct {
 enum { RT__TAKEN = 0, RT__HIGH = 1, RT__SKIPPED = 2 };
 
 rt__session *rt__session_new(rt_loop *loop, rt__ep *ep, uint64_t id);
+int rt__sessions_full(const rt_loop *loop);
 rt__session *rt__session_get(rt_loop *loop, uint64_t id, int *error);
 int rt__session_end(rt_loop *loop, rt__session *s, int code, int cause,
                     const char *reason);
@@ -636,7 +637,7 @@ int rt__typed_stream(rt_loop *loop, rt__conn *c, uint8_t *data, size_t n);
 int rt__codec_in(rt_loop *loop, rt__conn *c, uint8_t *data, size_t n);
 void rt__greet(rt_loop *loop, rt__conn *c);
 void rt__greeting_over(rt_loop *loop, rt__conn *c);
-int rt__session_lost(rt_loop *loop, rt__conn *c, int code, const char *reason);
+int rt__session_lost(rt_loop *loop, rt__conn *c);
 int rt__session_left(rt_loop *loop, rt__conn *c, int code, const char *reason);
 void rt__flush_begins(rt_loop *loop, rt__conn *c);
 void rt__flushed(rt_loop *loop, rt__conn *c);

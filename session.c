@@ -216,7 +216,8 @@ void rt__session_pause(rt_loop *loop, rt__session *s)
 {
     rt__conn *c = online(s);
     uint64_t wait;
-    if (!c || !s->limits || s->ep->rate_over != RT_OVER_PAUSE)
+    if (!c || !s->limits ||
+        (s->ep->rate_over != RT_OVER_PAUSE && !s->limits->late))
         return;
     wait = next_wait(loop, s);
     if (wait == 0 && !s->limits->late)
@@ -226,6 +227,15 @@ void rt__session_pause(rt_loop *loop, rt__session *s)
     rt__conn_interest(loop, c);
 }
 
+/* A pause of ours is over: the peer's silence in it, and the time that its
+   message took, are not held against it. */
+static void pause_over(rt_loop *loop, rt__conn *c)
+{
+    if (c->in && c->in->since)
+        c->in->since = rt_now(loop);
+    rt__conn_lives(loop, c);
+}
+
 /* Is the pause of the limits over?  < 0: the connection is. */
 int rt__session_released(rt_loop *loop, rt__session *s)
 {
@@ -233,7 +243,7 @@ int rt__session_released(rt_loop *loop, rt__session *s)
     if (next_wait(loop, s) > 0)
         return 0;
     c->hold &= (uint8_t)~RT__HOLD_RATE;
-    rt__conn_lives(loop, c); /* its silence was ours */
+    pause_over(loop, c);
     rt__conn_interest(loop, c);
     if (s->conn != c)
         return RT_EGONE;
@@ -690,6 +700,11 @@ rt__session *rt__session_new(rt_loop *loop, rt__ep *ep, uint64_t id)
     return s;
 }
 
+int rt__sessions_full(const rt_loop *loop)
+{
+    return loop->accepted_count >= (uint32_t)loop->opts.max_sessions;
+}
+
 static void session_free(rt_loop *loop, rt__session *s)
 {
     rt__free(loop, s->seats, s->seat_cap * sizeof *s->seats);
@@ -942,10 +957,8 @@ int rt_read(rt_loop *loop, rt_session handle, int on)
     rt__session *s = rt__session_get(loop, handle.id, &error);
     if (!s || !online(s))
         return s ? RT_ESTATE : error;
-    if (on && s->conn->hold & RT__HOLD_APP && s->conn->in && s->conn->in->since)
-        s->conn->in->since = rt_now(loop); /* the pause was not the peer's */
     if (on && s->conn->hold & RT__HOLD_APP)
-        rt__conn_lives(loop, s->conn); /* nor was its silence */
+        pause_over(loop, s->conn);
     if (on)
         s->conn->hold &= (uint8_t)~RT__HOLD_APP;
     else
@@ -2238,11 +2251,9 @@ static void session_away(rt_loop *loop, rt__session *s)
 }
 
 /* The connection is gone or going: 1 when its session lives on without. */
-int rt__session_lost(rt_loop *loop, rt__conn *c, int code, const char *reason)
+int rt__session_lost(rt_loop *loop, rt__conn *c)
 {
     rt__session *s = c->session;
-    (void)code;
-    (void)reason;
     if (!s || !resumable(s) || !flow_open(loop, s))
         return 0;
     detach(s);
@@ -2305,7 +2316,7 @@ int rt__session_left(rt_loop *loop, rt__conn *c, int code, const char *reason)
     } else if (code == 1000) {
         return 0;
     }
-    return rt__session_lost(loop, c, code, reason);
+    return rt__session_lost(loop, c);
 }
 
 /* Loses the connection, with a code for the peer; a session that cannot resume
@@ -3218,6 +3229,27 @@ static int adopt_check(const rt__session *old, const rt__session *fresh,
     return peer_has != RT_UNCOUNTED && peer_has > top ? RT_EINVAL : 0;
 }
 
+/* A message that waits is part of what comes on its connection: fresh's goes
+   with that, and one of the connection before is as lost as what was not read
+   of it, for the host says what it has by what it was told. */
+static int adopt_late(rt_loop *loop, rt__session *s, rt__session *fresh)
+{
+    rt__limits *from = fresh->limits;
+    int late = from && from->late;
+    if (late && limits_open(loop, s) < 0)
+        return RT_ENOMEM;
+    if (s->limits) {
+        rt__buf_release(loop, s->limits->late);
+        s->limits->late = NULL;
+    }
+    if (!late)
+        return 0;
+    s->limits->late = from->late;
+    s->limits->late_kind = from->late_kind;
+    from->late = NULL;
+    return 0;
+}
+
 /* The limits that hold now are those of the session, not of the one that had
    the connection before. */
 static void adopt_reading(rt_loop *loop, rt__session *s, rt__conn *c)
@@ -3244,7 +3276,8 @@ int rt_adopt(rt_loop *loop, rt_session old_handle, rt_session fresh_handle,
         return error;
     if (s->keep && !flow_open(loop, s))
         return RT_ENOMEM;
-    if ((error = adopt_check(s, fresh, peer_has)) < 0)
+    if ((error = adopt_check(s, fresh, peer_has)) < 0 ||
+        (error = adopt_late(loop, s, fresh)) < 0)
         return error;
     was_open = s->state == RT_OPEN;
     if (s->conn)

@@ -890,7 +890,7 @@ rt__session *rt__shake_session(rt_loop *loop, rt__shake *k)
     rt__session *s;
     int error;
     k->lack = RT__REFUSED_SESSIONS;
-    if (loop->accepted_count >= (uint32_t)loop->opts.max_sessions)
+    if (rt__sessions_full(loop))
         return NULL;
     k->lack = RT__REFUSED_MEMORY;
     s = rt__session_new(loop, k->conn->ep, k->id);
@@ -1629,7 +1629,10 @@ static void shake_end(rt_loop *loop, rt__conn *c)
 {
     rt__shake *k = c->shake;
     char reason[32];
-    if (c->state == RT__GREETING) {
+    if (c->state == RT__PROXIED) {
+        rt__refused(loop, RT__REFUSED_SESSIONS);
+        rt__conn_kill(loop, c); /* it has not said yet what it wants */
+    } else if (c->state == RT__GREETING) {
         rt__drain_reason(loop, reason);
         rt__conn_bye(loop, c, 1012, reason);
     } else if (c->state != RT__SHAKING) {

@@ -363,6 +363,21 @@ static void a_burst_is_let_in_at_once(int backend)
     stage_close();
 }
 
+static void a_burst_that_is_off_has_no_limit(int backend)
+{
+    int i;
+    peer p[8];
+    stage_reset(backend, RAW);
+    st.o.accept_rate = 1;
+    st.o.accept_burst = RT_OFF;
+    stage_open();
+    for (i = 0; i < 8; i++)
+        CHECK(comes_in(&p[i]));
+    for (i = 0; i < 8; i++)
+        peer_end(&p[i]);
+    stage_close();
+}
+
 /* The door is open by `rate` a second, and closed already. */
 static void closed_door(int backend, int kind)
 {
@@ -655,6 +670,7 @@ static void rate(void)
 {
     RUN_KINDS(above_the_rate_one_is_told_when_to_come_back);
     RUN_EACH(a_burst_is_let_in_at_once);
+    RUN_EACH(a_burst_that_is_off_has_no_limit);
     RUN_EACH(a_request_that_drips_is_refused_at_its_end);
     RUN_EACH(what_looks_like_the_end_of_a_head_is_none);
     RUN_EACH(who_says_more_can_still_read_the_answer);
@@ -1303,8 +1319,72 @@ static void a_header_that_comes_after_its_listener_is_gone(int backend)
     stage_close();
 }
 
+/* Nobody is let in any more, and the drain is told of when all are gone. */
+static int drains;
+
+static void on_drained(rt_loop *loop)
+{
+    (void)loop;
+    drains++;
+}
+
+static void a_header_that_comes_in_a_shutdown_opens_nothing(int backend,
+                                                            int kind)
+{
+    uint8_t out[512];
+    peer p;
+    stage_reset(backend, kind);
+    st.o.proxies = "127.0.0.0/8";
+    st.o.proxy_protocol = 1;
+    st.loop_opts.drained = on_drained;
+    drains = 0;
+    stage_open();
+    comes_now(&p);
+    peer_quiet(st.loop);
+    EQUAL(rt_shutdown(st.loop, 1000), 0);
+    peer_quiet(st.loop);
+    EQUAL(drains, 0);
+    peer_say(&p, VIA);
+    peer_put(&p, out, greeting(out));
+    CHECK(peer_ended(&p));
+    peer_end(&p);
+    peer_quiet(st.loop);
+    EQUAL(st.opens, 0);
+    EQUAL(refused_by(RT__REFUSED_SESSIONS), 1);
+    EQUAL(drains, 1);
+    stage_close();
+}
+
+static void the_end_of_a_shutdown_awaits_no_header(int backend, int kind)
+{
+    peer p, q;
+    stage_reset(backend, kind);
+    st.o.proxies = "127.0.0.0/8";
+    st.o.proxy_protocol = 1;
+    st.o.handshake_ms = 60000;
+    st.loop_opts.drained = on_drained;
+    drains = 0;
+    stage_open();
+    comes_now(&p);
+    CHECK(stage_connect(&q));
+    peer_say(&q, "PROXY TC");
+    peer_quiet(st.loop);
+    EQUAL(rt_shutdown(st.loop, 1000), 0);
+    peer_quiet(st.loop);
+    time_passes(1001);
+    peer_quiet(st.loop);
+    EQUAL(drains, 1);
+    CHECK(peer_ended(&p));
+    CHECK(peer_ended(&q));
+    peer_end(&p);
+    peer_end(&q);
+    stage_close();
+}
+
 static void proxy_protocol(void)
 {
+    RUN_KINDS(a_header_that_comes_in_a_shutdown_opens_nothing);
+    RUN_KINDS(the_end_of_a_shutdown_awaits_no_header);
     RUN_KINDS(a_proxy_can_read_that_it_is_refused);
     RUN_EACH(a_header_that_comes_after_its_listener_is_gone);
     RUN_KINDS(a_trusted_proxy_says_for_whom_it_speaks);
@@ -1683,6 +1763,67 @@ static void what_is_no_listening_socket_is_refused_and_stays_open(int backend)
     stage_close();
 }
 
+/* Of messages with bounds, the part that a read had no room for would be lost
+   unseen. */
+static void a_socket_of_packets_is_refused_and_stays_open(int backend)
+{
+    struct sockaddr_un at;
+    const char *text = "";
+    int fd;
+    stage_reset(backend, RAW);
+    peer_path(st.local);
+    memset(&at, 0, sizeof at);
+    at.sun_family = AF_UNIX;
+    memcpy(at.sun_path, st.local, strlen(st.local) + 1);
+    fd = socket(AF_UNIX, SOCK_SEQPACKET, 0);
+    EQUAL(bind(fd, (struct sockaddr *)&at, sizeof at), 0);
+    EQUAL(listen(fd, 1), 0);
+    st.loop = rt_loop_new(&st.loop_opts);
+    st.o.fd = fd;
+    EQUAL(stage_listen().id, 0);
+    EQUAL(rt_error(st.loop, &text), RT_EINVAL);
+    CHECK(strstr(text, ": fd is ") != NULL);
+    CHECK(fcntl(fd, F_GETFD) >= 0);
+    close(fd);
+    unlink(st.local);
+    stage_close();
+}
+
+static void watched(rt_loop *loop, rt_watch w, int events, void *arg)
+{
+    (void)loop;
+    (void)w;
+    (void)events;
+    ++*(int *)arg;
+}
+
+/* Two owners would close it twice, and the second time it may be another's. */
+static void a_socket_that_the_loop_has_is_refused(int backend)
+{
+    const char *text = "";
+    int fd, port = 0, calls = 0;
+    peer p;
+    stage_reset(backend, RAW);
+    stage_open();
+    st.o.fd = rt_listener_fd(st.loop, st.l);
+    EQUAL(stage_listen().id, 0);
+    EQUAL(rt_error(st.loop, &text), RT_EINVAL);
+    CHECK(strstr(text, ": fd is ") != NULL);
+    CHECK(comes_in(&p)); /* the first one goes on */
+    peer_end(&p);
+    fd = peer_listen(&port);
+    CHECK(rt_watch_start(st.loop, fd, RT_READ, watched, &calls).id != 0);
+    st.o.fd = fd;
+    EQUAL(stage_listen().id, 0);
+    CHECK(peer_tcp(&p, st.loop, port));
+    CHECK(peer_until(st.loop, &calls, 1)); /* and so does the watch */
+    peer_end(&p);
+    rt_loop_free(st.loop);
+    close(fd);
+    EQUAL(peer_heap, 0);
+    EQUAL(descriptors(), st.descriptors);
+}
+
 /* Nothing that fails closes what is still the caller's. */
 static void a_take_over_that_fails_leaves_the_socket(int backend)
 {
@@ -1740,6 +1881,8 @@ static void handing_over(void)
     RUN_EACH(a_process_takes_over_and_nobody_is_refused);
     RUN_EACH(two_loops_may_have_a_socket_for_a_while);
     RUN_EACH(what_is_no_listening_socket_is_refused_and_stays_open);
+    RUN_EACH(a_socket_of_packets_is_refused_and_stays_open);
+    RUN_EACH(a_socket_that_the_loop_has_is_refused);
     RUN_EACH(a_take_over_that_fails_leaves_the_socket);
     RUN(a_socket_beyond_select_is_refused_and_stays_open);
 }

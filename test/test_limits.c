@@ -115,16 +115,21 @@ static void limits_begin(int backend, int way)
     st.opts.rate_over = RT_OVER_DROP;
 }
 
-static void serve(void)
+static void listen_once(void)
 {
-    st.loop = rt_loop_new(&st.loop_opts);
-    CHECK(st.loop != NULL);
     st.opts.framing = way_framing();
     st.listener = rt_listen(
         st.loop, st.wire == TCP ? "tcp://127.0.0.1:0" : "ws://127.0.0.1:0",
         &st.opts);
     CHECK(st.listener.id != 0);
     st.port = rt_listener_port(st.loop, st.listener);
+}
+
+static void serve(void)
+{
+    st.loop = rt_loop_new(&st.loop_opts);
+    CHECK(st.loop != NULL);
+    listen_once();
 }
 
 /* One more session, on that line. */
@@ -679,6 +684,90 @@ static void a_message_that_waits_outlives_the_connection(void)
     TOLD("back:0 dd#89 e");
 }
 
+/* Two sessions whose second message waits; the first can be found again. */
+static void open_two_that_wait(void)
+{
+    char token[23];
+    st.opts.byte_rate = 10;
+    st.opts.byte_burst = 100;
+    st.opts.rate_over = RT_OVER_PAUSE;
+    open_one();
+    EQUAL(rt_keep(st.loop, st.s[1], 60000, token), 0);
+    enter(&st.b);
+    TOLD("2.open");
+    message(&st.a, 'a', 90);
+    message(&st.a, 'b', 90);
+    message(&st.b, 'c', 90);
+    message(&st.b, 'd', 80);
+    TOLD("aa#89 2.cc#89");
+}
+
+/* A message that waits is part of its connection, as what was not read yet. */
+static void a_message_that_waits_goes_with_its_connection(void)
+{
+    if (net1())
+        return;
+    open_two_that_wait();
+    EQUAL(rt_adopt(st.loop, st.s[1], st.s[2], RT_UNCOUNTED), 0);
+    TOLD("away back:0 2.close:1000:0");
+    letters(&st.b, "e");
+    TOLD("");
+    skip(7001); /* for 80 of 100 the bucket may be no fuller than 20 */
+    TOLD("dd#79");
+    skip(2000);
+    TOLD("e");
+}
+
+/* Nor does it take from the time of a message that is under way. */
+static void a_pause_takes_no_time_from_half_a_message(void)
+{
+    char token[23];
+    if (got.way != LENGTHS)
+        return;
+    st.opts.message_rate = 1;
+    st.opts.assembly_ms = 600;
+    st.opts.rate_over = RT_OVER_PAUSE;
+    open_one();
+    EQUAL(rt_keep(st.loop, st.s[1], 60000, token), 0);
+    enter(&st.b);
+    peer_put(&st.b.p, "\0\0\0\5he", 6);
+    calm();
+    letters(&st.a, "a");
+    TOLD("2.open a");
+    EQUAL(rt_adopt(st.loop, st.s[1], st.s[2], RT_UNCOUNTED), 0);
+    TOLD("away back:0 2.close:1000:0");
+    skip(601);
+    skip(401); /* now it is read again */
+    skip(500);
+    TOLD("");
+    peer_put(&st.b.p, "llo", 3);
+    TOLD("hello");
+}
+
+/* Where the session has no limit, it passes at once, and first. */
+static void what_waits_passes_where_there_is_no_limit(void)
+{
+    char token[23];
+    rt_listener first;
+    if (net1())
+        return;
+    open_one();
+    first = st.listener;
+    EQUAL(rt_keep(st.loop, st.s[1], 60000, token), 0);
+    st.opts.byte_rate = 10;
+    st.opts.byte_burst = 100;
+    st.opts.rate_over = RT_OVER_PAUSE;
+    listen_once();
+    enter(&st.b);
+    message(&st.b, 'c', 90);
+    message(&st.b, 'd', 80);
+    letters(&st.b, "e");
+    TOLD("2.open 2.cc#89");
+    EQUAL(rt_adopt(st.loop, st.s[1], st.s[2], RT_UNCOUNTED), 0);
+    TOLD("dd#79 away back:0 2.close:1000:0 e");
+    EQUAL(rt_unlisten(st.loop, first), 0);
+}
+
 /* What could not be sent while away may come at once: 4 s at 5 a second. */
 static void the_credit_of_a_resume(void)
 {
@@ -1048,6 +1137,23 @@ static void ten_halves(void (*says)(int i))
         calm();
         skip(500);
     }
+}
+
+static void a_patience_of_300_pings_ends(void)
+{
+    int i;
+    if (got.way != PLAIN_WS)
+        return;
+    st.opts.ping_ms = 100;
+    st.opts.dead_pings = 300;
+    open_one();
+    st.a.deaf = 1;
+    for (i = 0; i < 290; i++)
+        skip(101);
+    TOLD("");
+    for (i = 0; i < 20; i++)
+        skip(101);
+    TOLD("close:4002:0");
 }
 
 static void say_control(int i)
@@ -1688,6 +1794,9 @@ static void rates(void)
     RUN_WAYS(adopting_does_not_refill_a_bucket);
     RUN_WAYS(coming_back_does_not_end_a_pause);
     RUN_WAYS(a_message_that_waits_outlives_the_connection);
+    RUN_WAYS(a_message_that_waits_goes_with_its_connection);
+    RUN_WAYS(a_pause_takes_no_time_from_half_a_message);
+    RUN_WAYS(what_waits_passes_where_there_is_no_limit);
     RUN_WAYS(the_credit_of_a_resume);
     RUN_WAYS(the_credit_for_bytes);
     RUN_WAYS(the_credit_is_at_most_128);
@@ -1705,6 +1814,7 @@ static void control(void)
     RUN_WAYS(control_frames_are_no_messages);
     RUN_WAYS(what_we_asked_for_is_free);
     RUN_WAYS(an_answer_said_again_is_control);
+    RUN_WAYS(a_patience_of_300_pings_ends);
     RUN_WAYS(a_flood_of_control_frames_is_no_life);
     RUN_WAYS(messages_are_life);
     RUN_WAYS(the_bytes_of_a_message_are_life);

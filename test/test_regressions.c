@@ -752,6 +752,28 @@ static void no_on_close_comes_without_an_on_open(int backend)
         fclose(file);
 }
 
+/* Both ends are here; the server could take the session up again. */
+static void one_who_will_not_come_back_may_speak_rtnet1(int backend)
+{
+    rt_dial_opts o = {.on = handler, .framing = RT_RTNET1};
+    rt_session dialled;
+    char url[64];
+    int i;
+    app_reset(backend);
+    app.opts.framing = RT_RTNET1;
+    app.opts.resume_ms = 60000;
+    app_start("tcp://127.0.0.1:0");
+    snprintf(url, sizeof url, "tcp://127.0.0.1:%d", app.port);
+    dialled = rt_dial(app.loop, url, &o);
+    CHECK(peer_until(app.loop, &app.opens, 2));
+    for (i = 0; i < 2; i++)
+        EQUAL(rt_send(app.loop, app.s[i], RT_TEXT, "hello", 5), 0);
+    CHECK(peer_until(app.loop, &app.messages, 2));
+    EQUAL(rt_drop(app.loop, dialled, 0, NULL), 0);
+    CHECK(peer_until(app.loop, &app.closes, 2)); /* 1000: for good */
+    app_end();
+}
+
 static void a_dial_without_memory_has_its_on_close(int backend)
 {
     rt_dial_opts o = {.on = handler};
@@ -1443,6 +1465,7 @@ static void run_closes(void)
     RUN_EACH(a_peer_cannot_prolong_a_close);
     RUN_EACH(a_skipped_message_alone_brings_on_writable);
     RUN_EACH(no_on_close_comes_without_an_on_open);
+    RUN_EACH(one_who_will_not_come_back_may_speak_rtnet1);
     RUN_EACH(a_dial_without_memory_has_its_on_close);
     RUN_EACH(a_group_leaves_no_hole_where_memory_is_short);
     RUN_EACH(closes_without_memory_leave_no_timer);
