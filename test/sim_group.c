@@ -1666,9 +1666,9 @@ static void send_done(const struct ask *a, struct room *r, uint32_t g, int here)
         model_passed(r, m.messages[g].len);
     }
     saw.delivered += a->how == DELIVER;
+    room_used(r);
     if (!here)
         return;
-    room_used(r);
     if (m.messages[g].verb == 'R')
         model_remember(r, g);
     model_latest(r, g);
