@@ -3942,8 +3942,8 @@ static void proxy_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
 /* Makes it a handshake in progress; the oldest gives way. */
 static int shake_begin(rt_loop *loop, rt__conn *c, const rt__addr *peer)
 {
-    if (loop->shake_count >= c->ep->max_handshakes)
-        rt__shake_evict(loop);
+    if (c->ep->shake_count >= c->ep->max_handshakes)
+        rt__shake_evict(loop, c->ep);
     if (!rt__shake_new(loop, c))
         return RT_ENOMEM;
     rt__shake_from(c->shake, peer);

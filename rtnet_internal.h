@@ -241,7 +241,8 @@ typedef struct rt__ep {
     rt_handler on;
     void *user;
     char *origins;
-    uint32_t max_message, max_fragments, max_body, max_header, max_handshakes;
+    uint32_t max_message, max_fragments, max_body, max_header;
+    uint32_t max_handshakes, shake_count;
     uint32_t handshake_ms, assembly_ms, ping_ms, dead_pings, close_ms;
     uint32_t soft_mark, hard_mark;
     uint32_t rate_limit, rate_ms; /* rates: 0: no limit */
@@ -493,7 +494,7 @@ void rt__shake_drained(rt_loop *loop, rt__conn *c);
 void rt__shake_woken(rt_loop *loop, rt__conn *c);
 void rt__shake_deadline(rt_loop *loop, rt__conn *c);
 void rt__shake_ask(rt_loop *loop, rt__conn *c);
-void rt__shake_evict(rt_loop *loop);
+void rt__shake_evict(rt_loop *loop, const rt__ep *ep);
 void rt__shakes_end(rt_loop *loop);
 void rt__ws_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n);
 int rt__ws_control(rt_loop *loop, rt__conn *c, int op, const void *data,

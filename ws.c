@@ -774,6 +774,7 @@ static void shake_unlist(rt_loop *loop, rt__shake *k)
         return;
     k->listed = 0;
     loop->shake_count--;
+    k->conn->ep->shake_count--;
     if (k->prev)
         k->prev->next = k->next;
     else
@@ -788,6 +789,7 @@ static void shake_list(rt_loop *loop, rt__shake *k)
 {
     k->listed = 1;
     loop->shake_count++;
+    k->conn->ep->shake_count++;
     k->prev = loop->shakes_last;
     k->next = NULL;
     if (k->prev)
@@ -912,14 +914,17 @@ enum rt__refusal rt__shake_lack(const rt__shake *k)
     return k->lack;
 }
 
-/* Too many at once: the one that has taken longest goes. */
-void rt__shake_evict(rt_loop *loop)
+/* Too many at once at that listener: the one of it that has taken longest
+   goes. */
+void rt__shake_evict(rt_loop *loop, const rt__ep *ep)
 {
-    if (!loop->shakes_first)
+    rt__shake *k = loop->shakes_first;
+    while (k && k->conn->ep != ep)
+        k = k->next;
+    if (!k)
         return;
     rt__refused(loop, RT__REFUSED_HANDSHAKES);
-    rt__conn_lost(loop, loop->shakes_first->conn, 1006, RT_BY_LIMIT,
-                  "too many handshakes");
+    rt__conn_lost(loop, k->conn, 1006, RT_BY_LIMIT, "too many handshakes");
 }
 
 /* Makes room for n more bytes of the request and a NUL. */

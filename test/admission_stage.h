@@ -804,6 +804,32 @@ static void too_many_handshakes_push_the_oldest_out(int backend)
     stage_close();
 }
 
+/* The one that has waited longest of all came in through another door. */
+static void a_listener_pushes_out_its_own_handshakes_alone(int backend)
+{
+    rt_listen_opts o = {.max_handshakes = 1};
+    peer elsewhere, old, young;
+    int port;
+    stage_reset(backend, WS);
+    stage_open();
+    port =
+        rt_listener_port(st.loop, rt_listen(st.loop, "ws://127.0.0.1:0", &o));
+    CHECK(stage_connect(&elsewhere));
+    peer_quiet(st.loop);
+    CHECK(peer_tcp(&old, st.loop, port));
+    peer_quiet(st.loop);
+    EQUAL(refused_by(RT__REFUSED_HANDSHAKES), 0);
+    CHECK(peer_tcp(&young, st.loop, port));
+    CHECK(peer_ended(&old));
+    EQUAL(refused_by(RT__REFUSED_HANDSHAKES), 1);
+    CHECK(peer_upgrade(&young, "/"));
+    CHECK(peer_upgrade(&elsewhere, "/"));
+    peer_end(&elsewhere);
+    peer_end(&old);
+    peer_end(&young);
+    stage_close();
+}
+
 static int status_of(const char *request)
 {
     peer p;
@@ -843,6 +869,7 @@ static void loads(void)
     RUN_EACH(a_request_without_memory_is_told_when_to_come_back);
     RUN_EACH(a_connection_without_memory_is_told_when_to_come_back);
     RUN_EACH(too_many_handshakes_push_the_oldest_out);
+    RUN_EACH(a_listener_pushes_out_its_own_handshakes_alone);
     RUN_EACH(refusals_are_counted_by_their_cause);
 }
 
