@@ -933,19 +933,27 @@ static int history_give(rt_loop *loop, rt__group *g, rt__session *s, size_t n)
     return count;
 }
 
-/* The newest message of each key, as reliable ones: 0 or an error.  Where an
-   older value of the key is still on its way in the keyed lane, which comes
-   behind the reliable one, it is replaced there, too. */
+/* One key's message, as a reliable one.  Where an older value of the key is
+   still on its way in the keyed lane, which comes behind the reliable one, it
+   is replaced there, too, or, for want of room, dropped. */
+static int latest_give(rt_loop *loop, rt__group *g, rt__session *s, latest *l)
+{
+    int took = give(loop, g, s, l->kind, l->data);
+    if (took < 0 || !rt__key_waits(s, l->key))
+        return took;
+    took = give(loop, g, s, l->kind | rt_latest((uint16_t)l->key), l->data);
+    if (took == 0)
+        rt__key_forget(loop, s, l->key);
+    return took;
+}
+
+/* The newest message of each key: 0 or an error. */
 static int snapshot_give(rt_loop *loop, rt__group *g, rt__session *s)
 {
     latest *l;
     int took = 0;
-    for (l = g->stalest; l && took >= 0; l = l->newer) {
-        took = give(loop, g, s, l->kind, l->data);
-        if (took >= 0 && rt__key_waits(s, l->key))
-            took = give(loop, g, s, l->kind | rt_latest((uint16_t)l->key),
-                        l->data);
-    }
+    for (l = g->stalest; l && took >= 0; l = l->newer)
+        took = latest_give(loop, g, s, l);
     return took < 0 ? took : 0;
 }
 

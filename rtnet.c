@@ -2546,6 +2546,19 @@ int rt__out_has_key(const rt__out *o, uint32_t key)
     return 0;
 }
 
+/* A value of that key that waits is not sent any more. */
+void rt__out_forget(rt_loop *loop, rt__out *o, uint32_t key)
+{
+    rt__loose *old = out_keyed(o, key);
+    if (!old)
+        return;
+    o->bytes -= old->piece.len;
+    rt__buf_release(loop, old->piece.buf);
+    o->loose_count--;
+    memmove(old, old + 1,
+            (size_t)(o->loose + o->loose_count - old) * sizeof *old);
+}
+
 void rt__out_discard(rt_loop *loop, rt__conn *c)
 {
     uint32_t lost = c->out ? out_drop(loop, c->out) : 0;

@@ -352,6 +352,7 @@ uint32_t rt__out_unsent(const rt__out *o);
 uint32_t rt__out_unbegun(const rt__out *o);
 void rt__out_dirty(rt_loop *loop, rt__conn *c);
 int rt__out_has_key(const rt__out *o, uint32_t key);
+void rt__out_forget(rt_loop *loop, rt__out *o, uint32_t key);
 void rt__out_abandon(rt_loop *loop, rt__conn *c);
 void rt__out_discard(rt_loop *loop, rt__conn *c);
 int rt__out_status(rt__conn *c);
@@ -677,6 +678,7 @@ void rt__cast_open(rt__cast *cast, uint64_t owner, int kind, const void *data,
 int rt__cast_to(rt_loop *loop, rt__cast *cast, rt__session *s);
 void rt__cast_close(rt_loop *loop, rt__cast *cast);
 int rt__key_waits(const rt__session *s, int key);
+void rt__key_forget(rt_loop *loop, rt__session *s, int key);
 int rt__told_away(const rt__session *s);
 void rt__session_lift(rt_loop *loop, rt__session *s, int on);
 int rt__tell_request(rt_loop *loop, rt__conn *c, rt_session handle,

@@ -1776,6 +1776,17 @@ int rt__key_waits(const rt__session *s, int key)
     return c && c->out && rt__out_has_key(c->out, number);
 }
 
+/* It has a newer one already: none of that key is sent any more. */
+void rt__key_forget(rt_loop *loop, rt__session *s, int key)
+{
+    rt__flow *f = s->keep ? s->keep->flow : NULL;
+    rt__held *held = f ? held_find(f, (uint32_t)key + 1) : NULL;
+    if (held)
+        held_release(loop, f, (uint32_t)(held - f->held));
+    if (online(s))
+        rt__out_forget(loop, s->conn->out, (uint32_t)key + 1);
+}
+
 static int took(int error)
 {
     return error == RT__TAKEN || error == RT__HIGH;

@@ -942,6 +942,24 @@ static void no_older_value_waits_behind_the_snapshot(void)
     EARS(1, "new new");
 }
 
+/* Nor where there is no room for the newer one in its place. */
+static void an_older_value_that_cannot_be_replaced_is_dropped(void)
+{
+    rt_group_opts o = {.snapshot = 8};
+    char text[600];
+    memset(text, 'x', sizeof text);
+    text[sizeof text - 1] = 0;
+    st.opts.hard_mark = 1000;
+    together(1, &o);
+    keyed(1, "old"), keyed(2, "other");
+    EQUAL(rt_group_leave(st.loop, group, st.s[1]), 0);
+    keyed(1, text);
+    EQUAL(rt_group_join(st.loop, group, st.s[1]), 0);
+    EARS(1, "other xx#598 other");
+    keyed(1, "again");
+    EARS(1, "again");
+}
+
 /* What a client lost are the server's messages, not those of its groups. */
 static void a_client_that_comes_back_gets_no_snapshot(void)
 {
@@ -2200,6 +2218,7 @@ static void snapshot_cases(void)
     RESUMED(who_joins_again_in_on_back_gets_one_snapshot);
     RESUMED(no_older_value_comes_behind_the_snapshot);
     PLAIN(no_older_value_waits_behind_the_snapshot);
+    PLAIN(an_older_value_that_cannot_be_replaced_is_dropped);
     RESUMED(a_client_that_comes_back_gets_no_snapshot);
 }
 
