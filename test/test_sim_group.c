@@ -1,102 +1,10 @@
-/*
- * Random worlds of groups (sim_group.c).
- *
- *   test_sim_group                      some of them; about 1 s
- *   test_sim_group --seeds N [--from S] [--count]
- *                                        so many; what came to pass in them
- *   test_sim_group --seed S [--backend B] [--trace]
- *                                        one, as a failure names it
- */
-#include "rtnet.h"
-#include "sim.h"
-#include "test.h"
-
-#include <stdlib.h>
-
-enum { SEEDS = 2000 };
-
-/* Mostly with epoll: the worlds differ by more than how one waits. */
-static int backend_of(uint64_t seed)
-{
-    return seed % 4 ? RT_EPOLL : RT_SELECT;
-}
-
-static void worlds_run(uint64_t first, uint64_t count)
-{
-    uint64_t seed, digest;
-
-    for (seed = first; seed < first + count; seed++) {
-        test_begin("world %llu", (unsigned long long)seed);
-        EQUAL(group_run(seed, backend_of(seed), 0, &digest), 0);
-        test_end();
-    }
-}
-
-static void a_seed_repeats_a_world(void)
-{
-    uint64_t a, b, c;
-
-    group_run(7, RT_EPOLL, 0, &a);
-    group_run(7, RT_EPOLL, 0, &b);
-    group_run(11, RT_EPOLL, 0, &c);
-    CHECK(a == b);
-    CHECK(a != c);
-}
-
-/* Else these worlds would prove little. */
-static void the_worlds_have_seen_everything(void)
-{
-    const char *unseen = group_unseen(0);
-
-    CHECK(!unseen);
-    if (unseen)
-        printf("never seen: %s\n", unseen);
-}
-
-/* Of --name N on the command line. */
-static uint64_t option(int argc, char **argv, const char *name, uint64_t none)
-{
-    int i;
-
-    for (i = 1; i + 1 < argc; i++) {
-        if (strcmp(argv[i], name) == 0)
-            return strtoull(argv[i + 1], NULL, 0);
-    }
-    return none;
-}
-
-static int flag(int argc, char **argv, const char *name)
-{
-    int i;
-
-    for (i = 1; i < argc; i++) {
-        if (strcmp(argv[i], name) == 0)
-            return 1;
-    }
-    return 0;
-}
-
-static int replay(int argc, char **argv)
-{
-    uint64_t seed = option(argc, argv, "--seed", 1), digest;
-    int backend =
-        (int)option(argc, argv, "--backend", (uint64_t)backend_of(seed));
-    int faults = group_run(seed, backend, flag(argc, argv, "--trace"), &digest);
-
-    printf("%d faults, digest %016llx\n", faults, (unsigned long long)digest);
-    return faults != 0;
-}
+/* Random worlds of groups (sim_group.c). */
+#include "worlds.h"
 
 int main(int argc, char **argv)
 {
-    if (flag(argc, argv, "--seed"))
-        return replay(argc, argv);
-    if (!flag(argc, argv, "--seeds"))
-        RUN(a_seed_repeats_a_world);
-    worlds_run(option(argc, argv, "--from", 1),
-               option(argc, argv, "--seeds", SEEDS));
-    if (flag(argc, argv, "--count"))
-        group_unseen(1);
-    RUN(the_worlds_have_seen_everything);
-    return test_done();
+    worlds.run = group_run;
+    worlds.unseen = group_unseen;
+    worlds.seeds = 2000;
+    return worlds_main(argc, argv);
 }
