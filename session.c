@@ -3111,8 +3111,8 @@ static int stream_closed(rt_loop *loop, rt__conn *c, const char *text)
     rt__session *s = c->session;
     const char *reason;
     uint64_t code;
-    if (!number_read(&text, &code) || !rt__close_code_valid((int)code) ||
-        (*text && *text != ' '))
+    if (!number_read(&text, &code) || code > 4999 ||
+        !rt__close_code_valid((int)code) || (*text && *text != ' '))
         return -1002;
     reason = *text ? text + 1 : "";
     if (strlen(reason) > RT__REASON || !rt__utf8_valid(reason, strlen(reason)))

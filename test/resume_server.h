@@ -963,6 +963,7 @@ static const struct {
     {{BYTES("c")}, ONLY_TCP, 0, 1002},
     {{BYTES("c1")}, ONLY_TCP, 0, 1002},
     {{BYTES("c999")}, ONLY_TCP, 0, 1002},
+    {{BYTES("c4294968296")}, ONLY_TCP, 0, 1002}, /* 1000, if it wrapped */
     {{BYTES("c5000")}, ONLY_TCP, 0, 1002},
     {{BYTES("c01000")}, ONLY_TCP, 0, 1002},
     {{BYTES("c1000x")}, ONLY_TCP, 0, 1002},
