@@ -4683,7 +4683,9 @@ static int pipe_open(int fd[2])
 #else
     if (pipe(fd) < 0)
         return -1;
-    return fd_prepare(fd[0]) < 0 || fd_prepare(fd[1]) < 0 ? -1 : 0;
+    fd[0] = fd_prepare(fd[0]); /* -1 where it had to close it */
+    fd[1] = fd_prepare(fd[1]);
+    return fd[0] < 0 || fd[1] < 0 ? -1 : 0;
 #endif
 }
 
