@@ -54,6 +54,8 @@ const char *rt_version(void)
     return VERSION(RT_VERSION_MAJOR, RT_VERSION_MINOR, RT_VERSION_PATCH);
 }
 
+/* The line is made on the stack and cut at its end: a log must not fail for
+   want of memory, which may be what it tells of. */
 void rt__log(rt_loop *loop, int level, const char *what, const char *detail)
 {
     char line[256];
@@ -63,7 +65,8 @@ void rt__log(rt_loop *loop, int level, const char *what, const char *detail)
     loop->opts.log(loop->opts.user, level, line);
 }
 
-/* Remembers for rt_error why a handle is {0}; returns that 0. */
+/* Remembers for rt_error why a handle is {0}; returns that 0.  The text is
+   copied, because that of strerror may be overwritten by its next call. */
 uint64_t rt__fail(rt_loop *loop, int error, const char *what,
                   const char *detail)
 {
@@ -73,6 +76,8 @@ uint64_t rt__fail(rt_loop *loop, int error, const char *what,
     return 0;
 }
 
+/* Reads errno: it comes before any cleaning up, where close and unlink would
+   write over it. */
 static uint64_t fail_errno(rt_loop *loop, const char *what)
 {
     if (errno == ENOMEM)
@@ -89,6 +94,12 @@ int rt_error(rt_loop *loop, const char **text)
 
 /* ---- memory ------------------------------------------------------------- */
 
+/* Every block goes through the one hook, with its old size: whoever owns a
+   block knows how large it is, so the host's allocator needs no headers and
+   loop->heap is exact at any time. */
+
+/* realloc to a size of 0 may free or may allocate (C99, 7.20.3): free is
+   called by its name. */
 static void *libc_realloc(void *user, void *p, size_t old, size_t now)
 {
     (void)user;
@@ -99,6 +110,8 @@ static void *libc_realloc(void *user, void *p, size_t old, size_t now)
     return NULL;
 }
 
+/* NULL leaves the old block as it was.  The difference is unsigned: for a block
+   that shrinks it wraps, and the sum wraps back to the right value. */
 void *rt__realloc(rt_loop *loop, void *p, size_t old, size_t now)
 {
     void *q = loop->opts.realloc(loop->opts.user, p, old, now);
@@ -128,13 +141,16 @@ char *rt__strdup(rt_loop *loop, const char *text)
     return copy ? (char *)memcpy(copy, text, size) : NULL;
 }
 
+/* The size is found in the text again, so nobody may shorten it in place. */
 void rt__strfree(rt_loop *loop, char *text)
 {
     if (text)
         rt__free(loop, text, strlen(text) + 1);
 }
 
-/* Makes room for one more element of size bytes; grows by a quarter. */
+/* Makes room for one more element of size bytes; grows by a quarter, so that
+   not more than a fifth of an array is idle and adding stays cheap on average.
+   When it fails the array and its cap are as before. */
 int rt__grow(rt_loop *loop, void **array, size_t *cap, size_t size)
 {
     size_t more = *cap + *cap / 4 + 1;
@@ -148,7 +164,9 @@ int rt__grow(rt_loop *loop, void **array, size_t *cap, size_t size)
 
 /* ---- time and chance ---------------------------------------------------- */
 
-/* Microseconds of the monotonic clock, never less than before. */
+/* Microseconds of the monotonic clock, never less than before: deadlines and
+   limits subtract older times without asking.  Nobody in the library reads the
+   wall clock, so that setting it moves no deadline. */
 uint64_t rt__micros(rt_loop *loop)
 {
     struct timespec t;
@@ -161,6 +179,7 @@ uint64_t rt__micros(rt_loop *loop)
     return loop->last_micros;
 }
 
+/* Within a turn the time stands still: all its callbacks see the same one. */
 uint64_t rt_now(rt_loop *loop)
 {
     if (!loop->in_turn)
@@ -168,6 +187,8 @@ uint64_t rt_now(rt_loop *loop)
     return loop->now;
 }
 
+/* The system's source, or nothing: there is no weaker one to fall back on.
+   getrandom may be cut short or interrupted, a device may give less. */
 static int os_random(void *user, void *out, size_t n)
 {
     uint8_t *p = (uint8_t *)out;
@@ -193,6 +214,7 @@ static int os_random(void *user, void *out, size_t n)
     return 0;
 }
 
+/* by is never 0: a shift by all 64 bits is undefined. */
 static uint64_t rotate(uint64_t x, int by)
 {
     return x << by | x >> (64 - by);
@@ -221,7 +243,8 @@ static void sip_word(uint64_t v[4], uint64_t m)
 }
 
 /* SipHash-2-4 (Aumasson and Bernstein, 2012), a keyed pseudo-random function:
-   peers cannot make names collide, nor foresee what is drawn from it. */
+   peers cannot make names collide, nor foresee what is drawn from it.  Reads
+   single bytes, so that the hash is the same whatever the byte order. */
 static uint64_t siphash(const uint64_t key[2], const void *data, size_t len)
 {
     const uint8_t *p = (const uint8_t *)data;
@@ -250,7 +273,9 @@ uint64_t rt__hash(rt_loop *loop, const void *data, size_t len)
     return siphash(loop->secret, data, len);
 }
 
-/* A stream seeded by the system's source: for masks, jitter, generations. */
+/* A stream seeded by the system's source: for masks (unpredictable by RFC 6455,
+   10.3), jitter, generations.  Its key is not that of the hash tables, where
+   peers choose what is hashed.  Tokens do not come from here. */
 uint64_t rt__random(rt_loop *loop)
 {
     loop->drawn++;
@@ -258,6 +283,9 @@ uint64_t rt__random(rt_loop *loop)
 }
 
 /* ---- hash tables -------------------------------------------------------- */
+
+/* Chains of nodes that their owners allocate and free: a table never owns what
+   is in it.  The number of heads is a power of two and never falls. */
 
 /* The first node of that hash; the caller compares its key. */
 rt__node *rt__table_find(const rt__table *table, uint64_t hash)
@@ -284,6 +312,8 @@ static void table_link(rt__table *table, rt__node *node)
     *head = node;
 }
 
+/* The nodes keep their whole hash, so no key is looked at.  Done when there are
+   two for each head, it costs each node a constant on average. */
 static int table_grow(rt_loop *loop, rt__table *table)
 {
     rt__table now;
@@ -314,6 +344,7 @@ int rt__table_add(rt_loop *loop, rt__table *table, rt__node *node)
     return 0;
 }
 
+/* The node has to be in it: the chain is not asked whether it ends. */
 void rt__table_remove(rt__table *table, rt__node *node)
 {
     rt__node **p = &table->heads[node->hash & (table->size - 1)];
@@ -341,6 +372,8 @@ static const scale turn_scale = {4, 1};    /* 16 us .. 0.5 s */
 static const scale queue_scale = {6, 0};   /* 64 bytes .. 2 MiB */
 static const scale request_scale = {8, 1}; /* 256 us .. 8.4 s */
 
+/* A bound itself still counts below it, hence value - 1; clz of 0 is undefined.
+   The sum stays at its end instead of wrapping: a host may report anything. */
 static void histogram_add(rt__histogram *h, scale s, uint64_t value)
 {
     unsigned bits = value > 1 ? 64 - (unsigned)__builtin_clzll(value - 1) : 0;
@@ -354,7 +387,9 @@ static void histogram_add(rt__histogram *h, scale s, uint64_t value)
 /* ---- handles ------------------------------------------------------------ */
 
 /* A handle is generation << 24 | slot.  Generations have 40 bits and start at
-   a random value, so that another loop's handles are stale in this one. */
+   a random value, so that another loop's handles are stale in this one.  A
+   handle is never 0.  Slots move when there are more of them: no pointer to one
+   outlives a call. */
 struct rt__slot {
     union {
         void *object;
@@ -381,6 +416,7 @@ enum rt__slot_kind rt__slot_kind(rt_loop *loop, uint64_t id)
     return slot ? (enum rt__slot_kind)(slot->tag & 0xff) : RT__FREE;
 }
 
+/* The kind is compared too: a timer's handle cast to a session's is stale. */
 void *rt__slot_get(rt_loop *loop, uint64_t id, enum rt__slot_kind kind)
 {
     struct rt__slot *slot = slot_of(loop, id);
@@ -400,6 +436,7 @@ static int slot_add(rt_loop *loop)
     loop->slots = (struct rt__slot *)slots;
     loop->slot_cap = (uint32_t)cap;
     slot = &loop->slots[loop->slot_count];
+    /* Odd, so never 0, and in the lower half: 2^39 uses are left at least. */
     slot->tag = (rt__random(loop) & (GENERATIONS >> 1)) << 8 | 1 << 8;
     slot->is.next_free = loop->slot_free;
     loop->slot_free = ++loop->slot_count; /* index + 1 */
@@ -439,7 +476,8 @@ void rt__slot_become(rt_loop *loop, uint64_t id, enum rt__slot_kind kind,
     slot->tag = (slot->tag & ~(uint64_t)0xff) | (uint64_t)kind;
 }
 
-/* Makes the handle stale.  A slot whose generations are used up is retired. */
+/* Makes the handle stale, and the slot the next to be used: its generation is
+   another one by then.  A slot whose generations are used up is retired. */
 void rt__slot_free(rt_loop *loop, uint64_t id)
 {
     struct rt__slot *slot = slot_of(loop, id);
@@ -453,7 +491,8 @@ void rt__slot_free(rt_loop *loop, uint64_t id)
     loop->slot_free = (uint32_t)(id & SLOT_MASK) + 1;
 }
 
-/* Goes over all objects of a kind; *after is 0 at first. */
+/* Goes over all objects of a kind; *after is 0 at first.  Of that handle only
+   the slot counts, so the object that was returned may be gone by now. */
 void *rt__slot_next(rt_loop *loop, uint64_t *after, enum rt__slot_kind kind)
 {
     uint32_t i = *after ? (uint32_t)(*after & SLOT_MASK) + 1 : 0;
@@ -470,8 +509,12 @@ void *rt__slot_next(rt_loop *loop, uint64_t *after, enum rt__slot_kind kind)
 /* ---- timers ------------------------------------------------------------- */
 
 /* One binary heap for all: deadlines of connections are set seldom (they are
-   looked at when they come, not at each message), ticks are few. */
+   looked at when they come, not at each message), ticks are few.  Each timer is
+   part of what it belongs to and knows its place, so that it can leave from the
+   middle.  timer_count <= timer_users <= timer_cap: whoever may set a timer
+   adopted it before, and from then on no memory is needed. */
 
+/* Equal times: the one set first.  seq wraps, hence the signed difference. */
 static int timer_before(const rt__timer *a, const rt__timer *b)
 {
     if (a->due != b->due)
@@ -485,6 +528,7 @@ static void timer_put(rt_loop *loop, uint32_t i, rt__timer *t)
     t->at = (i + 1) & 0x1fffffff;
 }
 
+/* i is a hole: t goes there, or further up. */
 static void timer_up(rt_loop *loop, uint32_t i, rt__timer *t)
 {
     while (i > 0 && timer_before(t, loop->timers[(i - 1) / 2])) {
@@ -520,6 +564,8 @@ void rt__timer_clear(rt_loop *loop, rt__timer *t)
     last = loop->timers[--loop->timer_count];
     if (last == t)
         return;
+    /* The last one fills the hole.  It may come from another branch: it can
+       have to go up as well as down. */
     timer_up(loop, i, last);
     timer_down(loop, last->at - 1, last);
 }
@@ -578,6 +624,8 @@ static void apptimer_own(rt__apptimer *t, rt__session *owner)
     owner->timers = t;
 }
 
+/* The only place where a started one is freed: when it fires, when it is
+   stopped, with its owner, and with the loop. */
 static void apptimer_free(rt_loop *loop, rt__apptimer *t)
 {
     rt__timer_disown(loop, &t->timer);
@@ -608,6 +656,7 @@ void rt__timers_stop_fn(rt_loop *loop, rt__session *owner,
     }
 }
 
+/* A handle and a place in the heap, or nothing of both. */
 static rt__apptimer *apptimer_new(rt_loop *loop)
 {
     rt__apptimer *t = (rt__apptimer *)rt__alloc(loop, sizeof *t);
@@ -640,6 +689,7 @@ rt_timer rt_timer_start(rt_loop *loop, rt_session owner, uint64_t due,
     t->fn = fn;
     t->arg = arg;
     apptimer_own(t, s);
+    /* Between turns loop->now is old, and due would be held against that. */
     rt_now(loop);
     rt__timer_set(loop, &t->timer, due);
     handle.id = t->id;
@@ -655,6 +705,8 @@ int rt_timer_stop(rt_loop *loop, rt_timer timer)
     return 0;
 }
 
+/* It is gone before fn runs: its own handle is stale there, and fn may end the
+   owner or start the next tick. */
 static void apptimer_fire(rt_loop *loop, rt__apptimer *t)
 {
     void (*fn)(rt_loop *, void *) = t->fn;
@@ -665,8 +717,12 @@ static void apptimer_fire(rt_loop *loop, rt__apptimer *t)
 
 /* ---- backends ----------------------------------------------------------- */
 
-/* Four functions each; they know sources, nothing of what is behind them. */
+/* Four functions each; they know sources, nothing of what is behind them.  Both
+   are level-triggered: what is not read now is told again.  An event is a hint,
+   the system call that follows has the truth. */
 
+/* What an event carries, instead of a pointer: within one batch a descriptor
+   can be closed and its number be used again, and gen tells the two apart. */
 static uint64_t source_key(const rt__source *s)
 {
     return (uint64_t)s->gen << 32 | (uint32_t)s->fd;
@@ -685,6 +741,8 @@ static void ep_close(rt_loop *loop)
     close(loop->backend_fd);
 }
 
+/* source_set calls it for changes only, so what was there before tells whether
+   to add, to change or to remove. */
 static int ep_set(rt_loop *loop, rt__source *s, int interest)
 {
     struct epoll_event e;
@@ -698,6 +756,9 @@ static int ep_set(rt_loop *loop, rt__source *s, int interest)
     return epoll_ctl(loop->backend_fd, how, s->fd, &e);
 }
 
+/* A signal is the host's affair and no error: the turn goes on without events.
+   Where more are ready than fit, the kernel puts those it told at the end of
+   its list, so the others come with the next wait. */
 static int ep_wait(rt_loop *loop, int timeout_ms)
 {
     struct epoll_event e[RT__BATCH];
@@ -705,6 +766,8 @@ static int ep_wait(rt_loop *loop, int timeout_ms)
     if (n < 0)
         return errno == EINTR ? 0 : -1;
     for (i = 0; i < n; i++) {
+        /* These come unasked, and alone as well.  Told as both, they lead to
+           the system call: recv gives what is still unread before the error. */
         int broken = (e[i].events & (EPOLLERR | EPOLLHUP)) != 0;
         loop->ready[i].key = e[i].data.u64;
         loop->ready[i].events =
@@ -717,7 +780,9 @@ static int ep_wait(rt_loop *loop, int timeout_ms)
 
 #endif
 
-/* select: the sets are kept up to date, each wait works on copies. */
+/* select: the sets are kept up to date, each wait works on copies.  What is in
+   a set has its source in by_fd.  A broken socket is readable here by itself,
+   so no third set is needed. */
 typedef struct {
     fd_set read, write;
     int top; /* greatest descriptor that was ever in */
@@ -735,6 +800,8 @@ static void select_close(rt_loop *loop)
     rt__free(loop, loop->backend_data, sizeof(select_data));
 }
 
+/* An fd_set has FD_SETSIZE bits and FD_SET does not look: a greater descriptor
+   would write behind it. */
 static int select_set(rt_loop *loop, rt__source *s, int interest)
 {
     select_data *d = (select_data *)loop->backend_data;
@@ -754,7 +821,8 @@ static int select_set(rt_loop *loop, rt__source *s, int interest)
 }
 
 /* A watched descriptor was closed under its watch: epoll forgets such a one by
-   itself. */
+   itself, here each wait would fail for all.  fcntl wrote errno, and the caller
+   still asks it. */
 static void select_prune(rt_loop *loop)
 {
     int fd;
@@ -768,6 +836,8 @@ static void select_prune(rt_loop *loop)
     errno = EBADF;
 }
 
+/* After an error the sets mean nothing: no event is told then.  The time-out is
+   a local, because some systems write into it what is left. */
 static int select_wait(rt_loop *loop, int timeout_ms)
 {
     select_data *d = (select_data *)loop->backend_data;
@@ -820,6 +890,10 @@ static int backend_choose(rt__backend *b, int which)
 
 /* ---- sources ------------------------------------------------------------ */
 
+/* Whatever has a descriptor in the backend.  by_fd is as long as the greatest
+   number asks for, which is about how many are open: the system gives the
+   lowest free one.  Closing that is up to whoever has the source. */
+
 static void source_remove(rt_loop *loop, rt__source *s);
 
 /* An interest of 0 leaves the backend altogether, so that a hang-up of one
@@ -834,6 +908,8 @@ static int source_set(rt_loop *loop, rt__source *s, int interest)
     return 0;
 }
 
+/* Each step is the loop's at once: when a later one fails, the array of the
+   one before it is the only one there is. */
 static int by_fd_reach(rt_loop *loop, int fd)
 {
     size_t old = loop->by_fd_cap, cap = old;
@@ -850,6 +926,7 @@ static int by_fd_reach(rt_loop *loop, int fd)
     return 0;
 }
 
+/* -1 with errno: it is in no table, and closing fd is up to the caller. */
 static int source_add(rt_loop *loop, rt__source *s, int fd, int kind,
                       int interest)
 {
@@ -870,6 +947,9 @@ static int source_add(rt_loop *loop, rt__source *s, int fd, int kind,
     return -1;
 }
 
+/* Does nothing for one that is not in.  Comes before its close: epoll holds the
+   open file rather than the number, and where a forked child has a copy it
+   would go on telling events of it. */
 static void source_remove(rt_loop *loop, rt__source *s)
 {
     if (s->fd < 0 || (size_t)s->fd >= loop->by_fd_cap ||
@@ -889,6 +969,7 @@ static rt__source *source_of(rt_loop *loop, uint64_t key)
 
 /* ---- watches ------------------------------------------------------------ */
 
+/* The descriptor is the host's: it is never read, written or closed here. */
 typedef struct {
     rt__source source; /* first: a watch source is cast to this */
     uint64_t id;
@@ -897,6 +978,8 @@ typedef struct {
     int wants;
 } watch;
 
+/* -1 with errno: epoll says EPERM for a regular file, which is always ready and
+   cannot be waited for. */
 static int watch_start(rt_loop *loop, watch *w, int fd)
 {
     w->id = rt__slot_new(loop, RT__WATCH, w);
@@ -952,7 +1035,8 @@ int rt_watch_set(rt_loop *loop, rt_watch handle, int events)
     return source_set(loop, &w->source, events) < 0 ? RT_ESYS : 0;
 }
 
-/* No event finds it from here on, so it can be freed at once. */
+/* No event finds it from here on, so it can be freed at once, even inside its
+   own callback: watch_ready holds the handle only. */
 int rt_watch_stop(rt_loop *loop, rt_watch handle)
 {
     watch *w = (watch *)rt__slot_get(loop, handle.id, RT__WATCH);
@@ -964,6 +1048,8 @@ int rt_watch_stop(rt_loop *loop, rt_watch handle)
     return 0;
 }
 
+/* One call for each bit.  The first may stop the watch or change what it wants,
+   so both are asked again before the second. */
 static void watch_ready(rt_loop *loop, uint64_t id, int events)
 {
     int bit;
@@ -982,7 +1068,8 @@ static void watch_ready(rt_loop *loop, uint64_t id, int events)
 /* ---- posts -------------------------------------------------------------- */
 
 /* One write of at most PIPE_BUF bytes is whole, so a pipe is a queue that
-   needs neither lock nor memory of ours. */
+   needs neither lock nor memory of ours (POSIX: PIPE_BUF is 512 at least).
+   Both ends are non-blocking: a full pipe is an answer, not a wait. */
 typedef struct {
     void (*fn)(rt_loop *, void *);
     void *arg;
@@ -1004,6 +1091,8 @@ int rt_post(rt_loop *loop, void (*fn)(rt_loop *, void *), void *arg)
     return errno == EAGAIN ? RT_EFULL : RT_ESYS;
 }
 
+/* May run in a signal handler: an atomic store, a write, and errno as it was.
+   The flag comes before the byte that wakes, so whoever wakes sees it. */
 void rt_stop(rt_loop *loop)
 {
     int saved = errno;
@@ -1015,6 +1104,8 @@ void rt_stop(rt_loop *loop)
     errno = saved;
 }
 
+/* One read, so a turn runs at most 256 of them; the rest is still readable.
+   Only whole posts are in the pipe; a failed read, -1, divides to 0. */
 static void posts_run(rt_loop *loop)
 {
     post batch[256];
@@ -1028,6 +1119,7 @@ static void posts_run(rt_loop *loop)
 
 /* ---- addresses ---------------------------------------------------------- */
 
+/* path points into the text that was read and lives as long as that. */
 typedef struct {
     int stream; /* tcp: rather than ws: */
     int local;  /* a path in the file system */
@@ -1050,7 +1142,8 @@ static int starts_with(const char *text, const char *prefix, const char **rest)
     return 1;
 }
 
-/* Reads ":port" and what follows; NULL when it is wrong. */
+/* Reads ":port" and what follows; NULL when it is wrong.  The bound is looked
+   at after each digit, so no number of them overflows. */
 static const char *url_port(const char *p, url *u)
 {
     long port = 0;
@@ -1066,7 +1159,8 @@ static const char *url_port(const char *p, url *u)
     return *p == 0 || *p == '/' || *p == '?' ? p : NULL;
 }
 
-/* 0, or -1 when text is not of the forms that rt_listen names. */
+/* 0, or -1 when text is not of the forms that rt_listen names.  IPv6 stands in
+   brackets (RFC 3986, 3.2.2), since it has colons of its own. */
 static int url_read(const char *text, url *u)
 {
     const char *p, *end;
@@ -1090,7 +1184,8 @@ static int url_read(const char *text, url *u)
     return url_port(end + (*end == ']'), u) ? 0 : -1;
 }
 
-/* A literal address; "" is all of IPv6, and IPv4 with it. */
+/* A literal address; "" is all of IPv6, and IPv4 with it.  Nothing is looked
+   up, because that can block: "localhost" is 127.0.0.1 here. */
 static int address_read(const char *host, int port, address *a)
 {
     struct sockaddr_in *v4 = (struct sockaddr_in *)&a->storage;
@@ -1113,6 +1208,8 @@ static int address_read(const char *host, int port, address *a)
     return 0;
 }
 
+/* One that does not fit (108 bytes on Linux, with the 0) is refused: cut short
+   it would name another file. */
 static int address_local(const char *path, address *a)
 {
     struct sockaddr_un *un = (struct sockaddr_un *)&a->storage;
@@ -1134,7 +1231,8 @@ static void addr_v4(rt__addr *a, const void *bytes)
     memcpy(a->bytes, bytes, 4);
 }
 
-/* IPv4 inside IPv6 is the same peer as IPv4. */
+/* IPv4 inside IPv6 (RFC 4291, 2.5.5.2), as a socket of both families shows it,
+   is the same peer as IPv4: it is counted and trusted as that. */
 static void addr_v6(rt__addr *a, const void *bytes)
 {
     static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255};
@@ -1158,7 +1256,8 @@ static void addr_of(const address *from, rt__addr *a)
         a->family = RT__LOCAL;
 }
 
-/* n characters that are a literal address and nothing else; 0 or -1. */
+/* n characters that are a literal address and nothing else; 0 or -1.  A 0 among
+   them is refused: inet_pton would stop there and believe the first part. */
 int rt__addr_read(const char *text, size_t n, rt__addr *a)
 {
     char copy[INET6_ADDRSTRLEN + 1];
@@ -1208,12 +1307,14 @@ int rt__net_read(const char *text, size_t n, rt__net *net)
             return -1;
         bits = bits * 10 + (unsigned)(text[i] - '0');
     }
-    if (v6 && most == 32) /* of IPv4, written as IPv6 */
+    /* Of IPv4, written as IPv6: below 96 it would hold more than IPv4. */
+    if (v6 && most == 32)
         bits = bits < 96 ? 129 : bits - 96;
     net->bits = (uint8_t)(bits < 129 ? bits : 0);
     return i < n || i == host + 1 || bits > most ? -1 : 0;
 }
 
+/* With all bits there is no rest, so the byte behind the last is not read. */
 int rt__net_has(const rt__net *net, const rt__addr *a)
 {
     size_t whole = net->bits / 8;
@@ -1245,6 +1346,12 @@ static size_t list_next(const char **p)
 
 /* ---- the PROXY protocol, versions 1 and 2 ------------------------------- */
 
+/* Bytes in, an address out: no connection in here.  It is asked only for peers
+   that the listener trusts, who must send a header: believed from anybody, it
+   would let a peer choose its address, and with it its limits.  A wrong
+   beginning is refused at its first wrong byte, and the length is bounded, so
+   that little is kept of one who sends no end. */
+
 /* Does p begin as that text does, as far as both go? */
 static int begins(const uint8_t *p, size_t n, const char *text)
 {
@@ -1259,6 +1366,8 @@ static size_t field(const char *p, const char *end, char stop)
     return at ? (size_t)(at - p) : 0;
 }
 
+/* The ports are used for nothing, but a header that is wrong in them is wrong.
+   No zero stands in front, nor is there a sixth digit. */
 static int port_valid(const char *p, size_t n)
 {
     unsigned port = 0;
@@ -1271,7 +1380,8 @@ static int port_valid(const char *p, size_t n)
     return i == n && n > 0 && port < 65536 && (*p != '0' || n == 1);
 }
 
-/* "source destination port port" CR: 0 or -1. */
+/* "source destination port port" CR: 0 or -1.  Single blanks; end is behind the
+   CR, which is the first one, so that it ends the last field only. */
 static int proxy_fields(const char *p, const char *end, int v6, rt__addr *from)
 {
     rt__addr to;
@@ -1288,7 +1398,9 @@ static int proxy_fields(const char *p, const char *end, int v6, rt__addr *from)
     return p == end ? 0 : -1;
 }
 
-/* Version 1 is a line of text of at most 107 bytes. */
+/* Version 1 is a line of text of at most 107 bytes (its section 2.1).  A part
+   of it passes the first test as far as it goes.  What stands behind UNKNOWN is
+   not looked at: the connection's own address counts then. */
 static ptrdiff_t proxy_text(const uint8_t *p, size_t n, rt__addr *from)
 {
     enum { LONGEST = 107, HEAD = 11 };
@@ -1314,7 +1426,8 @@ static ptrdiff_t proxy_text(const uint8_t *p, size_t n, rt__addr *from)
     return cr - p + 2;
 }
 
-/* How many bytes of addresses that family word announces; -1: no such one. */
+/* How many bytes of addresses that family word announces; -1: no such one.  Two
+   addresses and, but for local ones (108 each), two ports. */
 static int proxy_family(uint8_t word)
 {
     switch (word) {
@@ -1333,7 +1446,9 @@ static int proxy_family(uint8_t word)
     return -1;
 }
 
-/* Version 2 is binary; what follows the addresses is passed over. */
+/* Version 2 is binary (its section 2.2); what follows the addresses is passed
+   over.  LOCAL is the proxy itself, asking whether we live: nothing is taken
+   from it.  The family was proved good before its size is compared. */
 static ptrdiff_t proxy_binary(const uint8_t *p, size_t n, rt__addr *from)
 {
     enum { HEAD = 16, LOCAL = 0x20, SPOKEN_FOR = 0x21 };
@@ -1364,6 +1479,7 @@ static ptrdiff_t proxy_binary(const uint8_t *p, size_t n, rt__addr *from)
  */
 ptrdiff_t rt__proxy_read(const uint8_t *p, size_t n, rt__addr *source)
 {
+    /* Version 2 begins with CR and version 1 with P: one byte decides. */
     static const char sign[] = "\r\n\r\n\0\r\nQUIT\n";
     size_t m = n < sizeof sign - 1 ? n : sizeof sign - 1;
     memset(source, 0, sizeof *source);
@@ -1375,6 +1491,9 @@ ptrdiff_t rt__proxy_read(const uint8_t *p, size_t n, rt__addr *source)
 }
 
 /* ---- descriptors -------------------------------------------------------- */
+
+/* Every socket is non-blocking and closed on exec.  Where the system can, it is
+   so from the start: between two calls another thread may fork and exec. */
 
 #if !defined(RT__EPOLL)
 static int fd_prepare(int fd)
@@ -1388,13 +1507,15 @@ static int fd_prepare(int fd)
 }
 #endif
 
+/* What fails is not told: a socket without the option still serves. */
 static void fd_option(int fd, int level, int name, int value)
 {
     setsockopt(fd, level, name, &value, sizeof value);
 }
 
 /* Streams without a ping of their own have the system ask whether the peer is
-   still there.  What is set on a listener is inherited. */
+   still there.  What is set on a listener is inherited.  Linux refuses more
+   than 32,767 seconds or 127 probes, hence the bounds. */
 static void fd_keepalive(int fd, const rt__ep *ep)
 {
     int s = (int)(ep->ping_ms / 1000);
@@ -1412,7 +1533,8 @@ static void fd_keepalive(int fd, const rt__ep *ep)
 #endif
 }
 
-/* A non-blocking socket.  NODELAY is inherited by what a listener accepts. */
+/* A non-blocking socket.  NODELAY is inherited by what a listener accepts; all
+   of a turn leaves in one write, so Nagle's algorithm could only delay it. */
 static int socket_open(int family)
 {
 #if defined(RT__EPOLL)
@@ -1432,6 +1554,7 @@ static int socket_open(int family)
     return fd;
 }
 
+/* The flags of the listener are not inherited on Linux: they are asked for. */
 static int socket_accept(int listener, address *from)
 {
     from->len = sizeof from->storage;
@@ -1450,6 +1573,11 @@ static int socket_accept(int listener, address *from)
 
 /* ---- endpoints ---------------------------------------------------------- */
 
+/* The listener, each connection and each session hold a reference: an endpoint
+   outlives its listener until the last of those who came through it is gone. */
+
+/* 0 is the standard, RT_OFF the greatest value: a comparison with it needs no
+   special case, and added to a time of 64 bits it cannot overflow. */
 static uint32_t limit(int value, uint32_t standard)
 {
     if (value == 0)
@@ -1457,6 +1585,7 @@ static uint32_t limit(int value, uint32_t standard)
     return value < 0 ? INT32_MAX : (uint32_t)value;
 }
 
+/* Of what is off unless it is asked for: 0 is off, and so is RT_OFF. */
 static uint32_t off_limit(int value)
 {
     return value > 0 ? (uint32_t)value : 0;
@@ -1523,7 +1652,8 @@ static int ep_proxies(rt_loop *loop, rt__ep *ep, const char *list)
     return 0;
 }
 
-/* Copies the options, so that the caller's may go.  NULL: no memory. */
+/* Copies the options, so that the caller's may go; the codec is the host's and
+   has to stay.  NULL: no memory. */
 static rt__ep *ep_new(rt_loop *loop, const rt_listen_opts *o,
                       enum rt__wire wire)
 {
@@ -1550,6 +1680,7 @@ static rt__ep *ep_new(rt_loop *loop, const rt_listen_opts *o,
     return ep;
 }
 
+/* Copes with one that was made only half. */
 void rt__ep_release(rt_loop *loop, rt__ep *ep)
 {
     if (--ep->refs > 0)
@@ -1585,7 +1716,9 @@ struct rt__listener {
 
 static void refusal_end(rt_loop *loop, refusal *r);
 
-/* A local socket file that nobody answers on is left over: removes it. */
+/* A local socket file that nobody answers on is left over: removes it.  Only
+   ECONNREFUSED proves that: one whose backlog is full answers EAGAIN.  lstat
+   does not follow a link to somebody else's socket. */
 static int local_reclaim(const address *a)
 {
     const char *path = ((const struct sockaddr_un *)&a->storage)->sun_path;
@@ -1618,6 +1751,8 @@ static int socket_bind(int fd, const address *a)
     return bind(fd, to, a->len);
 }
 
+/* REUSEADDR lets a server that starts again bind while old connections are in
+   TIME_WAIT.  V6ONLY is always said, because its default differs by system. */
 static int listen_on(const address *a, const rt_listen_opts *o, int dual)
 {
     int saved, fd = socket_open(a->storage.ss_family);
@@ -1640,7 +1775,8 @@ static int listen_on(const address *a, const rt_listen_opts *o, int dual)
     return -1;
 }
 
-/* A listening descriptor for the url, or -1 with errno. */
+/* A listening descriptor for the url, or -1 with errno.  For all addresses a
+   kernel without IPv6 gets a socket of IPv4. */
 static int listen_open(const url *u, const rt_listen_opts *o)
 {
     address a;
@@ -1665,7 +1801,8 @@ static int fd_local(int fd)
            a.storage.ss_family == AF_UNIX;
 }
 
-/* Why that descriptor cannot be taken over as a listener; NULL: it can. */
+/* Why that descriptor cannot be taken over as a listener; NULL: it can.  It is
+   not changed before all of this is known. */
 static const char *fd_unfit(const rt_loop *loop, rt_fd given)
 {
     int fd = (int)given, listening = 0, type = 0;
@@ -1684,7 +1821,8 @@ static const char *fd_unfit(const rt_loop *loop, rt_fd given)
 }
 
 /* A listening socket that somebody else opened, with what a socket of our own
-   would have; -1 with errno. */
+   would have; -1 with errno.  It must not block: where two have it, both wake
+   for one connection, and the slower would hang in its accept. */
 static int listen_inherit(int fd, rt__ep *ep)
 {
     int flags = fcntl(fd, F_GETFL);
@@ -1711,6 +1849,8 @@ static int port_of(int fd)
     return 0;
 }
 
+/* Copes with one that was made only half: kind is 0 until a timer is adopted.
+   Those who came through it stay, and their endpoint with them. */
 static void listener_free(rt_loop *loop, rt__listener *l)
 {
     if (l->id)
@@ -1733,7 +1873,8 @@ static void listener_free(rt_loop *loop, rt__listener *l)
     rt__free(loop, l, sizeof *l);
 }
 
-/* The first listener that counts addresses makes the table; it stays. */
+/* The first listener that counts addresses makes the table (256 KiB); it stays,
+   because connections of a listener that is gone are still counted in it. */
 static int sketch_open(rt_loop *loop, const rt__ep *ep)
 {
     if (!ep->max_per_address || loop->sketch)
@@ -1761,7 +1902,9 @@ static rt__listener *listener_new(rt_loop *loop, const url *u,
     return NULL;
 }
 
-/* 0, or -1 with errno.  Only what was bound is removed again. */
+/* 0, or -1 with errno.  Only what was bound is removed again: the path becomes
+   the listener's after the bind, and is copied before it, so that no file stays
+   for want of memory. */
 static int listener_start(rt_loop *loop, rt__listener *l, const url *u,
                           const rt_listen_opts *o)
 {
@@ -1823,6 +1966,7 @@ static const char *rates_unfit(const rt_listen_opts *o)
     return NULL;
 }
 
+/* The chain ends at the first NULL: one behind it would silently not run. */
 static const char *filters_unfit(const rt_filter filter[8])
 {
     int i;
@@ -1832,6 +1976,8 @@ static const char *filters_unfit(const rt_filter filter[8])
     return NULL;
 }
 
+/* The counters of addresses have 16 bits.  A header is taken from proxies that
+   are named, from nobody else: without names it would never be read. */
 static const char *proxies_unfit(const rt_listen_opts *o)
 {
     const char *p = o->proxies ? o->proxies : "";
@@ -1870,6 +2016,7 @@ static const char *listen_unfit(const rt_loop *loop, const rt_listen_opts *o,
     return NULL;
 }
 
+/* All options are looked at before anything is made or opened. */
 rt_listener rt_listen(rt_loop *loop, const char *where,
                       const rt_listen_opts *opts)
 {
@@ -1921,6 +2068,8 @@ rt_fd rt_listener_fd(rt_loop *loop, rt_listener handle)
     return l->source.fd;
 }
 
+/* Legal in a callback of a connection that it accepts just now, and freed at
+   once: listener_ready asks the handle before each accept. */
 int rt_unlisten(rt_loop *loop, rt_listener handle)
 {
     rt__listener *l =
