@@ -1569,9 +1569,9 @@ void rt__ep_release(rt_loop *loop, rt__ep *ep)
 
 /* ---- listeners ---------------------------------------------------------- */
 
-/* A listener shares its endpoint, the options, with those that it let in. They
+/* A listener shares its endpoint, the options, with those that it let in.  They
    hold it by reference, so stopping a listener frees it at once and ends none
-   of them: ep->listener is NULL from then on. Those whose refusal is not told
+   of them: ep->listener is NULL from then on.  Those whose refusal is not told
    yet go with it. */
 
 typedef struct refusal refusal;
@@ -1590,8 +1590,8 @@ struct rt__listener {
 
 static void refusal_end(rt_loop *loop, refusal *r);
 
-/* A local socket file that nobody answers on is left over: removes it. A
-   symbolic link is not followed. Only ECONNREFUSED proves that nobody listens:
+/* A local socket file that nobody answers on is left over: removes it.  A
+   symbolic link is not followed.  Only ECONNREFUSED proves that nobody listens:
    on Linux a full backlog answers EAGAIN. */
 static int local_reclaim(const address *a)
 {
@@ -1650,7 +1650,7 @@ static int listen_on(const address *a, const rt_listen_opts *o, int dual)
     return -1;
 }
 
-/* A listening descriptor for the url, or -1 with errno. No host means all
+/* A listening descriptor for the url, or -1 with errno.  No host means all
    addresses: one socket for IPv6 and IPv4, and IPv4 alone where the system has
    no IPv6. */
 static int listen_open(const url *u, const rt_listen_opts *o)
@@ -1696,7 +1696,7 @@ static const char *fd_unfit(const rt_loop *loop, rt_fd given)
 }
 
 /* A listening socket that somebody else opened, with what a socket of our own
-   would have; -1 with errno. O_NONBLOCK is of the open file, so whoever else
+   would have; -1 with errno.  O_NONBLOCK is of the open file, so whoever else
    holds it sees that, too; FD_CLOEXEC is of our descriptor alone. */
 static int listen_inherit(int fd, rt__ep *ep)
 {
@@ -1954,8 +1954,8 @@ static void flush_all(rt_loop *loop);
 /* ---- buffers ------------------------------------------------------------ */
 
 /* Each holder of a buffer has one of its references, and the last to release it
-   gives it back. A free one keeps the pointer to the next of its class in its
-   first bytes. What the pools keep is bounded, so that the heap shrinks again
+   gives it back.  A free one keeps the pointer to the next of its class in its
+   first bytes.  What the pools keep is bounded, so that the heap shrinks again
    after a burst. */
 
 enum {
@@ -1965,9 +1965,9 @@ enum {
     OUTS_KEPT = 1024
 };
 
-/* A buffer of at least cap bytes. Those up to 64 KiB come from a pool with a
-   class for each power of two; the pool keeps at most POOL_KEPT bytes. A larger
-   one is exact and goes back to the allocator. */
+/* A buffer of at least cap bytes.  Those up to 64 KiB come from a pool with a
+   class for each power of two; the pool keeps at most POOL_KEPT bytes.  A
+   larger one is exact and goes back to the allocator. */
 rt__buf *rt__buf_new(rt_loop *loop, size_t cap)
 {
     size_t size = POOL_SMALLEST, c = 0;
@@ -2029,15 +2029,15 @@ static void pools_free(rt_loop *loop)
 /* Frames of a turn stand one behind the other in the loop's arena, and a
    connection holds a piece of it: no buffer of its own, unless its socket is
    full; then what is left moves to one (settle), so that a slow peer does not
-   hold the arena. Broadcast frames are in shared buffers and stay there. The
-   queue in order (q) is written before the loose ones. A frame never stands in
+   hold the arena.  Broadcast frames are in shared buffers and stay there.  The
+   queue in order (q) is written before the loose ones.  A frame never stands in
    two pieces, and one that was begun is the first of q: what is dropped or
-   replaced is always whole, so the peer's stream stays readable. bytes is the
+   replaced is always whole, so the peer's stream stays readable.  bytes is the
    sum of all pieces but the pong. */
 
-/* The queue object of a connection; it exists while something waits. Two pieces
-   fit in the object itself, and frames of the arena that adjoin become one, so
-   an ordinary reply allocates nothing here. */
+/* The queue object of a connection; it exists while something waits.  Two
+   pieces fit in the object itself, and frames of the arena that adjoin become
+   one, so an ordinary reply allocates nothing here. */
 int rt__out_open(rt_loop *loop, rt__conn *c)
 {
     rt__out *o = loop->out_pool;
@@ -2096,7 +2096,7 @@ static void out_free(rt_loop *loop, rt__conn *c)
 }
 
 /* What the queue costs: its bytes, and for each entry what it and the rest of
-   the smallest buffer take. Else a peer that does not read could be owed a
+   the smallest buffer take.  Else a peer that does not read could be owed a
    million empty messages that cost heap and count nothing. */
 static uint64_t out_cost(const rt__out *o)
 {
@@ -2143,8 +2143,8 @@ int rt__out_room(rt__conn *c, enum rt__lane lane, uint32_t key, size_t size)
 }
 
 /* What is queued between 1 and 0 has room whatever its size, and the hard mark
-   counts from there on. Half of the range is no limit, and adding a mark to it
-   cannot overflow. What is lifted sinks with the queue (out_taken) and never
+   counts from there on.  Half of the range is no limit, and adding a mark to it
+   cannot overflow.  What is lifted sinks with the queue (out_taken) and never
    rises by itself. */
 void rt__out_lift(rt_loop *loop, rt__conn *c, int on)
 {
@@ -2249,7 +2249,7 @@ static int q_grow(rt_loop *loop, rt__out *o)
     return 0;
 }
 
-/* Queues a piece behind the others; takes over its reference. One that adjoins
+/* Queues a piece behind the others; takes over its reference.  One that adjoins
    the last grows that instead, to be one iovec; raw bytes do not, because there
    the piece is the message (raw_taken). */
 static int q_push(rt_loop *loop, rt__out *o, rt__piece piece)
@@ -2319,7 +2319,7 @@ void rt__out_dirty(rt_loop *loop, rt__conn *c)
 }
 
 /* Queues a framed message; takes over the reference of piece, also when there
-   is no memory for it. The queue is open: rt__out_open comes first. */
+   is no memory for it.  The queue is open: rt__out_open comes first. */
 int rt__out_put(rt_loop *loop, rt__conn *c, rt__piece piece, enum rt__lane lane,
                 uint32_t key)
 {
@@ -2377,9 +2377,9 @@ static void pong_unfold(rt_loop *loop, rt__out *o)
         o->bytes += piece.len;
 }
 
-/* Our close comes next and nothing after it, so what is loose goes before. (RFC
-   6455, 5.5.1: no data follows a close.) A pong folded until now goes before
-   it, too. */
+/* Our close comes next and nothing after it, so what is loose goes before.
+   (RFC 6455, 5.5.1: no data follows a close.)  A pong folded until now goes
+   before it, too. */
 void rt__out_tighten(rt_loop *loop, rt__conn *c)
 {
     rt__out *o = c->out;
@@ -2449,9 +2449,9 @@ static uint32_t frame_span(const rt__conn *c, const uint8_t *p, uint8_t *counts)
     return (uint32_t)head + (uint32_t)f.len;
 }
 
-/* Counts the messages whose last byte is among the n bytes taken. A frame never
-   stands in two pieces, so its head is whole where it begins. HTTP has no
-   heads: rt__out_control puts its length into frame_left. */
+/* Counts the messages whose last byte is among the n bytes taken.  A frame
+   never stands in two pieces, so its head is whole where it begins.  HTTP has
+   no heads: rt__out_control puts its length into frame_left. */
 static void frames_taken(rt__conn *c, const uint8_t *p, size_t n)
 {
     rt__out *o = c->out;
@@ -2477,7 +2477,7 @@ static void raw_taken(rt__out *o, const rt__piece *piece, size_t n)
         o->messages--;
 }
 
-/* What is left of a slow peer's queue moves out of the arena. Else one byte of
+/* What is left of a slow peer's queue moves out of the arena.  Else one byte of
    it would hold 64 KiB for as long as its peer likes. */
 static int settle_piece(rt_loop *loop, rt__piece *piece)
 {
@@ -2563,7 +2563,7 @@ static void out_taken(rt_loop *loop, rt__conn *c, size_t n)
 }
 
 /* Forgets what waits, but for a frame that was begun; says how many messages
-   that are. The rest of a begun frame stays, because half a frame would make
+   that are.  The rest of a begun frame stays, because half a frame would make
    all that follows unreadable. */
 static uint32_t out_drop(rt_loop *loop, rt__out *o)
 {
@@ -2622,7 +2622,7 @@ void rt__out_discard(rt_loop *loop, rt__conn *c)
 }
 
 /* The portion of one peer in one turn, so that a fast reader of a long queue
-   delays nobody. POSIX lets IOV_MAX be as low as 16; it is 1024 on Linux and
+   delays nobody.  POSIX lets IOV_MAX be as low as 16; it is 1024 on Linux and
    the BSDs. */
 enum { IOVECS = 64, FLUSH_MOST = 256 * 1024 };
 
@@ -2641,7 +2641,7 @@ static int gather(rt__out *o, struct iovec *v, size_t *total)
     return (int)i;
 }
 
-/* MSG_NOSIGNAL, because the handling of SIGPIPE is the host's. One piece goes
+/* MSG_NOSIGNAL, because the handling of SIGPIPE is the host's.  One piece goes
    with send, which spares the kernel the copying of a msghdr. */
 static ssize_t send_some(int fd, struct iovec *v, int count)
 {
@@ -2660,8 +2660,8 @@ static ssize_t send_some(int fd, struct iovec *v, int count)
     return n;
 }
 
-/* One write of what waits. 0: all or a full portion went; 1: the socket is
-   full; < 0: it is broken, see errno. When all of it went the pieces are not
+/* One write of what waits.  0: all or a full portion went; 1: the socket is
+   full; < 0: it is broken, see errno.  When all of it went the pieces are not
    walked: conn_drained frees the queue with them. */
 static int out_write(rt_loop *loop, rt__conn *c)
 {
@@ -2685,8 +2685,8 @@ static int out_write(rt_loop *loop, rt__conn *c)
     return (size_t)n < total;
 }
 
-/* The queue is empty: what the connection waited for happens now. A farewell is
-   over when both closes are said: ours was in the queue. */
+/* The queue is empty: what the connection waited for happens now.  A farewell
+   is over when both closes are said: ours was in the queue. */
 static void conn_drained(rt_loop *loop, rt__conn *c)
 {
     int was_high = c->out->was_high;
@@ -2707,7 +2707,7 @@ static void conn_unsendable(rt_loop *loop, rt__conn *c)
                   strerror(errno));
 }
 
-/* Writes what waits for one peer: one system call. Runs no callback. One that
+/* Writes what waits for one peer: one system call.  Runs no callback.  One that
    is not connected yet, or whose socket is full, waits. */
 void rt__conn_flush(rt_loop *loop, rt__conn *c)
 {
@@ -2752,7 +2752,7 @@ void rt__conn_flush(rt_loop *loop, rt__conn *c)
 }
 
 /* Each queue leaves the list before it is written, so that what is not done
-   stands in the list of the next turn. No callback runs in it, so it is never
+   stands in the list of the next turn.  No callback runs in it, so it is never
    inside itself. */
 static void flush_all(rt_loop *loop)
 {
@@ -2776,9 +2776,9 @@ void rt_flush(rt_loop *loop)
 /* ---- unfinished input --------------------------------------------------- */
 
 /* Input is decoded where it was received, in the loop's own buffer; an idle
-   connection has no rt__in and no buffer. What stands here is the rest of a
+   connection has no rt__in and no buffer.  What stands here is the rest of a
    frame or message that is not whole yet, and bytes that were read behind a
-   pause. Of a connection that ends both stay until the end of the turn, since
+   pause.  Of a connection that ends both stay until the end of the turn, since
    the callback that ended it may still look at its data. */
 
 rt__in *rt__in_open(rt_loop *loop, rt__conn *c)
@@ -2810,10 +2810,10 @@ static void in_free(rt_loop *loop, rt__conn *c)
     c->in = NULL;
 }
 
-/* Keeps n bytes that were read but not looked at. While kept bytes are looked
-   at again, their rest stays where it is. conn_readable looks at them before it
-   receives more, so they are those of about one recv. The byte more is for the
-   0 behind a message. */
+/* Keeps n bytes that were read but not looked at.  While kept bytes are looked
+   at again, their rest stays where it is.  conn_readable looks at them before
+   it receives more, so they are those of about one recv.  The byte more is for
+   the 0 behind a message. */
 int rt__in_keep(rt_loop *loop, rt__conn *c, const uint8_t *p, size_t n)
 {
     rt__in *in = rt__in_open(loop, c);
@@ -2841,8 +2841,8 @@ int rt__in_keep(rt_loop *loop, rt__conn *c, const uint8_t *p, size_t n)
     return 0;
 }
 
-/* A buffer for the message under way, with room for n more bytes and a 0. It
-   grows with what has come, not with what was announced. (Else ten bytes that
+/* A buffer for the message under way, with room for n more bytes and a 0.  It
+   grows with what has come, not with what was announced.  (Else ten bytes that
    announce a long message cost us its length; doubling keeps the copies
    linear.) */
 static int data_room(rt_loop *loop, rt__in *in, size_t n, uint64_t expected)
@@ -2890,8 +2890,8 @@ rt__buf *rt__in_take(rt_loop *loop, rt__conn *c)
     return b;
 }
 
-/* A message is under way from its first byte on: its deadline runs. Later bytes
-   do not move it, so one byte a second wins no time. */
+/* A message is under way from its first byte on: its deadline runs.  Later
+   bytes do not move it, so one byte a second wins no time. */
 void rt__in_began(rt_loop *loop, rt__conn *c)
 {
     if (c->in->since)
@@ -2909,7 +2909,7 @@ void rt__conn_due(rt_loop *loop, rt__conn *c, uint64_t due)
 
 /* ---- connections -------------------------------------------------------- */
 
-/* A connection of that endpoint; fd < 0: it has none yet. Where it fails fd
+/* A connection of that endpoint; fd < 0: it has none yet.  Where it fails fd
    stays the caller's. */
 static rt__conn *conn_new(rt_loop *loop, rt__ep *ep, int fd, int interest)
 {
@@ -2937,7 +2937,7 @@ static rt__conn *conn_new(rt_loop *loop, rt__ep *ep, int fd, int interest)
     return c;
 }
 
-/* What the connection waits for, from its state. One whose request the host
+/* What the connection waits for, from its state.  One whose request the host
    thinks about is read, for its hang-up (conn_peek). */
 void rt__conn_interest(rt_loop *loop, rt__conn *c)
 {
@@ -2955,12 +2955,12 @@ void rt__conn_interest(rt_loop *loop, rt__conn *c)
 /* ---- how many there are of one address ---------------------------------- */
 
 /* The table has a fixed size, so that a flood from many addresses cannot make
-   it grow. It may count an address too high, where others share its cells,
-   never too low; the keyed hash leaves nobody to choose whose. A connection
+   it grow.  It may count an address too high, where others share its cells,
+   never too low; the keyed hash leaves nobody to choose whose.  A connection
    takes back exactly the key that it put in (counted). */
 
 /* The key under which an address is counted, of this listener: the whole of
-   IPv4, the /64 of IPv6, which is what one customer has. 0: not counted. No
+   IPv4, the /64 of IPv6, which is what one customer has.  0: not counted.  No
    hash is 0, for its top bit is set. */
 static uint64_t addr_key(rt_loop *loop, const rt__ep *ep, const rt__addr *a)
 {
@@ -3009,7 +3009,7 @@ int rt__conn_from(rt_loop *loop, rt__conn *c, const rt__addr *a)
 /* ---- connections: their end --------------------------------------------- */
 
 /* No event finds it any more; the rest goes at the end of the turn, because a
-   callback further up may still look at its input. The descriptor leaves the
+   callback further up may still look at its input.  The descriptor leaves the
    backend now, since a close would not take it out of epoll where a child holds
    it, too; and as it is closed only then, no new socket gets its number while
    events of the old one are in the batch. */
@@ -3049,7 +3049,7 @@ static void dead_free(rt_loop *loop)
     }
 }
 
-/* The line is gone, and with it a session that cannot resume. The connection
+/* The line is gone, and with it a session that cannot resume.  The connection
    goes first: else the end would say a goodbye on it. */
 void rt__conn_lost(rt_loop *loop, rt__conn *c, int code, int cause,
                    const char *reason)
@@ -3069,7 +3069,7 @@ static void conn_deadline_in(rt_loop *loop, rt__conn *c, uint32_t ms)
 
 /* Everything is said and written: our half is shut, and what still comes is
    thrown away, because closing with unread input would send a reset that can
-   overtake our last bytes. A peer that never shuts its half is cut off at the
+   overtake our last bytes.  A peer that never shuts its half is cut off at the
    deadline. */
 void rt__conn_finish(rt_loop *loop, rt__conn *c)
 {
@@ -3129,7 +3129,7 @@ void rt__conn_bye(rt_loop *loop, rt__conn *c, int code, const char *reason)
 }
 
 /* The peer broke the protocol or a limit: its session ends, the code is told,
-   and no answer is awaited from such a one. (RFC 6455, 7.1.7: fail the
+   and no answer is awaited from such a one.  (RFC 6455, 7.1.7: fail the
    connection.) */
 void rt__conn_violation(rt_loop *loop, rt__conn *c, int code, int cause,
                         const char *reason)
@@ -3156,7 +3156,7 @@ static int pings(const rt__conn *c)
            (c->wire < RT__STREAM || c->typed || c->ep->codec);
 }
 
-/* A message, or part of one, or the answer to our ping came. Other control
+/* A message, or part of one, or the answer to our ping came.  Other control
    frames are no sign of life: a flood of them would hide that nobody reads.
    Differences of 32-bit milliseconds stay right when those wrap, each 49
    days. */
@@ -3167,7 +3167,7 @@ void rt__conn_lives(rt_loop *loop, rt__conn *c)
 }
 
 /* A control frame that nobody asked for: so many a second are borne, from the
-   first on. 0 or a fault. Each ping has us write a pong: without a bound the
+   first on.  0 or a fault.  Each ping has us write a pong: without a bound the
    peer sets our work. */
 int rt__control_in(rt_loop *loop, rt__conn *c)
 {
@@ -3199,10 +3199,10 @@ void rt__conn_opened(rt_loop *loop, rt__conn *c)
 /* ---- streams: 4 bytes of length, then the message ----------------------- */
 
 /* A step returns how many bytes it took or, negative, the close code of a
-   fault, which stream_input tells. The length is held against the limit before
-   anything is added to it or allocated for it. A callback inside a step may end
-   or pause the connection: each step asks again; c itself lives until the end
-   of the turn. */
+   fault, which stream_input tells.  The length is held against the limit before
+   anything is added to it or allocated for it.  A callback inside a step may
+   end or pause the connection: each step asks again; c itself lives until the
+   end of the turn. */
 
 static int stream_head(const uint8_t *p, uint64_t *len)
 {
@@ -3219,7 +3219,7 @@ static int stream_deliver(rt_loop *loop, rt__conn *c, uint8_t *data, size_t n)
     return 0;
 }
 
-/* A message that came in parts is whole. It leaves the connection before the
+/* A message that came in parts is whole.  It leaves the connection before the
    callback, which may end that. */
 static int stream_whole(rt_loop *loop, rt__conn *c)
 {
@@ -3273,7 +3273,7 @@ static ptrdiff_t stream_more(rt_loop *loop, rt__conn *c, const uint8_t *p,
     return (ptrdiff_t)(used + n);
 }
 
-/* One step: how many bytes it took, or < 0. A message that is whole is told
+/* One step: how many bytes it took, or < 0.  A message that is whole is told
    where it was received, without a copy; only parts are gathered. */
 static ptrdiff_t stream_step(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
 {
@@ -3296,7 +3296,7 @@ static ptrdiff_t stream_step(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
 }
 
 /* A packet of the codec at p: > 0 its size, told of; 0: *need bytes are (0: one
-   more is); < 0 a fault. A codec is the host's, but works on a peer's bytes:
+   more is); < 0 a fault.  A codec is the host's, but works on a peer's bytes:
    what it says is held against the packet and the limits. */
 static ptrdiff_t codec_whole(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n,
                              size_t *need)
@@ -3318,8 +3318,8 @@ static ptrdiff_t codec_whole(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n,
     return size;
 }
 
-/* A packet that came in parts: takes what it needs, and no more. While its size
-   is not known that is one byte, for the next may be of another packet. */
+/* A packet that came in parts: takes what it needs, and no more.  While its
+   size is not known that is one byte, for the next may be of another packet. */
 static ptrdiff_t codec_more(rt_loop *loop, rt__conn *c, const uint8_t *p,
                             size_t n)
 {
@@ -3425,9 +3425,9 @@ void rt__conn_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
         rt__ws_input(loop, c, p, n);
 }
 
-/* The peer's half is shut. What we still owe it, it can read. A stream that
+/* The peer's half is shut.  What we still owe it, it can read.  A stream that
    ends between two messages ends cleanly (1005); WebSocket ends with a close,
-   so here it was 1006 (RFC 6455, 7.1.5). HOLD_END asks for no more reads: a
+   so here it was 1006 (RFC 6455, 7.1.5).  HOLD_END asks for no more reads: a
    shut half stays readable for ever. */
 static void conn_eof(rt_loop *loop, rt__conn *c)
 {
@@ -3497,7 +3497,7 @@ static void conn_peek(rt_loop *loop, rt__conn *c)
 }
 
 /* One recv for an event; the wait is level-triggered and tells of the rest in
-   the next turn, after the others had theirs. An event is a hint, the call is
+   the next turn, after the others had theirs.  An event is a hint, the call is
    the truth: after a hang-up, too, it is read until 0 or an error. */
 static void conn_readable(rt_loop *loop, rt__conn *c)
 {
@@ -3576,7 +3576,7 @@ static void conn_ready(rt_loop *loop, rt__conn *c, int events)
         conn_readable(loop, c);
 }
 
-/* Looks at the connection in the next turn, which does not wait. By its key,
+/* Looks at the connection in the next turn, which does not wait.  By its key,
    because it may be dead by then, and its number another's. */
 void rt__conn_wake(rt_loop *loop, rt__conn *c)
 {
@@ -3618,7 +3618,7 @@ static void wakes_run(rt_loop *loop)
 /* ---- deadlines ---------------------------------------------------------- */
 
 /* The payload is the time, so the pong tells the round trip; never 0, which
-   means that none went. To a full socket none is queued, but it counts: who
+   means that none went.  To a full socket none is queued, but it counts: who
    reads nothing for so long is as good as dead. */
 static void conn_ping(rt_loop *loop, rt__conn *c)
 {
@@ -3686,7 +3686,7 @@ static void live_deadline(rt_loop *loop, rt__conn *c)
 }
 
 /* The peer took its whole time and is gone with a reset: what the system still
-   holds for it is given up, too. A close alone would leave the kernel with the
+   holds for it is given up, too.  A close alone would leave the kernel with the
    unsent bytes of a peer that holds its window at zero. */
 static void conn_abort(rt_loop *loop, rt__conn *c)
 {
@@ -3909,8 +3909,8 @@ static void refusal_hurry(rt_loop *loop, refusal *r)
     refusal_end(loop, r);
 }
 
-/* It has to wait for its request. -1: it cannot. The descriptor is the caller's
-   then. Where there are too many the oldest gives way. */
+/* It has to wait for its request.  -1: it cannot.  The descriptor is the
+   caller's then.  Where there are too many the oldest gives way. */
 static int refusal_keep(rt_loop *loop, const refusal *like)
 {
     rt__listener *l = like->listener;
@@ -3974,7 +3974,7 @@ static void refusal_ready(rt_loop *loop, refusal *r)
 
 /* ---- accepting ---------------------------------------------------------- */
 
-/* A connection of which nobody was told is turned away after all. Its
+/* A connection of which nobody was told is turned away after all.  Its
    descriptor outlives it, and so does its deadline: being refused wins no
    time. */
 static void conn_refuse(rt_loop *loop, rt__conn *c, enum rt__refusal why,
@@ -4090,7 +4090,7 @@ static void proxy_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
     rt__conn_kill(loop, c);
 }
 
-/* Makes it a handshake in progress; the oldest gives way. So a thousand that
+/* Makes it a handshake in progress; the oldest gives way.  So a thousand that
    say nothing cannot keep out one that does. */
 static int shake_begin(rt_loop *loop, rt__conn *c, const rt__addr *peer)
 {
@@ -4130,8 +4130,8 @@ static void conn_accepted(rt_loop *loop, rt__listener *l, int fd,
         conn_enter(loop, c, peer);
 }
 
-/* Somebody is at the door. Only those let in fill the bucket: a flood of
-   refused ones leaves it to the others. Behind a proxy the address is the
+/* Somebody is at the door.  Only those let in fill the bucket: a flood of
+   refused ones leaves it to the others.  Behind a proxy the address is the
    proxy's until its header is read. */
 static void arrival(rt_loop *loop, rt__listener *l, int fd, const address *from)
 {
@@ -4159,8 +4159,8 @@ enum { REST_MS = 100 };
 
 /* Out of descriptors: the oldest of those who wait to be refused, or else the
    spare one, is given up for the connection that waits, so that its peer learns
-   of it; then the listener rests. Linux says that none is left even where
-   nobody waits. Without the rest a level-triggered wait would spin: the one
+   of it; then the listener rests.  Linux says that none is left even where
+   nobody waits.  Without the rest a level-triggered wait would spin: the one
    that cannot be accepted stays ready. */
 static void listener_starved(rt_loop *loop, rt__listener *l)
 {
@@ -4253,7 +4253,7 @@ static void listener_ready(rt_loop *loop, uint64_t id)
 
 /* A dial has an endpoint of its own, whose options are those of a listener as
    far as they apply; the session holds it over all its tries, each of which is
-   a new connection. A name goes to the host's hook, never to the system: that
+   a new connection.  A name goes to the host's hook, never to the system: that
    would block. */
 
 static int dial_connect(rt_loop *loop, rt__conn *c, const address *a)
@@ -4280,7 +4280,7 @@ static int dial_connect(rt_loop *loop, rt__conn *c, const address *a)
     return -1;
 }
 
-/* What is offered: rtnet.1 first, where the session is to resume. Allocated as
+/* What is offered: rtnet.1 first, where the session is to resume.  Allocated as
    long as its text, which is what rt__strfree gives back. */
 static char *dial_protocols(rt_loop *loop, const rt_dial_opts *o)
 {
@@ -4664,10 +4664,10 @@ int rt_observe(rt_loop *loop, const char *name, uint64_t microseconds)
 
 /* ---- the turn ----------------------------------------------------------- */
 
-/* The order of the phases is a promise. Events that callbacks asked for come
+/* The order of the phases is a promise.  Events that callbacks asked for come
    after all input; sessions that ended are told of after those; then all that
    was queued, the last words too, leaves in one write for each peer; and memory
-   is freed last, when nobody further up the stack can hold it. What a phase
+   is freed last, when nobody further up the stack can hold it.  What a phase
    queues for itself waits for the next turn, which does not wait. */
 
 static void timer_fire(rt_loop *loop, rt__timer *t)
@@ -4793,7 +4793,7 @@ static void turn_end(rt_loop *loop, uint64_t began)
     loop->in_turn = 0;
 }
 
-/* One reading of the clock serves all deadlines of a turn. Also where the wait
+/* One reading of the clock serves all deadlines of a turn.  Also where the wait
    failed, what was ended and queued goes its way. */
 static int turn(rt_loop *loop, int timeout_ms)
 {
@@ -4884,7 +4884,7 @@ static int loop_memory(rt_loop *loop)
     return loop->receive && loop->ready ? 0 : -1;
 }
 
-/* Copes with a loop that was made only half. Buffers are released before the
+/* Copes with a loop that was made only half.  Buffers are released before the
    pools that they go back to. */
 static void loop_release(rt_loop *loop)
 {
