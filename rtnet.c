@@ -3011,8 +3011,8 @@ int rt__conn_from(rt_loop *loop, rt__conn *c, const rt__addr *a)
 /* No event finds it any more; the rest goes at the end of the turn, because a
    callback further up may still look at its input.  The descriptor leaves the
    backend now, since a close would not take it out of epoll where a child holds
-   it, too; and as it is closed only then, no new socket gets its number while
-   events of the old one are in the batch. */
+   it, too; and as it is closed only at the end of the turn, no new socket gets
+   its number while events of the old one are in the batch. */
 void rt__conn_kill(rt_loop *loop, rt__conn *c)
 {
     if (c->state == RT__DEAD)
@@ -4494,9 +4494,8 @@ int rt_resolved(rt_loop *loop, rt_session handle, const char *text)
 /* ---- shutting down ------------------------------------------------------ */
 
 /* Listeners stop at once, sessions end one behind the other over the window, so
-   that the servers they go to next meet a stream of them and not a wave.
-   Handshakes under way may finish within the window; at its end all that is
-   left ends. */
+   that the servers they go to next meet a stream of them and not a wave.  What
+   is still in a handshake at the end of the window ends there. */
 
 enum { DRAIN_STEP_MS = 10, HINT_LEAST = 500, HINT_SPAN = 2000 };
 
@@ -5016,7 +5015,7 @@ void rt_loop_free(rt_loop *loop)
     loop->in_turn = loop->freeing = 1;
     do
         loop_end_sessions(loop);
-    while (loop->session_count > 0); /* an on_close may have dialled */
+    while (loop->session_count > 0); /* whatever an on_close did */
     loop_end_sources(loop);
     while ((t = rt__slot_next(loop, &at, RT__TIMER)) != NULL)
         apptimer_free(loop, (rt__apptimer *)t);
