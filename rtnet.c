@@ -1700,6 +1700,11 @@ void rt__ep_release(rt_loop *loop, rt__ep *ep)
 
 /* ---- listeners ---------------------------------------------------------- */
 
+/* A listener shares its endpoint, the options, with those that it let in.  They
+   hold it by reference, so stopping a listener frees it at once and ends none
+   of them: ep->listener is NULL from then on.  Those whose refusal is not told
+   yet go with it. */
+
 typedef struct refusal refusal;
 
 struct rt__listener {
@@ -1758,8 +1763,11 @@ static int listen_on(const address *a, const rt_listen_opts *o, int dual)
     int saved, fd = socket_open(a->storage.ss_family);
     if (fd < 0)
         return -1;
+    /* A server that starts again may bind while connections of the one before
+       are in TIME_WAIT. */
     if (a->storage.ss_family != AF_UNIX)
         fd_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+    /* Systems differ in what an IPv6 socket takes by default: it is said. */
     if (a->storage.ss_family == AF_INET6)
         fd_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, !dual);
 #if defined(SO_REUSEPORT)
@@ -1921,6 +1929,8 @@ static int listener_start(rt_loop *loop, rt__listener *l, const url *u,
         errno = saved;
         return -1;
     }
+    /* From here on listener_free removes the file and closes fd, which stands
+       in the source even when source_add fails. */
     l->path = path;
     l->port = port_of(fd);
     if (!u->local && !o->fd)
@@ -2084,6 +2094,11 @@ static void flush_all(rt_loop *loop);
 
 /* ---- buffers ------------------------------------------------------------ */
 
+/* Each holder of a buffer has one of its references, and the last to release it
+   gives it back.  A free one keeps the pointer to the next of its class in its
+   first bytes.  What the pools keep is bounded, so that the heap shrinks again
+   after a burst. */
+
 enum {
     POOL_CLASSES = 11,
     POOL_SMALLEST = 64,
@@ -2092,7 +2107,8 @@ enum {
 };
 
 /* A buffer of at least cap bytes.  Those up to 64 KiB come from a pool with a
-   class for each power of two; the pool keeps at most POOL_KEPT bytes. */
+   class for each power of two; the pool keeps at most POOL_KEPT bytes.  A
+   larger one is exact and goes back to the allocator. */
 rt__buf *rt__buf_new(rt_loop *loop, size_t cap)
 {
     size_t size = POOL_SMALLEST, c = 0;
@@ -2154,9 +2170,15 @@ static void pools_free(rt_loop *loop)
 /* Frames of a turn stand one behind the other in the loop's arena, and a
    connection holds a piece of it: no buffer of its own, unless its socket is
    full; then what is left moves to one (settle), so that a slow peer does not
-   hold the arena.  Broadcast frames are in shared buffers and stay there. */
+   hold the arena.  Broadcast frames are in shared buffers and stay there.  The
+   queue in order (q) is written before the loose ones.  A frame never stands in
+   two pieces, and one that was begun is the first of q: what is dropped or
+   replaced is always whole, so the peer's stream stays readable.  bytes is the
+   sum of all pieces but the pong. */
 
-/* The queue object of a connection; it exists while something waits. */
+/* The queue object of a connection; it exists while something waits.  Two
+   pieces fit in the object itself, and frames of the arena that adjoin become
+   one, so an ordinary reply allocates nothing here. */
 int rt__out_open(rt_loop *loop, rt__conn *c)
 {
     rt__out *o = loop->out_pool;
@@ -2215,7 +2237,8 @@ static void out_free(rt_loop *loop, rt__conn *c)
 }
 
 /* What the queue costs: its bytes, and for each entry what it and the rest of
-   the smallest buffer take. */
+   the smallest buffer take.  Else a peer that does not read could be owed a
+   million empty messages that cost heap and count nothing. */
 static uint64_t out_cost(const rt__out *o)
 {
     if (!o)
@@ -2253,13 +2276,17 @@ int rt__out_room(rt__conn *c, enum rt__lane lane, uint32_t key, size_t size)
         return RT_EFULL;
     if (old)
         cost -= old->piece.len;
+    /* One that finds nothing waiting goes whatever its size: a message may be
+       larger than the hard mark. */
     if (out_idle(c->out) || cost + size <= c->ep->hard_mark + c->out->lifted)
         return 0;
     return lane == RT__DROPPABLE ? 1 : RT_EFULL;
 }
 
 /* What is queued between 1 and 0 has room whatever its size, and the hard mark
-   counts from there on. */
+   counts from there on.  Half of the range is no limit, and adding a mark to it
+   cannot overflow.  What is lifted sinks with the queue (out_taken) and never
+   rises by itself. */
 void rt__out_lift(rt_loop *loop, rt__conn *c, int on)
 {
     if (rt__out_open(loop, c) == 0)
@@ -2275,6 +2302,8 @@ int rt__out_status(rt__conn *c)
     return 1;
 }
 
+/* The loop holds the present arena; a former one lives until the last piece in
+   it is written, moved out or dropped. */
 static rt__buf *arena_room(rt_loop *loop, size_t size)
 {
     rt__buf *b = loop->arena;
@@ -2295,7 +2324,9 @@ static rt__piece *out_last(rt__out *o)
     return o->count ? &o->q[o->head + o->count - 1] : NULL;
 }
 
-/* For a blocked peer: the end of its own last buffer, or a new, larger one. */
+/* For a blocked peer: the end of its own last buffer, or a new, larger one.
+   Only where that last piece is the one holder: the free end of a shared buffer
+   belongs to others. */
 static rt__buf *own_room(rt_loop *loop, rt__out *o, size_t size)
 {
     rt__piece *last = out_last(o);
@@ -2335,6 +2366,8 @@ uint8_t *rt__out_reserve(rt_loop *loop, rt__conn *c, size_t size,
     return rt__buf_data(b) + piece->off;
 }
 
+/* Moving down only when half is used up keeps the copies linear in what is
+   queued. */
 static int q_grow(rt_loop *loop, rt__out *o)
 {
     uint32_t cap = o->cap * 2;
@@ -2357,7 +2390,9 @@ static int q_grow(rt_loop *loop, rt__out *o)
     return 0;
 }
 
-/* Queues a piece behind the others; takes over its reference. */
+/* Queues a piece behind the others; takes over its reference.  One that adjoins
+   the last grows that instead, to be one iovec; raw bytes do not, because there
+   the piece is the message (raw_taken). */
 static int q_push(rt_loop *loop, rt__out *o, rt__piece piece)
 {
     rt__piece *last = out_last(o);
@@ -2406,6 +2441,8 @@ static int loose_push(rt_loop *loop, rt__out *o, rt__piece piece, uint32_t key)
     return 0;
 }
 
+/* A blocked one is not listed: writing to a full socket is a wasted call, and
+   its writable event lists it again. */
 static void out_dirty(rt_loop *loop, rt__out *o)
 {
     if (o->dirty || o->blocked)
@@ -2423,7 +2460,7 @@ void rt__out_dirty(rt_loop *loop, rt__conn *c)
 }
 
 /* Queues a framed message; takes over the reference of piece, also when there
-   is no memory for it. */
+   is no memory for it.  The queue is open: rt__out_open comes first. */
 int rt__out_put(rt_loop *loop, rt__conn *c, rt__piece piece, enum rt__lane lane,
                 uint32_t key)
 {
@@ -2466,6 +2503,8 @@ int rt__out_control(rt_loop *loop, rt__conn *c, const void *data, size_t len)
     return 0;
 }
 
+/* Without memory the pong is not sent: a peer that pings again gets that
+   one. */
 static void pong_unfold(rt_loop *loop, rt__out *o)
 {
     rt__piece piece;
@@ -2479,7 +2518,9 @@ static void pong_unfold(rt_loop *loop, rt__out *o)
         o->bytes += piece.len;
 }
 
-/* Our close comes next and nothing after it, so what is loose goes before. */
+/* Our close comes next and nothing after it, so what is loose goes before.
+   (RFC 6455, 5.5.1: no data follows a close.)  A pong folded until now goes
+   before it, too. */
 void rt__out_tighten(rt_loop *loop, rt__conn *c)
 {
     rt__out *o = c->out;
@@ -2540,6 +2581,8 @@ static uint32_t frame_span(const rt__conn *c, const uint8_t *p, uint8_t *counts)
                 (uint32_t)p[2] << 8 | p[3]) +
                4;
     }
+    /* 14 is the longest head; no more is read than this frame's own has, and a
+       frame that we framed ourselves has no fault. */
     head = rt__frame_read(p, 14, c->wire == RT__WS_CLIENT, &f);
     *counts = !(f.op & 8);
     if (*counts && c->typed)
@@ -2548,7 +2591,8 @@ static uint32_t frame_span(const rt__conn *c, const uint8_t *p, uint8_t *counts)
 }
 
 /* Counts the messages whose last byte is among the n bytes taken.  A frame
-   never stands in two pieces, so its head is whole where it begins. */
+   never stands in two pieces, so its head is whole where it begins.  HTTP has
+   no heads: rt__out_control puts its length into frame_left. */
 static void frames_taken(rt__conn *c, const uint8_t *p, size_t n)
 {
     rt__out *o = c->out;
@@ -2574,7 +2618,8 @@ static void raw_taken(rt__out *o, const rt__piece *piece, size_t n)
         o->messages--;
 }
 
-/* What is left of a slow peer's queue moves out of the arena. */
+/* What is left of a slow peer's queue moves out of the arena.  Else one byte of
+   it would hold 64 KiB for as long as its peer likes. */
 static int settle_piece(rt_loop *loop, rt__piece *piece)
 {
     rt__buf *b;
@@ -2659,7 +2704,8 @@ static void out_taken(rt_loop *loop, rt__conn *c, size_t n)
 }
 
 /* Forgets what waits, but for a frame that was begun; says how many messages
-   that are. */
+   that are.  The rest of a begun frame stays, because half a frame would make
+   all that follows unreadable. */
 static uint32_t out_drop(rt_loop *loop, rt__out *o)
 {
     uint32_t i, kept = 0, left = o->frame_left, lost = o->messages;
@@ -2711,10 +2757,14 @@ void rt__out_forget(rt_loop *loop, rt__out *o, uint32_t key)
 void rt__out_discard(rt_loop *loop, rt__conn *c)
 {
     uint32_t lost = c->out ? out_drop(loop, c->out) : 0;
+    /* Where there is a keep its ring counts what has not arrived. */
     if (c->session && !c->session->keep)
         c->session->lost += lost;
 }
 
+/* The portion of one peer in one turn, so that a fast reader of a long queue
+   delays nobody.  POSIX lets IOV_MAX be as low as 16; it is 1024 on Linux and
+   the BSDs. */
 enum { IOVECS = 64, FLUSH_MOST = 256 * 1024 };
 
 static int gather(rt__out *o, struct iovec *v, size_t *total)
@@ -2732,6 +2782,8 @@ static int gather(rt__out *o, struct iovec *v, size_t *total)
     return (int)i;
 }
 
+/* MSG_NOSIGNAL, because the handling of SIGPIPE is the host's.  One piece goes
+   with send, which spares the kernel the copying of a msghdr. */
 static ssize_t send_some(int fd, struct iovec *v, int count)
 {
     struct msghdr m;
@@ -2750,7 +2802,8 @@ static ssize_t send_some(int fd, struct iovec *v, int count)
 }
 
 /* One write of what waits.  0: all or a full portion went; 1: the socket is
-   full; < 0: it is broken, see errno. */
+   full; < 0: it is broken, see errno.  When all of it went the pieces are not
+   walked: conn_drained frees the queue with them. */
 static int out_write(rt_loop *loop, rt__conn *c)
 {
     struct iovec v[IOVECS];
@@ -2773,7 +2826,8 @@ static int out_write(rt_loop *loop, rt__conn *c)
     return (size_t)n < total;
 }
 
-/* The queue is empty: what the connection waited for happens now. */
+/* The queue is empty: what the connection waited for happens now.  A farewell
+   is over when both closes are said: ours was in the queue. */
 static void conn_drained(rt_loop *loop, rt__conn *c)
 {
     int was_high = c->out->was_high;
@@ -2794,7 +2848,8 @@ static void conn_unsendable(rt_loop *loop, rt__conn *c)
                   strerror(errno));
 }
 
-/* Writes what waits for one peer: one system call.  Runs no callback. */
+/* Writes what waits for one peer: one system call.  Runs no callback.  One that
+   is not connected yet, or whose socket is full, waits. */
 void rt__conn_flush(rt_loop *loop, rt__conn *c)
 {
     rt__out *o = c->out;
@@ -2820,6 +2875,8 @@ void rt__conn_flush(rt_loop *loop, rt__conn *c)
         rt__conn_interest(loop, c);
         return;
     }
+    /* At half the mark, not at the mark, where a steady sender would be told of
+       each message. */
     if (o->was_high && c->session && out_cost(o) <= c->ep->soft_mark / 2) {
         o->was_high = 0;
         rt__session_todo(loop, c->session, RT__TODO_WRITABLE);
@@ -2836,7 +2893,8 @@ void rt__conn_flush(rt_loop *loop, rt__conn *c)
 }
 
 /* Each queue leaves the list before it is written, so that what is not done
-   stands in the list of the next turn. */
+   stands in the list of the next turn.  No callback runs in it, so it is never
+   inside itself. */
 static void flush_all(rt_loop *loop)
 {
     rt__out *list = loop->dirty, *o;
@@ -2857,6 +2915,12 @@ void rt_flush(rt_loop *loop)
 }
 
 /* ---- unfinished input --------------------------------------------------- */
+
+/* Input is decoded where it was received, in the loop's own buffer; an idle
+   connection has no rt__in and no buffer.  What stands here is the rest of a
+   frame or message that is not whole yet, and bytes that were read behind a
+   pause.  Of a connection that ends both stay until the end of the turn, since
+   the callback that ended it may still look at its data. */
 
 rt__in *rt__in_open(rt_loop *loop, rt__conn *c)
 {
@@ -2888,7 +2952,9 @@ static void in_free(rt_loop *loop, rt__conn *c)
 }
 
 /* Keeps n bytes that were read but not looked at.  While kept bytes are looked
-   at again, their rest stays where it is. */
+   at again, their rest stays where it is.  conn_readable looks at them before
+   it receives more, so they are those of about one recv.  The byte more is for
+   the 0 behind a message. */
 int rt__in_keep(rt_loop *loop, rt__conn *c, const uint8_t *p, size_t n)
 {
     rt__in *in = rt__in_open(loop, c);
@@ -2917,7 +2983,9 @@ int rt__in_keep(rt_loop *loop, rt__conn *c, const uint8_t *p, size_t n)
 }
 
 /* A buffer for the message under way, with room for n more bytes and a 0.  It
-   grows with what has come, not with what was announced. */
+   grows with what has come, not with what was announced.  (Else ten bytes that
+   announce a long message cost us its length; doubling keeps the copies
+   linear.) */
 static int data_room(rt_loop *loop, rt__in *in, size_t n, uint64_t expected)
 {
     uint64_t have = in->data ? in->data->len : 0;
@@ -2963,7 +3031,8 @@ rt__buf *rt__in_take(rt_loop *loop, rt__conn *c)
     return b;
 }
 
-/* A message is under way from its first byte on: its deadline runs. */
+/* A message is under way from its first byte on: its deadline runs.  Later
+   bytes do not move it, so one byte a second wins no time. */
 void rt__in_began(rt_loop *loop, rt__conn *c)
 {
     if (c->in->since)
@@ -2981,12 +3050,14 @@ void rt__conn_due(rt_loop *loop, rt__conn *c, uint64_t due)
 
 /* ---- connections -------------------------------------------------------- */
 
-/* A connection of that endpoint; fd < 0: it has none yet. */
+/* A connection of that endpoint; fd < 0: it has none yet.  Where it fails fd
+   stays the caller's. */
 static rt__conn *conn_new(rt_loop *loop, rt__ep *ep, int fd, int interest)
 {
     rt__conn *c = (rt__conn *)rt__alloc(loop, sizeof *c);
     if (!c)
         return NULL;
+    /* Its place in the heap is reserved here, so no later deadline can fail. */
     c->source.fd = -1;
     if (rt__timer_adopt(loop, &c->timer, RT__OF_CONN) < 0) {
         rt__free(loop, c, sizeof *c);
@@ -3007,7 +3078,8 @@ static rt__conn *conn_new(rt_loop *loop, rt__ep *ep, int fd, int interest)
     return c;
 }
 
-/* What the connection waits for, from its state. */
+/* What the connection waits for, from its state.  One whose request the host
+   thinks about is read, for its hang-up (conn_peek). */
 void rt__conn_interest(rt_loop *loop, rt__conn *c)
 {
     int want = c->hold & ~RT__HOLD_HOST ? 0 : RT_READ;
@@ -3023,8 +3095,14 @@ void rt__conn_interest(rt_loop *loop, rt__conn *c)
 
 /* ---- how many there are of one address ---------------------------------- */
 
+/* The table has a fixed size, so that a flood from many addresses cannot make
+   it grow.  It may count an address too high, where others share its cells,
+   never too low; the keyed hash leaves nobody to choose whose.  A connection
+   takes back exactly the key that it put in (counted). */
+
 /* The key under which an address is counted, of this listener: the whole of
-   IPv4, the /64 of IPv6, which is what one customer has.  0: not counted. */
+   IPv4, the /64 of IPv6, which is what one customer has.  0: not counted.  No
+   hash is 0, for its top bit is set. */
 static uint64_t addr_key(rt_loop *loop, const rt__ep *ep, const rt__addr *a)
 {
     uint8_t key[1 + 8 + sizeof ep->id];
@@ -3072,7 +3150,10 @@ int rt__conn_from(rt_loop *loop, rt__conn *c, const rt__addr *a)
 /* ---- connections: their end --------------------------------------------- */
 
 /* No event finds it any more; the rest goes at the end of the turn, because a
-   callback further up may still look at its input. */
+   callback further up may still look at its input.  The descriptor leaves the
+   backend now, since a close would not take it out of epoll where a child holds
+   it, too; and as it is closed only at the end of the turn, no new socket gets
+   its number while events of the old one are in the batch. */
 void rt__conn_kill(rt_loop *loop, rt__conn *c)
 {
     if (c->state == RT__DEAD)
@@ -3109,7 +3190,8 @@ static void dead_free(rt_loop *loop)
     }
 }
 
-/* The line is gone, and with it a session that cannot resume. */
+/* The line is gone, and with it a session that cannot resume.  The connection
+   goes first: else the end would say a goodbye on it. */
 void rt__conn_lost(rt_loop *loop, rt__conn *c, int code, int cause,
                    const char *reason)
 {
@@ -3128,7 +3210,8 @@ static void conn_deadline_in(rt_loop *loop, rt__conn *c, uint32_t ms)
 
 /* Everything is said and written: our half is shut, and what still comes is
    thrown away, because closing with unread input would send a reset that can
-   overtake our last bytes. */
+   overtake our last bytes.  A peer that never shuts its half is cut off at the
+   deadline. */
 void rt__conn_finish(rt_loop *loop, rt__conn *c)
 {
     if (c->peer_closed && c->wire == RT__WS_SERVER) {
@@ -3140,6 +3223,8 @@ void rt__conn_finish(rt_loop *loop, rt__conn *c)
         return;
     }
     c->state = RT__DRAINING; /* within the deadline that runs already */
+    /* A client whose close is answered leaves the first FIN, and with it
+       TIME_WAIT, to the server (RFC 6455, 7.1.1). */
     if (c->wire != RT__WS_CLIENT || !c->peer_closed)
         shutdown(c->source.fd, SHUT_WR);
 }
@@ -3149,6 +3234,7 @@ void rt__conn_finish_soon(rt_loop *loop, rt__conn *c)
 {
     if (c->state == RT__GREETING || c->state == RT__LIVE)
         rt__shake_detach(loop, c); /* no handshake in progress any more */
+    /* One deadline for the whole farewell, set when it begins. */
     if (c->state < RT__FAREWELL)
         conn_deadline_in(loop, c, c->ep->close_ms);
     c->state = RT__FINISHING;
@@ -3184,7 +3270,8 @@ void rt__conn_bye(rt_loop *loop, rt__conn *c, int code, const char *reason)
 }
 
 /* The peer broke the protocol or a limit: its session ends, the code is told,
-   and no answer is awaited from such a one. */
+   and no answer is awaited from such a one.  (RFC 6455, 7.1.7: fail the
+   connection.) */
 void rt__conn_violation(rt_loop *loop, rt__conn *c, int code, int cause,
                         const char *reason)
 {
@@ -3211,7 +3298,9 @@ static int pings(const rt__conn *c)
 }
 
 /* A message, or part of one, or the answer to our ping came.  Other control
-   frames are no sign of life: a flood of them would hide that nobody reads. */
+   frames are no sign of life: a flood of them would hide that nobody reads.
+   Differences of 32-bit milliseconds stay right when those wrap, each 49
+   days. */
 void rt__conn_lives(rt_loop *loop, rt__conn *c)
 {
     c->life = (uint32_t)loop->now;
@@ -3219,7 +3308,8 @@ void rt__conn_lives(rt_loop *loop, rt__conn *c)
 }
 
 /* A control frame that nobody asked for: so many a second are borne, from the
-   first on.  0 or a fault. */
+   first on.  0 or a fault.  Each ping has us write a pong: without a bound the
+   peer sets our work. */
 int rt__control_in(rt_loop *loop, rt__conn *c)
 {
     if (c->ep->control_rate == INT32_MAX)
@@ -3249,6 +3339,12 @@ void rt__conn_opened(rt_loop *loop, rt__conn *c)
 
 /* ---- streams: 4 bytes of length, then the message ----------------------- */
 
+/* A step returns how many bytes it took or, negative, the close code of a
+   fault, which stream_input tells.  The length is held against the limit before
+   anything is added to it or allocated for it.  A callback inside a step may
+   end or pause the connection: each step asks again; c itself lives until the
+   end of the turn. */
+
 static int stream_head(const uint8_t *p, uint64_t *len)
 {
     *len = (uint64_t)p[0] << 24 | (uint64_t)p[1] << 16 | (uint64_t)p[2] << 8 |
@@ -3264,7 +3360,8 @@ static int stream_deliver(rt_loop *loop, rt__conn *c, uint8_t *data, size_t n)
     return 0;
 }
 
-/* A message that came in parts is whole. */
+/* A message that came in parts is whole.  It leaves the connection before the
+   callback, which may end that. */
 static int stream_whole(rt_loop *loop, rt__conn *c)
 {
     rt__buf *b;
@@ -3317,7 +3414,8 @@ static ptrdiff_t stream_more(rt_loop *loop, rt__conn *c, const uint8_t *p,
     return (ptrdiff_t)(used + n);
 }
 
-/* One step: how many bytes it took, or < 0. */
+/* One step: how many bytes it took, or < 0.  A message that is whole is told
+   where it was received, without a copy; only parts are gathered. */
 static ptrdiff_t stream_step(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
 {
     uint64_t len = 0;
@@ -3339,7 +3437,8 @@ static ptrdiff_t stream_step(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
 }
 
 /* A packet of the codec at p: > 0 its size, told of; 0: *need bytes are (0: one
-   more is); < 0 a fault. */
+   more is); < 0 a fault.  A codec is the host's, but works on a peer's bytes:
+   what it says is held against the packet and the limits. */
 static ptrdiff_t codec_whole(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n,
                              size_t *need)
 {
@@ -3360,7 +3459,8 @@ static ptrdiff_t codec_whole(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n,
     return size;
 }
 
-/* A packet that came in parts: takes what it needs, and no more. */
+/* A packet that came in parts: takes what it needs, and no more.  While its
+   size is not known that is one byte, for the next may be of another packet. */
 static ptrdiff_t codec_more(rt_loop *loop, rt__conn *c, const uint8_t *p,
                             size_t n)
 {
@@ -3466,7 +3566,10 @@ void rt__conn_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
         rt__ws_input(loop, c, p, n);
 }
 
-/* The peer's half is shut.  What we still owe it, it can read. */
+/* The peer's half is shut.  What we still owe it, it can read.  A stream that
+   ends between two messages ends cleanly (1005); WebSocket ends with a close,
+   so here it was 1006 (RFC 6455, 7.1.5).  HOLD_END asks for no more reads: a
+   shut half stays readable for ever. */
 static void conn_eof(rt_loop *loop, rt__conn *c)
 {
     int stream = c->wire >= RT__STREAM;
@@ -3498,6 +3601,7 @@ static void conn_replay(rt_loop *loop, rt__conn *c)
     in = c->in;
     if (!in || !in->kept || c->hold)
         return;
+    /* What is not taken this time, rt__in_keep puts back in place. */
     n = in->kept_len;
     in->kept_len = 0;
     rt__conn_input(loop, c, in->kept + in->kept_off, n);
@@ -3509,6 +3613,7 @@ static void conn_replay(rt_loop *loop, rt__conn *c)
     rt__in_settle(loop, c);
 }
 
+/* Also interrupted: what is ready is told again by the next wait. */
 static int would_block(void)
 {
     return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
@@ -3526,10 +3631,15 @@ static void conn_peek(rt_loop *loop, rt__conn *c)
         rt__conn_kill(loop, c);
         return;
     }
+    /* Bytes that stay in the socket would wake a level-triggered wait again and
+       again. */
     c->hold |= RT__HOLD_HTTP; /* it has more to say: that can wait */
     rt__conn_interest(loop, c);
 }
 
+/* One recv for an event; the wait is level-triggered and tells of the rest in
+   the next turn, after the others had theirs.  An event is a hint, the call is
+   the truth: after a hang-up, too, it is read until 0 or an error. */
 static void conn_readable(rt_loop *loop, rt__conn *c)
 {
     ssize_t n;
@@ -3561,6 +3671,7 @@ static void conn_readable(rt_loop *loop, rt__conn *c)
 /* A dialled session without a handshake of its own is open now. */
 static void conn_connected(rt_loop *loop, rt__conn *c)
 {
+    /* How connect ended is said once: reading SO_ERROR clears it. */
     int error = 0;
     socklen_t len = sizeof error;
     if (getsockopt(c->source.fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
@@ -3593,6 +3704,8 @@ static void conn_ready(rt_loop *loop, rt__conn *c, int events)
         conn_connected(loop, c);
         return;
     }
+    /* Only marked here: it is written with the others, at the end of the
+       turn. */
     if (events & RT_WRITE && c->out && c->out->blocked) {
         c->pings = 0; /* it took something: a slow peer is a living one */
         c->out->blocked = 0;
@@ -3604,7 +3717,8 @@ static void conn_ready(rt_loop *loop, rt__conn *c, int events)
         conn_readable(loop, c);
 }
 
-/* Looks at the connection in the next turn, which does not wait. */
+/* Looks at the connection in the next turn, which does not wait.  By its key,
+   because it may be dead by then, and its number another's. */
 void rt__conn_wake(rt_loop *loop, rt__conn *c)
 {
     void *wakes = loop->wakes;
@@ -3644,6 +3758,9 @@ static void wakes_run(rt_loop *loop)
 
 /* ---- deadlines ---------------------------------------------------------- */
 
+/* The payload is the time, so the pong tells the round trip; never 0, which
+   means that none went.  To a full socket none is queued, but it counts: who
+   reads nothing for so long is as good as dead. */
 static void conn_ping(rt_loop *loop, rt__conn *c)
 {
     c->pings++;
@@ -3685,7 +3802,8 @@ static int assembly_over(rt_loop *loop, rt__conn *c)
     return loop->now - c->in->since >= c->ep->assembly_ms;
 }
 
-/* One timer serves all deadlines of an open connection: the nearest is set. */
+/* One timer serves all deadlines of an open connection: the nearest is set.
+   Each step may end the connection, so the state is asked again. */
 static void live_deadline(rt_loop *loop, rt__conn *c)
 {
     if (c->typed && !c->confirmed) { /* the first `a` did not come */
@@ -3709,7 +3827,8 @@ static void live_deadline(rt_loop *loop, rt__conn *c)
 }
 
 /* The peer took its whole time and is gone with a reset: what the system still
-   holds for it is given up, too. */
+   holds for it is given up, too.  A close alone would leave the kernel with the
+   unsent bytes of a peer that holds its window at zero. */
 static void conn_abort(rt_loop *loop, rt__conn *c)
 {
     struct linger now;
@@ -3793,6 +3912,7 @@ static size_t refusal_text(const refusal *r, uint8_t out[256])
     char *text = (char *)out, reason[24];
     size_t n;
     snprintf(reason, sizeof reason, "retry=%lu", (unsigned long)r->retry_ms);
+    /* Retry-After is in seconds, rounded up (RFC 9110, 10.2.3). */
     if (ep->wire == RT__WS_SERVER)
         return (size_t)snprintf(text, 256,
                                 "HTTP/1.1 503 Service Unavailable\r\n"
@@ -3835,11 +3955,14 @@ static int refusal_feed(rt_loop *loop, refusal *r, const uint8_t *p, size_t n)
     for (i = 0; i < n && r->seen < 4; i++)
         r->seen = (uint8_t)(p[i] == end[r->seen] ? r->seen + 1 : p[i] == '\r');
     r->heard += (uint32_t)i;
+    /* A head beyond all bounds is not waited for, and gets no answer. */
     if (r->seen < 4)
         return r->heard >= r->listener->ep->max_header;
     refusal_say(loop, r);
     if (r->bare && i == n)
         return 1;
+    /* More may come, a body or what was pipelined: it is read and thrown away,
+       else the close would reset our answer. */
     shutdown(r->source.fd, SHUT_WR);
     return 0;
 }
@@ -3927,7 +4050,8 @@ static void refusal_hurry(rt_loop *loop, refusal *r)
     refusal_end(loop, r);
 }
 
-/* It has to wait for its request.  -1: it cannot. */
+/* It has to wait for its request.  -1: it cannot.  The descriptor is the
+   caller's then.  Where there are too many the oldest gives way. */
 static int refusal_keep(rt_loop *loop, const refusal *like)
 {
     rt__listener *l = like->listener;
@@ -3949,6 +4073,8 @@ static int refusal_keep(rt_loop *loop, const refusal *like)
     return 0;
 }
 
+/* By value: only one that has to wait is allocated, so that refusing for want
+   of memory needs none. */
 static refusal refusal_of(rt_loop *loop, rt__listener *l, int fd,
                           enum rt__refusal why)
 {
@@ -3989,7 +4115,9 @@ static void refusal_ready(rt_loop *loop, refusal *r)
 
 /* ---- accepting ---------------------------------------------------------- */
 
-/* A connection of which nobody was told is turned away after all. */
+/* A connection of which nobody was told is turned away after all.  Its
+   descriptor outlives it, and so does its deadline: being refused wins no
+   time. */
 static void conn_refuse(rt_loop *loop, rt__conn *c, enum rt__refusal why,
                         const uint8_t *p, size_t n)
 {
@@ -4027,6 +4155,7 @@ static enum rt__refusal entry_check(rt_loop *loop, const rt__ep *ep,
 {
     if (addr_final(ep, a) && addr_full(loop, ep, addr_key(loop, ep, a)))
         return RT__REFUSED_ADDRESS;
+    /* Others become a session after a handshake, and are asked then. */
     if (ep->wire >= RT__STREAM && !ep->typed && rt__sessions_full(loop))
         return RT__REFUSED_SESSIONS;
     return RT__REFUSALS;
@@ -4092,6 +4221,7 @@ static void proxy_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
         return;
     if (used > 0 && have)
         rt__buf_release(loop, rt__in_take(loop, c));
+    /* It ends in what has come now, for what was kept was too short. */
     if (used > 0) {
         used -= (ptrdiff_t)have;
         proxy_whole(loop, c, &source, p + used, n - (size_t)used);
@@ -4101,7 +4231,8 @@ static void proxy_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
     rt__conn_kill(loop, c);
 }
 
-/* Makes it a handshake in progress; the oldest gives way. */
+/* Makes it a handshake in progress; the oldest gives way.  So a thousand that
+   say nothing cannot keep out one that does. */
 static int shake_begin(rt_loop *loop, rt__conn *c, const rt__addr *peer)
 {
     if (c->ep->shake_count >= c->ep->max_handshakes)
@@ -4140,7 +4271,9 @@ static void conn_accepted(rt_loop *loop, rt__listener *l, int fd,
         conn_enter(loop, c, peer);
 }
 
-/* Somebody is at the door. */
+/* Somebody is at the door.  Only those let in fill the bucket: a flood of
+   refused ones leaves it to the others.  Behind a proxy the address is the
+   proxy's until its header is read. */
 static void arrival(rt_loop *loop, rt__listener *l, int fd, const address *from)
 {
     rt__ep *ep = l->ep;
@@ -4168,7 +4301,8 @@ enum { REST_MS = 100 };
 /* Out of descriptors: the oldest of those who wait to be refused, or else the
    spare one, is given up for the connection that waits, so that its peer learns
    of it; then the listener rests.  Linux says that none is left even where
-   nobody waits. */
+   nobody waits.  Without the rest a level-triggered wait would spin: the one
+   that cannot be accepted stays ready. */
 static void listener_starved(rt_loop *loop, rt__listener *l)
 {
     int fd, saved = errno, spare = !l->refused_first && loop->spare >= 0;
@@ -4230,11 +4364,15 @@ static int accept_failed(rt_loop *loop, rt__listener *l)
     case ENOMEM:
         listener_starved(loop, l);
         return 0;
+    /* EINTR, ECONNABORTED, EPROTO, and errors of the network that Linux hands
+       on from the new socket (accept(2)); RT__ACCEPTS bounds the tries. */
     default: /* the client's fault, and that client is gone: the next */
         return 1;
     }
 }
 
+/* A bounded number for an event: a storm of newcomers takes turns with those
+   who are in. */
 static void listener_ready(rt_loop *loop, uint64_t id)
 {
     int i;
@@ -4254,6 +4392,11 @@ static void listener_ready(rt_loop *loop, uint64_t id)
 
 /* ---- dialling ----------------------------------------------------------- */
 
+/* A dial has an endpoint of its own, whose options are those of a listener as
+   far as they apply; the session holds it over all its tries, each of which is
+   a new connection.  A name goes to the host's hook, never to the system: that
+   would block. */
+
 static int dial_connect(rt_loop *loop, rt__conn *c, const address *a)
 {
     int fd = socket_open(a->storage.ss_family);
@@ -4261,6 +4404,8 @@ static int dial_connect(rt_loop *loop, rt__conn *c, const address *a)
         return -1;
     if (a->storage.ss_family != AF_UNIX)
         fd_keepalive(fd, c->ep);
+    /* A connect that is interrupted goes on by itself; one that is done at once
+       is told by the same writable event. */
     if (connect(fd, (const struct sockaddr *)&a->storage, a->len) < 0 &&
         errno != EINPROGRESS && errno != EINTR) {
         int saved = errno;
@@ -4276,7 +4421,8 @@ static int dial_connect(rt_loop *loop, rt__conn *c, const address *a)
     return -1;
 }
 
-/* What is offered: rtnet.1 first, where the session is to resume. */
+/* What is offered: rtnet.1 first, where the session is to resume.  Allocated as
+   long as its text, which is what rt__strfree gives back. */
 static char *dial_protocols(rt_loop *loop, const rt_dial_opts *o)
 {
     const char *own = o->protocols ? o->protocols : "";
@@ -4452,6 +4598,7 @@ rt_session rt_dial(rt_loop *loop, const char *where, const rt_dial_opts *opts)
         rt__ep_release(loop, ep); /* the session holds it now */
     if (!s)
         return rt__fail(loop, RT_ENOMEM, what, NULL), handle;
+    /* It says why at once, so no on_close follows: the session is forgotten. */
     if (dial_first(loop, s, &u) < 0) {
         fail_errno(loop, what);
         if (s->conn)
@@ -4486,6 +4633,10 @@ int rt_resolved(rt_loop *loop, rt_session handle, const char *text)
 }
 
 /* ---- shutting down ------------------------------------------------------ */
+
+/* Listeners stop at once, sessions end one behind the other over the window, so
+   that the servers they go to next meet a stream of them and not a wave.  What
+   is still in a handshake at the end of the window ends there. */
 
 enum { DRAIN_STEP_MS = 10, HINT_LEAST = 500, HINT_SPAN = 2000 };
 
@@ -4523,6 +4674,7 @@ static void drain_pace(rt_loop *loop, uint64_t left)
 {
     uint64_t count = loop->session_count;
     uint64_t n = (count * DRAIN_STEP_MS + left - 1) / left, more;
+    /* The slots before the cursor may hold younger ones: a second round. */
     more = drain_some(loop, n, 0, &loop->drain_at);
     drain_some(loop, more, 0, &loop->drain_at);
     if (count > n)
@@ -4581,6 +4733,8 @@ int rt_shutdown(rt_loop *loop, int window_ms)
 
 /* ---- requests of the host's own ----------------------------------------- */
 
+/* Each is 19 lines in the metrics for ever: a host that put its peers' words
+   into names would grow both without end. */
 enum { ROUTES = 64 };
 
 static rt__route *route_find(rt_loop *loop, const char *name, uint64_t hash)
@@ -4649,6 +4803,12 @@ int rt_observe(rt_loop *loop, const char *name, uint64_t microseconds)
 }
 
 /* ---- the turn ----------------------------------------------------------- */
+
+/* The order of the phases is a promise.  Events that callbacks asked for come
+   after all input; sessions that ended are told of after those; then all that
+   was queued, the last words too, leaves in one write for each peer; and memory
+   is freed last, when nobody further up the stack can hold it.  What a phase
+   queues for itself waits for the next turn, which does not wait. */
 
 static void timer_fire(rt_loop *loop, rt__timer *t)
 {
@@ -4773,6 +4933,8 @@ static void turn_end(rt_loop *loop, uint64_t began)
     loop->in_turn = 0;
 }
 
+/* One reading of the clock serves all deadlines of a turn.  Also where the wait
+   failed, what was ended and queued goes its way. */
 static int turn(rt_loop *loop, int timeout_ms)
 {
     int n = loop->backend.wait(loop, wait_ms(loop, timeout_ms));
@@ -4802,6 +4964,8 @@ int rt_poll(rt_loop *loop, int timeout_ms)
     return turn(loop, timeout_ms);
 }
 
+/* A stop that came before it ends it at once; the flag is cleared on
+   leaving. */
 int rt_run(rt_loop *loop)
 {
     int n = 0;
@@ -4840,12 +5004,14 @@ static int pipe_open(int fd[2])
 
 static int loop_descriptors(rt_loop *loop)
 {
+    /* A backend that did not open is not closed. */
     if (loop->backend.open(loop) < 0) {
         loop->backend.close = NULL;
         return -1;
     }
     if (pipe_open(loop->pipe) < 0)
         return -1;
+    /* Without a spare one it starts all the same: see listener_starved. */
     loop->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
     return source_add(loop, &loop->wake, loop->pipe[0], RT__WAKE, RT_READ);
 }
@@ -4860,7 +5026,8 @@ static int loop_memory(rt_loop *loop)
     return loop->receive && loop->ready ? 0 : -1;
 }
 
-/* Copes with a loop that was made only half. */
+/* Copes with a loop that was made only half.  Buffers are released before the
+   pools that they go back to. */
 static void loop_release(rt_loop *loop)
 {
     rt_loop_opts opts = loop->opts;
@@ -4929,6 +5096,8 @@ rt_loop *rt_loop_new(const rt_loop_opts *opts)
     loop_defaults(&o);
     if (backend_choose(&backend, o.backend) < 0 || !(loop = loop_empty(&o)))
         return NULL;
+    /* No loop without the system's randomness: tokens and hashes rest on it,
+       and no weaker source takes its place. */
     if (o.random(o.user, loop->secret, sizeof loop->secret) < 0 ||
         loop_memory(loop) < 0) {
         loop_release(loop);
@@ -4984,10 +5153,12 @@ void rt_loop_free(rt_loop *loop)
     if (!loop || loop->in_turn)
         return;
     rt_now(loop);
+    /* As in a turn: an on_close can neither poll nor free, nor listen or
+       dial. */
     loop->in_turn = loop->freeing = 1;
     do
         loop_end_sessions(loop);
-    while (loop->session_count > 0); /* an on_close may have dialled */
+    while (loop->session_count > 0); /* whatever an on_close did */
     loop_end_sources(loop);
     while ((t = rt__slot_next(loop, &at, RT__TIMER)) != NULL)
         apptimer_free(loop, (rt__apptimer *)t);
