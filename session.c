@@ -41,9 +41,9 @@
  * its own to its buffer.
  *
  * Every upcall is a rt__tell_ function below; its answer says whether the
- * session may still be told of what follows.  One that was told
- * of is freed by the last phase of a turn alone, so a pointer to it is good
- * until then, whatever a callback did: only its state and conn are asked again.
+ * session may still be told of what follows.  One that was told of is freed by
+ * the last phase of a turn alone, so a pointer to it is good until then,
+ * whatever a callback did: only its state and conn are asked again.
  */
 #include "rtnet_internal.h"
 
@@ -883,8 +883,7 @@ void rt__sessions_close(rt_loop *loop)
     while ((s = queue_pop(&all)) != NULL) {
         part(loop, s);
         tell_close(loop, s);
-        /* Only now is the handle stale: in on_close rt_user and rt_uid
-           answer. */
+        /* Only now is the handle stale: on_close still asks rt_user, rt_uid. */
         rt__slot_free(loop, s->id);
         queue_push(&loop->closed, s);
         session_uncount(loop, s);
@@ -1071,9 +1070,9 @@ int rt_drop(rt_loop *loop, rt_session handle, int code, const char *reason)
 /* ---- what is kept until it is acknowledged ------------------------------ */
 
 /* The ring holds the numbers up to n without a hole: one that cannot be kept
-   empties it, and the peer that lacks it is told a gap (RESUME, A6). `taken` of
-   them, from the oldest on, this connection has begun to write, and only those
-   may be acknowledged on it and fall to the caps. */
+   empties it, and the peer that lacks it is told a gap (RESUME, A6).  `taken`
+   of them, from the oldest on, this connection has begun to write, and only
+   those may be acknowledged on it and fall to the caps. */
 
 /* Can it lose its connection and live on?  A server's by its token, a client's
    by the token it was given, or as long as it has not been welcomed. */
@@ -1472,9 +1471,9 @@ static void ack_owe(rt_loop *loop, rt__session *s, rt__flow *f)
     rt__out_dirty(loop, s->conn);
 }
 
-/* One counted message came: it is acknowledged after 16 of them, 16 KiB, or 500
-   ms, by one timer for all.  It is counted just before it is told: where there
-   is no memory for that, it is neither, and the connection goes. */
+/* One counted message came: it is acknowledged after 16 of them, 16 KiB, or
+   500 ms, by one timer for all.  It is counted just before it is told: where
+   there is no memory for that, it is neither, and the connection goes. */
 static int count_in(rt_loop *loop, rt__session *s, size_t len)
 {
     rt__flow *f = flow_open(loop, s);
@@ -1907,7 +1906,7 @@ int rt_send_many(rt_loop *loop, const rt_session *to, size_t n, int kind,
 
 /* ---- user ids ----------------------------------------------------------- */
 
-/* A user id in the table has at least one session, all of them open or away:
+/* A user id in the table has at least one session, and none that is closing:
    one that ends unbinds itself at once.  Policy counts sessions, not
    connections, so a resume is never a second login. */
 
