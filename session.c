@@ -32,8 +32,18 @@
  * that could not be sent again.  What of the ring this connection has begun to
  * write is known from its queue, not counted.
  *
+ * Pointers: s->conn and c->session are set together and cut together, so that
+ * the late teardown of an old connection never reaches the session that has a
+ * new one.  s->keep is there from rt__keep_open until the session is freed;
+ * s->keep->flow comes with the first thing under way and goes when all is known
+ * to have arrived, so that an idle session costs neither ring nor timer.  A
+ * piece in the ring, in the queue or among the held values has a reference of
+ * its own to its buffer.
+ *
  * Every upcall is a rt__tell_ function below; its answer says whether the
- * session may still be told of what follows.
+ * session may still be told of what follows.  One that was told of is freed by
+ * the last phase of a turn alone, so a pointer to it is good until then,
+ * whatever a callback did: only its state and conn are asked again.
  */
 #include "rtnet_internal.h"
 
@@ -102,8 +112,15 @@ int rt__tell_open(rt_loop *loop, rt__session *s)
 
 /* ---- limits of what a session sends -------------------------------------- */
 
+/* The state is the session's, not the connection's: reconnecting refills
+   nothing.  They hold before any user id is bound, and a message that a limit
+   drops was still received: with rtnet.1 it is counted and acknowledged, else
+   the peer would send it again after each resume. */
+
 /* Room for one more in the window, which grows to as many slots as messages
-   come in an interval, at most rate_limit. */
+   come in an interval, at most rate_limit: thousands of quiet sessions do not
+   pay for the slots of a loud one.  While it is smaller than the limit it grows
+   instead of refusing. */
 static int window_room(rt_loop *loop, rt__limits *l, const rt__ep *ep)
 {
     uint32_t slots = l->slots ? l->slots : 4;
@@ -142,7 +159,7 @@ static void limits_free(rt_loop *loop, rt__session *s)
     rt__free(loop, l, sizeof *l);
 }
 
-/* How long until a message of len bytes may pass that one limit. */
+/* Milliseconds until a message of len bytes may pass that one limit. */
 static uint64_t limit_wait(const rt__limits *l, const rt__ep *ep, int which,
                            size_t len, uint64_t now)
 {
@@ -189,6 +206,7 @@ static void limits_take(rt__limits *l, const rt__ep *ep, size_t len,
 {
     int which;
     for (which = RT_LIMIT_RATE; which <= RT_LIMIT_BYTES; which++) {
+        /* limits_wait said that the credit suffices. */
         if (limit_wait(l, ep, which, len, now) > 0)
             l->credit[which - 1] -= (uint32_t)limit_cost(which, len);
         else if (which == RT_LIMIT_RATE && ep->rate_limit)
@@ -220,6 +238,8 @@ void rt__session_pause(rt_loop *loop, rt__session *s)
         (s->ep->rate_over != RT_OVER_PAUSE && !s->limits->late))
         return;
     wait = next_wait(loop, s);
+    /* A message that waits is only looked at from the loop, so even one that
+       may pass by now keeps the hold until the timer has run. */
     if (wait == 0 && !s->limits->late)
         return;
     c->hold |= RT__HOLD_RATE;
@@ -245,6 +265,7 @@ int rt__session_released(rt_loop *loop, rt__session *s)
     c->hold &= (uint8_t)~RT__HOLD_RATE;
     pause_over(loop, c);
     rt__conn_interest(loop, c);
+    /* Asking for events may fail, and that loses the connection. */
     if (s->conn != c)
         return RT_EGONE;
     session_unheld(loop, s);
@@ -327,6 +348,8 @@ static void credit_give(rt_loop *loop, rt__session *s)
     rt__limits *l;
     if (!ep->limited || s->state != RT_AWAY || limits_open(loop, s) < 0)
         return;
+    /* The window's timer was set when the line was lost; it must not have been
+       cleared before. */
     l = s->limits;
     then = s->keep->flow->timer.due - s->window_ms;
     l->credit[0] =
@@ -345,11 +368,16 @@ static void credit_give(rt_loop *loop, rt__session *s)
 
 /* ---- messages: limits, filters, on_message ------------------------------- */
 
+/* Here a message is the application's: after each of its functions the session
+   is asked again, because that may have closed it. */
+
 /* The byte behind a message, which is lent to it as a NUL. */
 typedef struct {
     uint8_t *at, was;
 } lent;
 
+/* The byte may be the next frame's first one in the same receive buffer, which
+   is why it is put back before anything more is decoded. */
 static lent lend(uint8_t *at)
 {
     lent l;
@@ -447,6 +475,8 @@ void rt__session_late(rt_loop *loop, rt__session *s)
     rt_message m;
     if (!b || s->state != RT_OPEN || (s->conn->typed && !s->conn->confirmed))
         return;
+    /* Detached before it is told: it may be refused once more and then waits in
+       a buffer anew. */
     s->limits->late = NULL;
     m.kind = s->limits->late_kind;
     m.data = rt__buf_data(b);
@@ -527,7 +557,8 @@ void rt__tell_presence(rt_loop *loop,
     fn(loop, group, who, what);
 }
 
-/* Something for a hook of the loop's options, which no call may run. */
+/* Something for a hook of the loop's options, which no call may run: the name
+   and the data are copies, for the caller's are gone when the hook is told. */
 struct rt__note {
     struct rt__note *next;
     enum rt__hook hook;
@@ -623,6 +654,8 @@ int rt__note(rt_loop *loop, enum rt__hook hook, const char *name, int kind,
 
 void rt__notes_tell(rt_loop *loop)
 {
+    /* What a hook causes is noted for the next turn: two that answer each other
+       cannot hold this one. */
     struct rt__note *note = loop->notes_first, *next;
     loop->notes_first = loop->notes_last = NULL;
     for (; note; note = next) {
@@ -644,6 +677,9 @@ void rt__notes_free(rt_loop *loop)
 }
 
 /* ---- lists -------------------------------------------------------------- */
+
+/* A session has one `next`, so it stands in one list at most: todo, closing or
+   closed; `queued` says that it does. */
 
 static void queue_push(rt__queue *q, rt__session *s)
 {
@@ -677,6 +713,11 @@ static rt__queue queue_detach(rt__queue *q)
 }
 
 /* ---- beginning and end -------------------------------------------------- */
+
+/* The order of an end: state, so that every later call finds it closing;
+   timers, groups, user id and tokens, so that nobody finds it; the close frame,
+   behind what was sent before; then, from the loop, on_close, the handle's
+   slot, and at the end of the turn the memory. */
 
 /* A session under the handle id, which named its handshake; 0: a new one.
    NULL: no memory. */
@@ -760,6 +801,7 @@ int rt__session_end(rt_loop *loop, rt__session *s, int code, int cause,
     rt__groups_leave(loop, s);
     unbind(loop, s);
     keep_void(loop, s);
+    /* A connection that is saying goodbye already has been told a code. */
     if (s->conn && s->conn->state <= RT__LIVE)
         rt__conn_bye(loop, s->conn, code, reason);
     if (!s->queued) /* else the events phase hands it on */
@@ -795,6 +837,7 @@ void rt__sessions_events(rt_loop *loop)
     while ((s = queue_pop(&all)) != NULL) {
         int todo = s->todo;
         s->todo = 0;
+        /* Ended while it was in this list: on_close, and nothing before it. */
         if (s->state == RT_CLOSING)
             queue_push(&loop->closing, s);
         else
@@ -808,6 +851,8 @@ static void part(rt_loop *loop, rt__session *s)
 {
     if (s->conn)
         rt__conn_flush(loop, s->conn);
+    /* The flush may have found the line gone; then that cut the pointers, and
+       counted. */
     if (!s->conn)
         return;
     if (!s->keep)
@@ -825,7 +870,8 @@ static void todo_sort(rt_loop *loop)
         queue_push(s->state == RT_CLOSING ? &loop->closing : &loop->todo, s);
 }
 
-/* The closing phase. */
+/* The closing phase.  One that an on_close ends is told in the next turn; the
+   list was detached, so that a chain of them cannot hold this one. */
 void rt__sessions_close(rt_loop *loop)
 {
     rt__queue all;
@@ -837,6 +883,7 @@ void rt__sessions_close(rt_loop *loop)
     while ((s = queue_pop(&all)) != NULL) {
         part(loop, s);
         tell_close(loop, s);
+        /* Only now is the handle stale: on_close still asks rt_user, rt_uid. */
         rt__slot_free(loop, s->id);
         queue_push(&loop->closed, s);
         session_uncount(loop, s);
@@ -853,6 +900,10 @@ void rt__sessions_reap(rt_loop *loop)
 }
 
 /* ---- handles ------------------------------------------------------------ */
+
+/* The edge: an id becomes a pointer once for each call.  A generation that does
+   not fit finds nobody, so a handle kept for too long can never reach the
+   player who has the slot now. */
 
 /* Also one that is closing: its on_close still asks. */
 static rt__session *session_any(rt_loop *loop, rt_session handle)
@@ -872,7 +923,8 @@ rt__session *rt__session_get(rt_loop *loop, uint64_t id, int *error)
     return NULL;
 }
 
-/* What a call says that wants a session and got no handle of one. */
+/* What a call says that wants a session and got no handle of one: in on_request
+   the handle names a handshake, and there is no session yet. */
 static int handshake_or_gone(rt_loop *loop, rt_session handle)
 {
     if (rt__slot_kind(loop, handle.id) == RT__SHAKE)
@@ -971,6 +1023,8 @@ int rt_read(rt_loop *loop, rt_session handle, int on)
 
 /* ---- closing ------------------------------------------------------------ */
 
+/* A reason must fit a control frame, which carries 125 bytes of payload, two of
+   them the code (RFC 6455, 5.5 and 5.5.1), and be UTF-8. */
 static int close_check(int code, const char *reason)
 {
     size_t n = reason ? strlen(reason) : 0;
@@ -1015,6 +1069,11 @@ int rt_drop(rt_loop *loop, rt_session handle, int code, const char *reason)
 
 /* ---- what is kept until it is acknowledged ------------------------------ */
 
+/* The ring holds the numbers up to n without a hole: one that cannot be kept
+   empties it, and the peer that lacks it is told a gap (RESUME, A6).  `taken`
+   of them, from the oldest on, this connection has begun to write, and only
+   those may be acknowledged on it and fall to the caps. */
+
 /* Can it lose its connection and live on?  A server's by its token, a client's
    by the token it was given, or as long as it has not been welcomed. */
 static int resumable(const rt__session *s)
@@ -1027,7 +1086,8 @@ static int resumable(const rt__session *s)
     return s->keep->token.session != NULL;
 }
 
-/* The object for what is under way; it exists only while something is. */
+/* The object for what is under way; it exists only while something is.  It
+   starts as if all up to n were acknowledged, which is why there was none. */
 static rt__flow *flow_open(rt_loop *loop, rt__session *s)
 {
     rt__flow *f = s->keep->flow;
@@ -1049,7 +1109,9 @@ static rt__flow *flow_open(rt_loop *loop, rt__session *s)
     return s->keep->flow = f;
 }
 
-/* Payload bytes of a framed piece: what the cap of the ring counts. */
+/* Payload bytes of a framed piece: what the cap of the ring counts.  The size
+   alone tells how long the length field is (RFC 6455, 5.2: 7 bits, 16 or 64),
+   for each form begins above the longest frame of the one before. */
 static uint64_t payload_of(const rt__flow *f, uint32_t size)
 {
     uint64_t head = f->wire == RT__WS_CLIENT ? 6 : 2;
@@ -1094,6 +1156,8 @@ static int ring_grow(rt_loop *loop, rt__flow *f)
 {
     uint32_t cap = f->cap ? f->cap * 2 : 4;
     rt__piece *ring;
+    /* The array is not circular: it slides down when half of it is free at the
+       front, so that all the sliding costs no more than the shifts did. */
     if (f->head > 0 && f->head >= f->cap / 2) {
         memmove(f->ring, f->ring + f->head, f->count * sizeof *ring);
         f->head = 0;
@@ -1160,6 +1224,9 @@ static void ack_apply(rt_loop *loop, rt__session *s, uint64_t a)
         ring_clear(loop, f);
     while (f->count > 0 && s->keep->n - f->count < a)
         ring_shift(loop, f);
+    /* A later number has come, so the value that was written before it has,
+       too.  From the end on, because a release moves the last one to its
+       place. */
     for (i = f->held_count; i-- > 0;)
         if (f->held[i].written && f->held[i].after < a)
             held_release(loop, f, i);
@@ -1184,7 +1251,9 @@ static void flow_free(rt_loop *loop, rt__flow *f)
     rt__free(loop, f, sizeof *f);
 }
 
-/* Gives the object back when all is known to have arrived. */
+/* Gives the object back when all is known to have arrived and nothing else has
+   to be remembered: a second token, an event to tell, or resumes of late, which
+   quick acknowledgements would else make forgotten. */
 static void flow_settle(rt_loop *loop, rt__session *s)
 {
     rt__flow *f = s->keep->flow;
@@ -1198,8 +1267,9 @@ static void flow_settle(rt_loop *loop, rt__session *s)
     flow_free(loop, f);
 }
 
-/* Frames stand one behind the other in a buffer of the session's own; when
-   none of them is needed any more it is used again. */
+/* Frames stand one behind the other in a buffer of the session's own, for one
+   that is kept in the turn's arena would hold everybody's block.  When none of
+   them is needed any more it is used again. */
 static uint8_t *keep_reserve(rt_loop *loop, rt__flow *f, size_t size,
                              rt__piece *piece)
 {
@@ -1208,6 +1278,7 @@ static uint8_t *keep_reserve(rt_loop *loop, rt__flow *f, size_t size,
     if (b && b->refs == 1)
         b->len = 0;
     if (!b || b->cap - b->len < size) {
+        /* The old one lives on by the references of its pieces. */
         b = rt__buf_new(loop, size > cap ? size : cap);
         if (!b)
             return NULL;
@@ -1268,6 +1339,8 @@ static int held_put(rt_loop *loop, rt__flow *f, rt__piece piece, uint32_t key)
         rt__buf_release(loop, held->piece.buf);
     else
         held = &f->held[f->held_count++];
+    /* Not written means: a number that was sent after the old value says
+       nothing of this one. */
     piece.buf->refs++;
     held->piece = piece;
     held->key = key;
@@ -1296,6 +1369,7 @@ static int keep_put(rt_loop *loop, rt__session *s, rt__piece piece,
     }
     if (rt__out_put(loop, s->conn, piece, lane, key) < 0)
         rt__conn_lost(loop, s->conn, 1006, RT_BY_ERROR, "out of memory");
+    /* A peer in JavaScript could not tell the next two numbers apart. */
     else if (s->keep->n >= RT__NUMBER_MOST)
         rt__session_end(loop, s, 1000, RT_BY_LIMIT, "count");
     return 0; /* numbered and kept, whatever became of the line */
@@ -1339,7 +1413,9 @@ static int ack_send(rt_loop *loop, rt__conn *c, rt__flow *f, const char *text,
     return rt__out_aside(loop, c, piece);
 }
 
-/* The acknowledgement that is owed goes with this flush. */
+/* The acknowledgement that is owed goes with this flush.  It is made here and
+   not earlier, and a blocked queue is not flushed, so those that wait do not
+   grow in number, however much a peer sends that does not read. */
 void rt__flush_begins(rt_loop *loop, rt__conn *c)
 {
     rt__session *s = c->session;
@@ -1368,6 +1444,7 @@ void rt__flushed(rt_loop *loop, rt__conn *c)
         f->taken = f->count;
         f->taken_bytes = f->bytes;
     }
+    /* The last `unbegun` of the ring wait; all before them were begun. */
     while (f->taken + unbegun < f->count)
         f->taken_bytes += payload_of(f, f->ring[f->head + f->taken++].len);
     ring_trim(loop, f, 0);
@@ -1395,7 +1472,8 @@ static void ack_owe(rt_loop *loop, rt__session *s, rt__flow *f)
 }
 
 /* One counted message came: it is acknowledged after 16 of them, 16 KiB, or
-   500 ms, by one timer for all. */
+   500 ms, by one timer for all.  It is counted just before it is told: where
+   there is no memory for that, it is neither, and the connection goes. */
 static int count_in(rt_loop *loop, rt__session *s, size_t len)
 {
     rt__flow *f = flow_open(loop, s);
@@ -1412,14 +1490,17 @@ static int count_in(rt_loop *loop, rt__session *s, size_t len)
     return 0;
 }
 
-/* For a client any byte counts: of an idle server it hears pings and `a`s. */
+/* For a client any byte counts: of an idle server it hears pings and `a`s.
+   `life` has 32 bits, so that difference is taken in 32 bits, too. */
 static uint64_t silence_of(rt_loop *loop, const rt__conn *c)
 {
     uint64_t life = (uint32_t)loop->now - c->life, byte = loop->now - c->heard;
     return life < byte ? life : byte;
 }
 
-/* What an open connection of rtnet.1 owes by the clock. */
+/* What an open connection of rtnet.1 owes by the clock.  Whoever has said
+   nothing for ping_ms says `a`, because a page cannot see the pings of the
+   WebSocket.  While we do not read, the silence is ours. */
 void rt__typed_due(rt_loop *loop, rt__conn *c)
 {
     rt__session *s = c->session;
@@ -1449,6 +1530,10 @@ void rt__typed_due(rt_loop *loop, rt__conn *c)
 }
 
 /* ---- sending ------------------------------------------------------------ */
+
+/* A message is checked, framed, given room and put, in this order.  No byte is
+   written here and nobody is called: a queue goes out at the end of the turn.
+   What rt_send refuses has no number and is not kept. */
 
 /* How messages to one session stand on the wire: its connection's way, or,
    while it is away, that of the last one. */
@@ -1506,6 +1591,9 @@ static size_t outer_head(const line *l, uint8_t out[14], int op, size_t len,
     return 4;
 }
 
+/* Every frame of a client has a mask of its own that nobody can foresee (RFC
+   6455, 5.3 and 10.3): whoever could would choose the bytes that a proxy
+   sees. */
 static frame_head head_make(rt_loop *loop, const line *l, int kind, size_t len)
 {
     frame_head h;
@@ -1536,7 +1624,9 @@ static void frame_copy(uint8_t *to, const frame_head *h, const void *data,
         memcpy(to + h->len, data, len);
 }
 
-/* May this be sent at all?  0 or an error. */
+/* May this be sent at all?  0 or an error.  RT__SEND_MAX keeps the sizes of
+   pieces in 32 bits; text that is not UTF-8 would make the peer fail the
+   connection with 1007 (RFC 6455, 8.1). */
 int rt__send_check(int kind, const void *data, size_t len)
 {
     int op = kind & 0xff;
@@ -1584,6 +1674,8 @@ static int room(rt_loop *loop, rt__session *s, enum rt__lane lane, uint32_t key,
     }
     if (error == 0 || lane != RT__RELIABLE)
         return error;
+    /* First the connection goes, then the message is accepted as one to
+       somebody away, and so is among what the next connection replays. */
     rt__session_drop(loop, s, RT_CLOSE_SLOW, RT_BY_LIMIT, "send queue full");
     return s->state == RT_AWAY ? 0 : RT_EFULL;
 }
@@ -1630,6 +1722,8 @@ static int send_one(rt_loop *loop, rt__session *s, int kind, const void *data,
         return RT_ENOMEM;
     l = line_of(s);
     h = head_make(loop, &l, kind, len);
+    /* The head stays right if this costs the connection: what is kept is framed
+       as on the last one. */
     if ((error = room(loop, s, lane, key, h.len + len, len)) != 0)
         return error;
     if ((online(s) && rt__out_open(loop, s->conn) < 0) ||
@@ -1812,6 +1906,10 @@ int rt_send_many(rt_loop *loop, const rt_session *to, size_t n, int kind,
 
 /* ---- user ids ----------------------------------------------------------- */
 
+/* A user id in the table has at least one session, and none that is closing:
+   one that ends unbinds itself at once.  Policy counts sessions, not
+   connections, so a resume is never a second login. */
+
 static rt__user *user_find(rt_loop *loop, const char *uid, uint64_t *hash)
 {
     rt__node *n;
@@ -1836,6 +1934,7 @@ static rt__session *longest_away(const rt__user *u, const rt__session *but)
     for (s = u->first; s; s = s->next_bound) {
         if (s == but || s->state != RT_AWAY || !s->keep->flow)
             continue;
+        /* The timer of the window tells when it began. */
         since = s->keep->flow->timer.due - s->window_ms;
         if (since >= oldest)
             continue;
@@ -1850,7 +1949,8 @@ static int most_bound(const rt_loop *loop)
     return loop->opts.bind_policy == RT_BIND_MANY ? loop->opts.bind_max : 1;
 }
 
-/* Would binding to it be refused now?  One who is away blocks nobody. */
+/* Would binding to it be refused now?  One who is away blocks nobody: a player
+   whose line broke may log in again before the window is over. */
 int rt__uid_check(rt_loop *loop, const char *uid)
 {
     uint64_t hash;
@@ -1921,6 +2021,7 @@ int rt__bind(rt_loop *loop, rt__session *s, const char *uid)
     int error = rt__uid_check(loop, uid);
     if (error < 0)
         return error;
+    /* All that can fail comes before anything is bound. */
     s->uid = rt__strdup(loop, uid);
     u = user_find(loop, uid, &hash);
     if (!u && s->uid)
@@ -1967,6 +2068,9 @@ const char *rt_uid(rt_loop *loop, rt_session handle)
     return s ? s->uid : NULL;
 }
 
+/* Only s itself can leave the list while it is walked: whoever gives way to it
+   when too many are away has no user id.  With the last one u is freed, and
+   only whether there was one is asked behind the loop. */
 int rt_push(rt_loop *loop, const char *uid, int kind, const void *data,
             size_t len)
 {
@@ -2009,6 +2113,11 @@ int rt_kick(rt_loop *loop, const char *uid, int code, const char *reason)
 }
 
 /* ---- tokens ------------------------------------------------------------- */
+
+/* Whoever has the token has the session, so: 16 bytes of opts.random, by
+   default the system's, and no fallback; found by a keyed hash and compared in
+   constant time, so that the time of an answer tells nothing; wiped when void;
+   in no log and no close reason. */
 
 /* 16 bytes as 22 characters of base64url (RFC 4648, 5). */
 static void token_text(const uint8_t bytes[16], char out[23])
@@ -2100,7 +2209,8 @@ static int token_draw(rt_loop *loop, uint8_t bytes[16])
     return loop->opts.random(loop->opts.user, bytes, 16) < 0 ? RT_ERANDOM : 0;
 }
 
-/* Shown to others: says nothing of the token, nor of the handle. */
+/* Shown to others: says nothing of the token, nor of the handle, whose keyed
+   hash it is.  64 bits are 11 characters. */
 static void public_id(rt_loop *loop, const rt__session *s, char out[23])
 {
     uint8_t bytes[16] = {0};
@@ -2193,7 +2303,8 @@ static void keep_void(rt_loop *loop, rt__session *s)
 }
 
 /* Cuts both pointers.  What the connection has taken is noted, because a peer
-   may claim no more than that. */
+   may claim no more than that; it is read from the queue, so whoever discards
+   that does so afterwards. */
 static void detach(rt__session *s)
 {
     rt__flow *f = s->keep->flow;
@@ -2206,8 +2317,9 @@ static void detach(rt__session *s)
     s->conn = NULL;
 }
 
-/* When a client tries again: full jitter over a doubling span, or what the
-   server asked for. */
+/* When a client tries again: full jitter over a doubling span (0.5 s to 20 s),
+   or what the server asked for.  All clients of a server that fell lose it in
+   the same instant, and must not come back in one. */
 static void retry_schedule(rt_loop *loop, rt__session *s)
 {
     rt__dial *d = s->ep->dial;
@@ -2222,7 +2334,9 @@ static void retry_schedule(rt_loop *loop, rt__session *s)
 }
 
 /* Too many are away: an unbound one gives way to a bound one, the longest away
-   first; an unbound one that comes when all is full ends itself. */
+   first; an unbound one that comes when all is full ends itself.  They hold no
+   descriptor, so without this bound whoever opens sessions and leaves them
+   would fill the memory for a whole window. */
 static void away_most(rt_loop *loop, rt__session *s)
 {
     rt__session *goes = s;
@@ -2280,7 +2394,8 @@ static int comes_back(int code)
            (code >= 4000 && code <= 4499);
 }
 
-/* "retry=<ms>", at most an hour, and 1; 0 when it says nothing of the kind. */
+/* "retry=<ms>", at most an hour, and 1; 0 when it says nothing of the kind.
+   The bound stands inside the loop, too: digits without end cannot overflow. */
 static uint32_t retry_read(const char *reason)
 {
     uint32_t ms = 0;
@@ -2337,6 +2452,8 @@ int rt__session_drop(rt_loop *loop, rt__session *s, int code, int cause,
 {
     rt__conn *c = s->conn;
     if (!c || !resumable(s) || !flow_open(loop, s)) {
+        /* One that does not read would not take the close frame behind a full
+           queue. */
         if (c && code == RT_CLOSE_SLOW)
             rt__out_discard(loop, c);
         return rt__session_end(loop, s, code, cause, reason);
@@ -2408,11 +2525,15 @@ static void keep_events(rt_loop *loop, rt__session *s, int todo)
 
 /* ---- rtnet.1: the messages ---------------------------------------------- */
 
+/* The grammar is RESUME, A2: one spelling for each value and one space between
+   fields, so two implementations cannot read a text differently. */
+
 /* One of the numbers of a greeting, at *p, which moves behind it. */
 static int number_read(const char **p, uint64_t *out)
 {
     const char *begin = *p;
     *out = 0;
+    /* 16 digits cannot overflow 64 bits, and 2^53 - 1 has 16. */
     while (**p >= '0' && **p <= '9' && *p - begin < 16)
         *out = *out * 10 + (uint64_t)(*(*p)++ - '0');
     if (*p == begin || (*begin == '0' && *p - begin > 1))
@@ -2489,7 +2610,8 @@ static int welcome_send(rt_loop *loop, rt__conn *c, uint64_t base,
     return rt__ws_control(loop, c, RT_TEXT, text, (size_t)n);
 }
 
-/* The connection carries the session from here on. */
+/* The connection carries the session from here on.  Asking for events can fail,
+   and then it does no more. */
 static void attach(rt_loop *loop, rt__conn *c, rt__session *s)
 {
     c->session = s;
@@ -2556,7 +2678,9 @@ static rt__piece *kept_nth(rt__flow *f, uint32_t i)
     return i < f->count ? &f->ring[f->head + i] : &f->held[i - f->count].piece;
 }
 
-/* All that is kept is framed for the new connection, or nothing is. */
+/* All that is kept is framed for the new connection, or nothing is: a ring with
+   frames of two kinds could not be read again.  A client frames anew even for
+   the same wire, because no frame goes out twice with one mask. */
 static int ring_adapt(rt_loop *loop, rt__session *s, const line *from)
 {
     line to = line_of(s);
@@ -2586,7 +2710,9 @@ static int ring_adapt(rt_loop *loop, rt__session *s, const line *from)
     return 0;
 }
 
-/* Queues what is kept again, in order, and the held values behind it. */
+/* Queues what is kept again, in order, and the held values behind it.  No room
+   is asked for: the caps of the ring, and for what was never written the mark
+   under which it was accepted, bound it. */
 static int replay(rt_loop *loop, rt__session *s)
 {
     rt__flow *f = s->keep->flow;
@@ -2610,6 +2736,10 @@ static int replay(rt_loop *loop, rt__session *s)
 }
 
 /* ---- rtnet.1: the server's side ----------------------------------------- */
+
+/* An unknown token, a void one and one that the host refuses get the same
+   answer, a new session: guessing teaches nothing, and no peer can choose the
+   token of a session to come. */
 
 /* The connection is sent away, the session it named is as it was. */
 static int greeting_refuse(rt_loop *loop, rt__conn *c, int code,
@@ -2640,6 +2770,8 @@ static int session_begin(rt_loop *loop, rt__conn *c)
     if (!s)
         return greeting_shed(loop, c, rt__shake_lack(c->shake));
     s->window_ms = s->ep->resume_ms;
+    /* Without random bytes there is no token, `w` says "-", and the session
+       ends with its connection. */
     if (rt__keep_open(loop, s) < 0 ||
         (s->window_ms && token_draw(loop, bytes) == 0 &&
          token_set(loop, &s->keep->token, s, bytes, 0) < 0)) {
@@ -2654,6 +2786,7 @@ static int session_begin(rt_loop *loop, rt__conn *c)
         return 0;
     }
     rt__tell_open(loop, s);
+    /* Only now: rt_request_of answers until on_open has returned. */
     rt__shake_strip(loop, c);
     return 0;
 }
@@ -2662,6 +2795,9 @@ static int session_begin(rt_loop *loop, rt__conn *c)
    not be asked. */
 static int resume_allowed(rt_loop *loop, rt__conn *c, rt__session *s)
 {
+    /* A user id that the host gave at the upgrade is compared, not bound: bound
+       now, it would be a newer login and replace the very session that comes
+       back. */
     const char *uid = rt__shake_uid(c->shake);
     uint64_t fresh;
     if (memcmp(&s->ep->on, &c->ep->on, sizeof s->ep->on) != 0 ||
@@ -2675,7 +2811,8 @@ static int resume_allowed(rt_loop *loop, rt__conn *c, rt__session *s)
     return tell_resume(loop, s, fresh) == 0 && alive(s);
 }
 
-/* More than 20 in 10 s would be an amplifier. */
+/* More than 20 in 10 s would be an amplifier: each brings up to the whole ring
+   for a few bytes, and may tell every group of the session. */
 static int resumes_too_often(rt_loop *loop, rt__flow *f)
 {
     if (!f->resumes)
@@ -2721,6 +2858,7 @@ static int tokens_turn(rt_loop *loop, rt__session *s, const hello *h,
                        const uint8_t fresh[16])
 {
     rt__token *previous = &s->keep->flow->previous;
+    /* h has a copy: the token that it names is one of these two. */
     token_void(loop, &s->keep->token);
     token_void(loop, previous);
     if (token_set(loop, previous, s, h->token, h->attempt) < 0)
@@ -2744,7 +2882,9 @@ static void come_back(rt_loop *loop, rt__session *s, int was_open)
     }
 }
 
-/* Everything that may refuse comes first; S is untouched by a refusal. */
+/* Everything that may refuse comes first; S is untouched by a refusal.  An
+   attempt that is not greater is one that was overtaken by a later one of the
+   same client, and would throw that out. */
 static int resume_check(rt_loop *loop, rt__conn *c, rt__session *s,
                         rt__token *t, const hello *h, uint8_t fresh[16])
 {
@@ -2756,6 +2896,7 @@ static int resume_check(rt_loop *loop, rt__conn *c, rt__session *s,
         top = taken_now(s);
     if (f && f->top > top)
         top = f->top;
+    /* It claims messages that were never written to it. */
     if (f && h->received > top)
         return -1002;
     if (f && resumes_too_often(loop, f))
@@ -2786,9 +2927,11 @@ static int session_resume(rt_loop *loop, rt__conn *c, rt__session *s,
     line from;
     if (verdict <= 0)
         return verdict;
+    /* How the kept frames stand; attach() notes the new way. */
     from = line_of(s);
     if (s->conn)
         supersede(loop, s);
+    /* Before away_over(), which stops the timer that says for how long. */
     credit_give(loop, s);
     gap_untold(s, h->received);
     lost = ring_rebase(loop, s, h->received, &base);
@@ -2809,6 +2952,8 @@ static int session_resume(rt_loop *loop, rt__conn *c, rt__session *s,
         rt__conn_lost(loop, c, 1006, RT_BY_ERROR, "out of memory");
         return 0;
     }
+    /* Queued by now: `w`, then what is kept; what on_back sends comes
+       behind. */
     loop->stats.resumed++;
     loop->stats.gaps += lost > 0;
     come_back(loop, s, was_open);
@@ -2851,6 +2996,7 @@ void rt__greet(rt_loop *loop, rt__conn *c)
     char text[131] = "h";
     int n = 1;
     c->state = RT__GREETING;
+    /* It is the server that waits for an `a`. */
     c->confirmed = 1;
     rt__timer_set(loop, &c->timer, rt_now(loop) + c->ep->handshake_ms);
     d->attempt++;
@@ -2864,7 +3010,8 @@ void rt__greet(rt_loop *loop, rt__conn *c)
     memset(text, 0, sizeof text);
 }
 
-/* h or w did not come in time. */
+/* h or w did not come in time.  A server does not call that a violation: an
+   honest client on a stalled line must be free to come back. */
 void rt__greeting_over(rt_loop *loop, rt__conn *c)
 {
     if (c->ep->dial)
@@ -2923,6 +3070,8 @@ static int client_anew(rt_loop *loop, rt__conn *c)
     old->conn = NULL;
     heir->conn = c;
     c->session = heir;
+    /* Nothing more is read until the heir has opened: its first message must
+       not come before on_open. */
     c->hold |= RT__HOLD_HTTP;
     rt__conn_interest(loop, c);
     c->ep->dial->heir = heir;
@@ -2930,6 +3079,7 @@ static int client_anew(rt_loop *loop, rt__conn *c)
     return 0;
 }
 
+/* Called behind the on_close of s, so the application never has both. */
 static void heir_opens(rt_loop *loop, rt__session *s)
 {
     rt__session *heir = s->ep->dial ? s->ep->dial->heir : NULL;
@@ -2946,6 +3096,9 @@ static void heir_opens(rt_loop *loop, rt__session *s)
         rt__conn_wake(loop, heir->conn);
 }
 
+/* A server that claims what was never written to it, or goes back behind what
+   it has acknowledged, would make the ring forget or repeat messages.  `top`
+   suffices: on this connection a client has written none yet. */
 static int welcome_fits(const rt__session *s, const welcome *w)
 {
     const rt__flow *f = s->keep->flow;
@@ -3016,7 +3169,8 @@ static int ack_counted(rt_loop *loop, rt__conn *c, int idle)
 }
 
 /* The peer acknowledges; the first time it also confirms the connection, which
-   voids the token before the present one. */
+   voids the token before the present one: only now is it sure that the peer has
+   the newer.  A number that was not written yet would free what nobody has. */
 static int ack_in(rt_loop *loop, rt__conn *c, const char *text)
 {
     rt__session *s = c->session;
@@ -3084,6 +3238,7 @@ int rt__typed_in(rt_loop *loop, rt__conn *c, int op, uint8_t *data, size_t n)
     const char *text = NULL;
     char copy[131];
     uint8_t type = n > 0 ? data[0] : 0;
+    /* Before any check: what comes behind the end is no violation any more. */
     if (s && s->state == RT_CLOSING)
         return late_ack(s, data, n);
     if (type != 'm' && type != 'u' &&
@@ -3150,7 +3305,8 @@ int rt__typed_stream(rt_loop *loop, rt__conn *c, uint8_t *data, size_t n)
     return rt__typed_in(loop, c, binary ? RT_BINARY : RT_TEXT, data, n);
 }
 
-/* One packet of a codec in one binary frame. */
+/* One packet of a codec in one binary frame.  The codec is the host's, the
+   bytes are a stranger's: where it says the message stands is checked. */
 int rt__codec_in(rt_loop *loop, rt__conn *c, uint8_t *data, size_t n)
 {
     const rt_codec *codec = c->ep->codec;
@@ -3166,6 +3322,10 @@ int rt__codec_in(rt_loop *loop, rt__conn *c, uint8_t *data, size_t n)
 }
 
 /* ---- hosts with their own protocol -------------------------------------- */
+
+/* The same ring without the wire format: the host's protocol carries the token
+   and the counts.  These are calls, so they run no callback: on_away and
+   on_back are owed, and told by the loop. */
 
 int rt_keep(rt_loop *loop, rt_session handle, int window_ms, char token[23])
 {
@@ -3306,6 +3466,7 @@ int rt_adopt(rt_loop *loop, rt_session old_handle, rt_session fresh_handle,
     away_over(loop, s->keep->flow);
     from = line_of(s);
     c = fresh->conn;
+    /* Taken from it first: its end must not say goodbye on this connection. */
     fresh->conn = NULL;
     rt__session_end(loop, fresh, 1000, RT_BY_ADOPT, "");
     s->state = RT_OPEN;
