@@ -6,8 +6,8 @@
  * Invariants: a handshake's texts are places in its own buffer, so that they
  * live until it is freed; a frame is looked at once, its payload unmasked
  * where it stands or while it is copied; after our close nothing is sent.
- * Whatever an upcall does, a connection and its handshake live until the end
- * of the turn, so that after it their state says whether to go on.
+ * Whatever an upcall does, its connection lives until the end of the turn, so
+ * that after it the connection's state says whether to go on.
  */
 #include "rtnet_internal.h"
 
@@ -659,7 +659,8 @@ static int host_valid(const char *host)
 }
 
 /* Digits only, no overflow; one header, of one value: even two that agree are
-   refused (RFC 9112, 6.3).  The greatest one leaves room to add the head. */
+   refused, as RFC 9112, 6.3 allows.  The greatest one leaves room to add the
+   head. */
 static int length_read(const rt__shake *k, size_t *length)
 {
     const char *p = header_only(k, "content-length");
@@ -735,9 +736,8 @@ static int framing_status(rt__shake *k)
     return header_nth(k, "content-length", 0) ? 400 : 501;
 }
 
-/* Cuts the head up and judges it; 0, or the status that refuses it.  Until all
-   of it is known to be right the connection is to close behind the answer: of
-   a wrong one nobody can say where the next request begins. */
+/* Cuts the head up and judges it; 0, or the status that refuses it.  A wrong
+   one is the last of its connection: nobody can say where the next begins. */
 static int request_read(rt__shake *k)
 {
     char *p = k->buf;
@@ -837,10 +837,10 @@ static int origin_allowed(rt_loop *loop, const rt__shake *k,
 /* ---- handshakes: their life --------------------------------------------- */
 
 /* A rt__shake is its connection's, and freed with it or when its session is
-   open.  An accepted one is in the loop's list, and counts against its
-   listener's max_handshakes, until it is answered for good; a client's own
-   are not counted.  Each has one absolute deadline, in the connection's timer,
-   which no byte moves: who sends one now and then gains nothing by it. */
+   open.  Until then one of a listener is in the loop's list, and counts against
+   max_handshakes; a client's own does not.  Each has one absolute deadline, in
+   the connection's timer, which no byte of a request moves: who sends one now
+   and then gains nothing by it. */
 
 static void shake_unlist(rt_loop *loop, rt__shake *k)
 {
@@ -994,7 +994,7 @@ enum rt__refusal rt__shake_lack(const rt__shake *k)
 
 /* Too many at once at that listener: the one of it that has taken longest
    goes.  Honest ones are through in a moment, so that it is the slow and the
-   silent who make room, and a flood of them keeps nobody out for long. */
+   silent who make room. */
 void rt__shake_evict(rt_loop *loop, const rt__ep *ep)
 {
     rt__shake *k = loop->shakes_first;
@@ -1575,7 +1575,7 @@ static const char *answer_fault(rt__shake *k, const rt__dial *d)
 }
 
 /* Where the server did not choose rtnet.1 the session lives without it; one
-   that was away can then not be gone on with, and has ended. */
+   that was away cannot be gone on with, and ends. */
 static void answer_open(rt_loop *loop, rt__conn *c)
 {
     const char *protocol = header_nth(c->shake, "sec-websocket-protocol", 0);
@@ -1953,9 +1953,9 @@ int rt__ws_close(rt_loop *loop, rt__conn *c, int code, const char *reason)
 
 /* A frame that is whole in what was read is dealt with there; c->in exists only
    while something is unfinished: a head, a frame, a message in fragments.  A
-   fault is returned up to rt__ws_input, which alone acts on it.  An upcall may
-   end the session, or free c->in when that is settled: neither is looked at
-   behind one without asking again. */
+   fault is returned up to rt__ws_input, which alone acts on it.  c->in is freed
+   when all is settled, and an upcall may end the session: behind either nothing
+   is used before it was asked for again. */
 
 enum { NEED_MEMORY = -1011 }; /* faults are negative close codes */
 
@@ -2084,8 +2084,8 @@ static int frame_allowed(const rt__conn *c, const rt__frame *f)
     return 0;
 }
 
-/* Without a session nobody wants it, but before the first h or w there is none
-   yet. */
+/* Without a session nobody wants it; only a greeting may come before there is
+   one. */
 static int deliver(rt_loop *loop, rt__conn *c, int op, uint8_t *data, size_t n)
 {
     if (c->typed)
@@ -2100,8 +2100,8 @@ static int deliver(rt_loop *loop, rt__conn *c, int op, uint8_t *data, size_t n)
 }
 
 /* The last frame of a message that came in parts.  It must not end within a
-   character.  Its buffer is taken off first: the upcall may end what it was
-   part of.  none: an empty message, too, has a byte behind its end. */
+   character.  Its buffer is taken off first, and so is nobody else's while the
+   upcall reads it.  none: an empty message, too, has a byte behind its end. */
 static int message_whole(rt_loop *loop, rt__conn *c)
 {
     int op = c->in->message, fault;
