@@ -761,8 +761,8 @@ static int request_read(rt__shake *k)
 
 /* A browser lets any page open a WebSocket to any host and sends that host's
    cookies with it; only Origin, which a page cannot forge, tells whose page it
-   is (RFC 6455, 10.2).  So it is compared whole, never by its beginning or its
-   end, and "null" is no host at all. */
+   is (RFC 6455, 10.2).  Hosts are compared whole, never by their beginning or
+   end, and "null" is none at all. */
 
 /* The length of an authority without the port that its scheme implies. */
 static size_t authority_len(const char *p, size_t n, int https)
@@ -1272,8 +1272,7 @@ static void shake_wake(rt_loop *loop, rt__conn *c)
     rt__conn_wake(loop, c);
 }
 
-/* An error leaves the handshake as it was: the host may try again, or refuse.
- */
+/* After an error the host may try again, or refuse: nothing is answered yet. */
 static int shake_accept(rt_loop *loop, rt__shake *k, const rt_accept_opts *opts)
 {
     rt_accept_opts none = {NULL, NULL, NULL};
@@ -2152,7 +2151,7 @@ static int payload_in(rt_loop *loop, rt__conn *c, const uint8_t *p, size_t n)
 }
 
 /* The frame under way has all its bytes.  Those of a control frame are copied,
-   as in may be freed before they are read.  The deadline of a message runs on
+   as c->in may be freed before they are read.  A message's deadline runs on
    over the control frames between its parts. */
 static int frame_whole(rt_loop *loop, rt__conn *c)
 {
