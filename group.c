@@ -108,7 +108,8 @@ static rt__buf *message_copy(rt_loop *loop, const void *data, size_t len)
     return b;
 }
 
-/* The oldest message falls out, and the host is told. */
+/* The oldest message falls out, and the host is told.  Offsets are not stored:
+   what is kept has no gap, so they count back from the newest. */
 static void history_shift(rt_loop *loop, rt__group *g)
 {
     entry *e = &g->history[g->oldest];
@@ -145,7 +146,8 @@ static int history_over(rt_loop *loop, const rt__group *g)
            rt_now(loop) - g->history[g->oldest].when > (uint64_t)o->history_ms;
 }
 
-/* Forgets what is too much, or too old. */
+/* Forgets what is too much, or too old; a message larger than all the history
+   may be falls out at once, and all before it. */
 static void history_trim(rt_loop *loop, rt__group *g)
 {
     while (g->kept > 0 && history_over(loop, g))
@@ -271,7 +273,9 @@ static latest *latest_new(rt_loop *loop, rt__group *g, int key)
     return l;
 }
 
-/* The newest message of its key.  RT_ENOMEM: all is as it was. */
+/* The newest message of its key; an empty one takes the key away.  It is kept
+   without its lane, so that a newcomer gets it as a reliable one.  RT_ENOMEM:
+   all is as it was. */
 static int latest_put(rt_loop *loop, rt__group *g, int kind, const void *data,
                       size_t len)
 {
@@ -384,7 +388,8 @@ static int bucket_full(rt_loop *loop, const rt__bucket *b, int rate, int burst,
                                        rt_now(loop)) > 0;
 }
 
-/* May a message of that size be sent now?  Asking takes nothing. */
+/* May a message of that size be sent now?  Asking takes nothing, so that a send
+   that fails costs nothing. */
 static int limits_admit(rt_loop *loop, rt__group *g, size_t len)
 {
     const rt_group_opts *o = &g->opts;
@@ -523,7 +528,8 @@ static int group_limits(rt_loop *loop, rt__group *g)
 }
 
 /* NULL: no memory.  The epoch is random, so that no position of an earlier
-   group of that name fits it; 0 stays the epoch of nothing. */
+   group of that name fits it; 0 stays the epoch of nothing.  The timer's place
+   is had from the beginning: to set it cannot fail. */
 static rt__group *group_new(rt_loop *loop, const char *name, uint64_t hash,
                             const rt_group_opts *opts)
 {
@@ -554,6 +560,7 @@ static int name_valid(const char *name)
     return n > 0 && n <= RT__NAME;
 }
 
+/* A group that is there keeps its options: new ones are only checked. */
 rt_group rt_group_open(rt_loop *loop, const char *name,
                        const rt_group_opts *opts)
 {
@@ -749,6 +756,8 @@ static int first_told(rt_loop *loop, const rt__group *g)
     return rt__note(loop, RT__GROUP_FIRST, g->name, 0, NULL, 0);
 }
 
+/* All that may fail comes before anything is changed, and the host's note,
+   which cannot be taken back, comes last of it. */
 static int join(rt_loop *loop, rt__group *g, rt__session *s)
 {
     if (seat_of(s, g))
@@ -800,6 +809,8 @@ static void group_emptied(rt_loop *loop, rt__group *g)
     group_schedule(loop, g);
 }
 
+/* Cannot fail: its event was reserved at the join.  The last seat moves to the
+   one that becomes free, so that seat may be another group's after that. */
 static void leave(rt_loop *loop, rt__group *g, rt__session *s, rt__seat *seat)
 {
     uint32_t index = seat->index;
@@ -919,7 +930,8 @@ static int give(rt_loop *loop, rt__group *g, rt__session *s, int kind,
     return took == RT__TAKEN || took == RT__HIGH;
 }
 
-/* The newest n of what is remembered. */
+/* The newest n of what is remembered.  No send runs a callback, so that nothing
+   changes the ring meanwhile. */
 static int history_give(rt_loop *loop, rt__group *g, rt__session *s, size_t n)
 {
     size_t i = g->kept - n;
@@ -970,6 +982,8 @@ int rt_group_join(rt_loop *loop, rt_group handle, rt_session who)
     return snapshot_give(loop, g, s);
 }
 
+/* Replays exactly what was missed, or nothing: with RT_EREFUSED, too, it is a
+   member.  What is too old goes first, as the timer may be late. */
 int rt_group_join_from(rt_loop *loop, rt_group handle, rt_session who,
                        const rt_position *since)
 {
@@ -1042,7 +1056,9 @@ static int cast_all(rt_loop *loop, rt__group *g, uint64_t but, int kind,
     return count;
 }
 
-/* Remembers it, as the options ask for, and sends it to the members. */
+/* Remembers it, as the options ask for, and sends it to the members.  The
+   snapshot (0x400: rt_latest) comes first, as it alone may fail; what is
+   droppable has no offset, since who missed it shall not be told so. */
 static int deliver(rt_loop *loop, rt__group *g, uint64_t but, int kind,
                    const void *data, size_t len)
 {
@@ -1057,7 +1073,8 @@ static int deliver(rt_loop *loop, rt__group *g, uint64_t but, int kind,
     return cast_all(loop, g, but, kind, data, len);
 }
 
-/* What the host sends, and not what comes from upstream. */
+/* What the host sends, and not what comes from upstream.  Only what was taken
+   is published, and counts against the limits. */
 static int publish(rt_loop *loop, rt__group *g, uint64_t but, int kind,
                    const void *data, size_t len)
 {

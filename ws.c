@@ -6,6 +6,8 @@
  * Invariants: a handshake's texts are places in its own buffer, so that they
  * live until it is freed; a frame is looked at once, its payload unmasked
  * where it stands or while it is copied; after our close nothing is sent.
+ * Whatever an upcall does, its connection lives until the end of the turn, so
+ * that after it the connection's state says whether to go on.
  */
 #include "rtnet_internal.h"
 
@@ -13,6 +15,7 @@
 
 /* ---- UTF-8 (RFC 3629) --------------------------------------------------- */
 
+/* Any alignment will do, which a cast would not allow. */
 static uint64_t load64(const uint8_t *p)
 {
     uint64_t x;
@@ -20,6 +23,8 @@ static uint64_t load64(const uint8_t *p)
     return x;
 }
 
+/* Most text is ASCII: eight bytes are looked at together, in any byte order,
+   and none behind the n-th. */
 static size_t ascii_run(const uint8_t *p, size_t n)
 {
     size_t i = 0;
@@ -31,7 +36,8 @@ static size_t ascii_run(const uint8_t *p, size_t n)
 }
 
 /* What may follow a first byte: how many bytes, the first of them between lo
-   and hi, which keeps out overlong forms, surrogates and > U+10FFFF. */
+   and hi, which keeps out overlong forms, surrogates and > U+10FFFF.  (c0 and
+   c1 can only begin overlong forms.) */
 static int utf8_lead(rt__utf8 *u, uint8_t b)
 {
     u->lo = 0x80;
@@ -51,7 +57,8 @@ static int utf8_lead(rt__utf8 *u, uint8_t b)
 }
 
 /* Goes on with n more bytes; 0 as soon as no continuation can be valid.  The
-   text may end where u->need is 0. */
+   text may end where u->need is 0.  Frames may cut a character in two (RFC
+   6455, 5.6), so that its state is kept in u from one to the next. */
 int rt__utf8_feed(rt__utf8 *u, const uint8_t *p, size_t n)
 {
     size_t i = 0;
@@ -80,7 +87,9 @@ int rt__utf8_valid(const void *p, size_t n)
 
 /* ---- frames (RFC 6455, 5.2) --------------------------------------------- */
 
-/* out = in ^ mask, out may be in; phase: where in the payload in begins. */
+/* out = in ^ mask, out may be in; phase: where in the payload in begins.  The
+   wide mask is made of bytes, so that byte order does not matter; nothing
+   behind the n-th is touched: the next frame stands there. */
 void rt__mask(uint8_t *out, const uint8_t *in, size_t n, const uint8_t mask[4],
               size_t phase)
 {
@@ -108,7 +117,8 @@ static uint64_t frame_length(const uint8_t *p, size_t bytes)
 }
 
 /* Reads a frame's head: > 0 its size, 0 more is needed, < 0 it breaks the RFC.
-   masked: whether this role must find a mask. */
+   masked: whether this role must find a mask (5.1).  Each byte is judged when
+   it is there, so that a wrong frame is not waited for. */
 int rt__frame_read(const uint8_t *p, size_t n, int masked, rt__frame *f)
 {
     size_t wide, size;
@@ -116,6 +126,8 @@ int rt__frame_read(const uint8_t *p, size_t n, int masked, rt__frame *f)
         return 0;
     f->fin = p[0] >> 7;
     f->op = p[0] & 15;
+    /* RSV bits belong to extensions, of which there are none; opcodes 3 to 7
+       and 11 to 15 are reserved; control frames come in one piece (5.5). */
     if (p[0] & 0x70 || (f->op & 7) > 2 || (f->op & 8 && !f->fin))
         return -1;
     if (n < 2)
@@ -130,6 +142,7 @@ int rt__frame_read(const uint8_t *p, size_t n, int masked, rt__frame *f)
         return 0;
     if (wide)
         f->len = frame_length(p + 2, wide);
+    /* 5.2: in the shortest form, and without the highest bit */
     if ((wide == 2 && f->len < 126) || (wide == 8 && f->len < 65536) ||
         f->len >> 63)
         return -1;
@@ -139,7 +152,7 @@ int rt__frame_read(const uint8_t *p, size_t n, int masked, rt__frame *f)
 }
 
 /* Writes a frame's head, with a mask unless that is NULL; returns its size, at
-   most 14. */
+   most 14.  Nothing is ever sent in fragments, so FIN is always set. */
 size_t rt__frame_write(uint8_t *out, int op, size_t len, const uint8_t *mask)
 {
     size_t wide = len < 126 ? 0 : len < 65536 ? 2 : 8, i;
@@ -155,7 +168,9 @@ size_t rt__frame_write(uint8_t *out, int op, size_t len, const uint8_t *mask)
     return 6 + wide;
 }
 
-/* May an endpoint send this code?  (RFC 6455, 7.4, and the registry.) */
+/* May an endpoint send this code?  (RFC 6455, 7.4, and the registry.)  1004
+   has no meaning yet; 1005, 1006 and 1015 are for the local end alone; 1016
+   to 2999 are kept for later versions; from 3000 on they are the users'. */
 int rt__close_code_valid(int code)
 {
     if (code < 1000 || code > 4999)
@@ -166,6 +181,10 @@ int rt__close_code_valid(int code)
 }
 
 /* ---- SHA-1 (FIPS 180-4) and base64, for the handshake alone ------------- */
+
+/* The hash is no secret and protects nothing here: it only shows that the
+   other end has read the request (RFC 6455, 1.3).  That collisions of SHA-1
+   can be made is of no use to anybody. */
 
 static uint32_t turn_left(uint32_t x, int by)
 {
@@ -208,6 +227,7 @@ void rt__sha1(const void *data, size_t len, uint8_t out[20])
                      0xc3d2e1f0u};
     const uint8_t *p = (const uint8_t *)data;
     uint8_t tail[128] = {0};
+    /* behind the rest go a 1 bit and the length in bits, of 8 bytes */
     size_t rest = len & 63, size = rest < 56 ? 64 : 128, i;
     for (i = 0; i + 64 <= len; i += 64)
         sha1_block(h, p + i);
@@ -241,7 +261,8 @@ void rt__base64(const uint8_t *in, size_t n, char *out)
     *out = 0;
 }
 
-/* Sec-WebSocket-Accept for a Sec-WebSocket-Key of 24 characters. */
+/* Sec-WebSocket-Accept for a Sec-WebSocket-Key of 24 characters, which are
+   hashed as text, not decoded (RFC 6455, 4.2.2). */
 void rt__accept_key(const char *key, char out[29])
 {
     char text[61];
@@ -254,17 +275,20 @@ void rt__accept_key(const char *key, char out[29])
 
 /* ---- HTTP texts (RFC 9110, 9112) ---------------------------------------- */
 
+/* What a token is made of (RFC 9110, 5.6.2).  strchr would find a NUL, too. */
 static int is_tchar(int c)
 {
     return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') ||
            (c >= 'A' && c <= 'Z') || (c && strchr("!#$%&'*+-.^_`|~", c));
 }
 
+/* Not tolower: that depends on the host's locale. */
 static int lower(int c)
 {
     return c >= 'A' && c <= 'Z' ? c + 32 : c;
 }
 
+/* Are the n characters at a all of b, whatever their case? */
 static int same_text(const char *a, size_t n, const char *b)
 {
     size_t i;
@@ -291,7 +315,8 @@ static const char *skip_blank(const char *p)
 }
 
 /* The next token of a comma list: its length, 0 at the end, -1 where it is
-   malformed.  *p is moved behind it. */
+   malformed, as an empty element or a comma at the end is.  *p is moved behind
+   it and never back, so that a long list costs one pass. */
 static int list_next(const char **p, const char **token)
 {
     const char *end;
@@ -319,7 +344,9 @@ int rt__token_list(const char *text)
     return n == 0;
 }
 
-/* Is word in the list?  Whatever else is in it does not matter. */
+/* Is word in the list?  Whatever else is in it does not matter: a Connection
+   header may name what nobody here knows.  exact: as sub-protocols are
+   compared; else the case does not matter. */
 static int list_has(const char *text, const char *word, int exact)
 {
     size_t n = strlen(word);
@@ -337,6 +364,8 @@ static int list_has(const char *text, const char *word, int exact)
     return 0;
 }
 
+/* What the library writes itself.  A second one from the host could end the
+   message elsewhere for a proxy than for the peer. */
 static const char reserved_headers[][28] = {"connection",
                                             "upgrade",
                                             "host",
@@ -358,7 +387,9 @@ static int header_reserved(const char *name, size_t n)
 }
 
 /* Whole lines "Name: value\r\n" that do not touch the handshake's own?  The
-   last line may lack its end. */
+   last line may lack its end.  Hosts put into them what peers have sent, so a
+   lone CR or LF in a value, with which it would go on as a header or body of
+   the peer's making, is refused (response splitting). */
 int rt__header_lines(const char *text)
 {
     while (*text) {
@@ -381,6 +412,7 @@ int rt__header_lines(const char *text)
     return 1;
 }
 
+/* For the eye alone: clients go by the number (RFC 9112, 4). */
 static const char *status_text(int status)
 {
     static const struct {
@@ -421,6 +453,11 @@ static const char *status_text(int status)
 
 /* ---- the head of a request or an answer --------------------------------- */
 
+/* One parser for both roles.  What two parsers may read in two ways is how
+   requests are smuggled past a proxy, so that nothing is repaired here: bare
+   CR or LF, folded lines, a blank before the colon, a length that comes twice
+   are refused, not interpreted. */
+
 enum shake_stage {
     READING_HEAD = 0,
     READING_BODY,
@@ -442,6 +479,7 @@ struct rt__shake {
     uint8_t close_after, head_only, http10, upgrade, listed;
     uint8_t stripped;            /* its texts are gone */
     uint8_t typed, was_deferred; /* rtnet.1 was chosen; the host was slow */
+    /* places in buf, too; max_header is at most 60 KiB */
     int headers;
     uint16_t name[RT__HEADERS], value[RT__HEADERS];
     char *answer; /* the 101 that rt_accept made */
@@ -452,8 +490,10 @@ struct rt__shake {
     char address[46];      /* of the request */
 };
 
-/* Looks for the empty line, from where it stopped before: > 0 the size of the
-   head, 0 more is needed, < 0 a byte that cannot be in one. */
+/* Looks for the empty line, from where it stopped before, as a head that comes
+   byte by byte must not be scanned anew for each: > 0 the size of the head, 0
+   more is needed, < 0 a byte that cannot be in one.  A NUL is such a byte, so
+   what passes may be cut up as one C string whose every line ends in CRLF. */
 static ptrdiff_t head_scan(rt__shake *k)
 {
     size_t i;
@@ -471,7 +511,9 @@ static ptrdiff_t head_scan(rt__shake *k)
     return 0;
 }
 
-/* "Name: value" at *p; cuts both out.  0, or the status that refuses it. */
+/* "Name: value" at *p; cuts both out.  0, or the status that refuses it.  A
+   name is one or more tchars up to the colon (RFC 9112, 5.1): with that a
+   folded line (5.2), which begins with a blank, is refused as well. */
 static int header_read(rt__shake *k, char **p)
 {
     char *name = *p, *end = strchr(name, '\r'), *value;
@@ -492,6 +534,7 @@ static int header_read(rt__shake *k, char **p)
     return 0;
 }
 
+/* Up to the empty line; head_scan saw that there is one. */
 static int headers_read(rt__shake *k, char *p)
 {
     int status;
@@ -530,7 +573,8 @@ static int header_has(const rt__shake *k, const char *name, const char *word)
     return 0;
 }
 
-/* The one value of a header that must not come twice; NULL: none or many. */
+/* The one value of a header that must not come twice, as the next parser might
+   take the other one; NULL: none or many. */
 static const char *header_only(const rt__shake *k, const char *name)
 {
     return header_nth(k, name, 1) ? NULL : header_nth(k, name, 0);
@@ -538,6 +582,8 @@ static const char *header_only(const rt__shake *k, const char *name)
 
 /* ---- the request: its grammar ------------------------------------------- */
 
+/* The word up to stop, behind which *p is moved; NULL: none, or an empty one,
+   so that two blanks in a row are refused. */
 static char *word_cut(char **p, char stop)
 {
     char *word = *p, *end = strchr(word, stop);
@@ -548,6 +594,7 @@ static char *word_cut(char **p, char stop)
     return word;
 }
 
+/* Each comparison stands behind those that show that v is that long. */
 static int version_status(const char *v)
 {
     if (strncmp(v, "HTTP/", 5) != 0 || v[5] < '0' || v[5] > '9' ||
@@ -571,7 +618,9 @@ static int method_status(const char *m)
     return method_known(m) ? 0 : 405;
 }
 
-/* "GET /path?query HTTP/1.1"; cuts it up.  0, or the status that refuses. */
+/* "GET /path?query HTTP/1.1"; cuts it up.  0, or the status that refuses.  Only
+   the origin form (RFC 9112, 3.2.1) is for a server like this: the others are
+   those of proxies, CONNECT and OPTIONS. */
 static int request_line(rt__shake *k, char **p)
 {
     char *line = word_cut(p, '\r'), *method, *target, *query;
@@ -593,11 +642,13 @@ static int request_line(rt__shake *k, char **p)
         *query++ = 0;
     k->method = (size_t)(method - k->buf);
     k->path = (size_t)(target - k->buf);
+    /* no query: the NUL that stands at the end of the head */
     k->query = query ? (size_t)(query - k->buf) : k->head_len - 1;
     return 0;
 }
 
-/* A host as RFC 3986 has it, perhaps with a port, and nothing around it. */
+/* A host as RFC 3986 has it, perhaps with a port, and nothing around it: no
+   path, no user, no blank. */
 static int host_valid(const char *host)
 {
     const char *p = host;
@@ -607,7 +658,9 @@ static int host_valid(const char *host)
     return p != host && *host != ':';
 }
 
-/* Digits only, no overflow; one header, of one value. */
+/* Digits only, no overflow; one header, of one value: even two that agree are
+   refused, as RFC 9112, 6.3 allows.  The greatest one leaves room to add the
+   head. */
 static int length_read(const rt__shake *k, size_t *length)
 {
     const char *p = header_only(k, "content-length");
@@ -626,6 +679,7 @@ static int length_read(const rt__shake *k, size_t *length)
     return 0;
 }
 
+/* 16 bytes in base64, in the only spelling that they have. */
 static int key_valid(const char *key)
 {
     size_t i;
@@ -638,6 +692,7 @@ static int key_valid(const char *key)
     return strchr("AQgw", key[21]) != NULL; /* 16 bytes leave 4 bits of 0 */
 }
 
+/* The header may come more than once (RFC 6455, 11.3.4), each time a list. */
 static int offers_valid(const rt__shake *k)
 {
     const char *list;
@@ -648,7 +703,9 @@ static int offers_valid(const rt__shake *k)
     return 1;
 }
 
-/* The opening handshake of RFC 6455, 4.2.1. */
+/* The opening handshake of RFC 6455, 4.2.1.  426 tells which version would do
+   (4.4).  No body, of whatever kind: what follows the head are frames.  The
+   extensions that are offered need no look, as none is taken. */
 static int upgrade_status(rt__shake *k)
 {
     const char *version = header_only(k, "sec-websocket-version");
@@ -662,7 +719,9 @@ static int upgrade_status(rt__shake *k)
     return 0;
 }
 
-/* What RFC 9112 says of any request; 0, or the status that refuses it. */
+/* What RFC 9112 says of any request; 0, or the status that refuses it.  One
+   Host (3.2), which only HTTP/1.0 may lack; no transfer coding, as none is
+   implemented (6.1), least of all beside a Content-Length. */
 static int framing_status(rt__shake *k)
 {
     const char *host = header_only(k, "host");
@@ -677,7 +736,8 @@ static int framing_status(rt__shake *k)
     return header_nth(k, "content-length", 0) ? 400 : 501;
 }
 
-/* Cuts the head up and judges it; 0, or the status that refuses it. */
+/* Cuts the head up and judges it; 0, or the status that refuses it.  A wrong
+   one is the last of its connection: nobody can say where the next begins. */
 static int request_read(rt__shake *k)
 {
     char *p = k->buf;
@@ -699,6 +759,11 @@ static int request_read(rt__shake *k)
 
 /* ---- origins ------------------------------------------------------------ */
 
+/* A browser lets any page open a WebSocket to any host and sends that host's
+   cookies with it; only Origin, which a page cannot forge, tells whose page it
+   is (RFC 6455, 10.2).  Hosts are compared whole, never by their beginning or
+   end, and "null" is none at all. */
+
 /* The length of an authority without the port that its scheme implies. */
 static size_t authority_len(const char *p, size_t n, int https)
 {
@@ -707,6 +772,7 @@ static size_t authority_len(const char *p, size_t n, int https)
     return n > m && memcmp(p + n - m, port, m) == 0 ? n - m : n;
 }
 
+/* The same host and port; the port may be left out where the scheme says it. */
 static int same_authority(const char *a, const char *b, int https)
 {
     size_t i, n = authority_len(a, strlen(a), https);
@@ -718,6 +784,7 @@ static int same_authority(const char *a, const char *b, int https)
     return 1;
 }
 
+/* What follows the prefix, which is in lower case; NULL: it is not there. */
 static const char *behind(const char *text, const char *prefix)
 {
     size_t n = strlen(prefix), i = 0;
@@ -737,6 +804,7 @@ static int origin_same_host(const char *origin, const char *host)
     return authority && same_authority(authority, host, 1);
 }
 
+/* The list has blanks between its origins, each with scheme and port. */
 static int origin_listed(const char *origin, const char *list)
 {
     while (*list) {
@@ -768,6 +836,12 @@ static int origin_allowed(rt_loop *loop, const rt__shake *k,
 
 /* ---- handshakes: their life --------------------------------------------- */
 
+/* A rt__shake is its connection's, and freed with it or when its session is
+   open.  Until then one of a listener is in the loop's list, and counts against
+   max_handshakes; a client's own does not.  Each has one absolute deadline, in
+   the connection's timer, which no byte of a request moves: who sends one now
+   and then gains nothing by it. */
+
 static void shake_unlist(rt_loop *loop, rt__shake *k)
 {
     if (!k->listed)
@@ -785,6 +859,7 @@ static void shake_unlist(rt_loop *loop, rt__shake *k)
         loop->shakes_last = k->prev;
 }
 
+/* At the end, as the youngest; one that is asked again begins anew there. */
 static void shake_list(rt_loop *loop, rt__shake *k)
 {
     k->listed = 1;
@@ -839,7 +914,8 @@ void rt__shake_detach(rt_loop *loop, rt__conn *c)
 }
 
 /* The request is over, but until the first `a` of rtnet.1 the connection still
-   counts as a handshake in progress. */
+   counts as a handshake in progress.  A handle that is still the handshake's
+   own, as with a resume, is stale from here on. */
 void rt__shake_strip(rt_loop *loop, rt__conn *c)
 {
     rt__shake *k = c->shake;
@@ -886,7 +962,9 @@ uint64_t rt__shake_id(rt_loop *loop, rt__shake *k)
     return k->id;
 }
 
-/* The session begins, under the handle that the handshake had. */
+/* The session begins, under the handle that the handshake had: what on_request
+   noted stays good.  The slot is the session's from then on, and so is freed
+   with it where the bind fails. */
 rt__session *rt__shake_session(rt_loop *loop, rt__shake *k)
 {
     rt__session *s;
@@ -915,7 +993,8 @@ enum rt__refusal rt__shake_lack(const rt__shake *k)
 }
 
 /* Too many at once at that listener: the one of it that has taken longest
-   goes. */
+   goes.  Honest ones are through in a moment, so that it is the slow and the
+   silent who make room. */
 void rt__shake_evict(rt_loop *loop, const rt__ep *ep)
 {
     rt__shake *k = loop->shakes_first;
@@ -927,7 +1006,9 @@ void rt__shake_evict(rt_loop *loop, const rt__ep *ep)
     rt__conn_lost(loop, k->conn, 1006, RT_BY_LIMIT, "too many handshakes");
 }
 
-/* Makes room for n more bytes of the request and a NUL. */
+/* Makes room for n more bytes of the request and a NUL: for what has come, not
+   for what was announced.  It may move, so that until the request is whole
+   places in it are kept, not pointers. */
 static int shake_room(rt_loop *loop, rt__shake *k, size_t n)
 {
     size_t cap = k->cap ? k->cap : 1024;
@@ -946,7 +1027,8 @@ static int shake_room(rt_loop *loop, rt__shake *k, size_t n)
     return 0;
 }
 
-/* Joins texts, up to a NULL, into one allocation of exactly *len bytes. */
+/* Joins texts, up to a NULL, into one allocation of exactly *len bytes, as
+   that size is told to the allocator when it is freed. */
 static char *texts_join(rt_loop *loop, const char *const *texts, size_t *len)
 {
     size_t i, n = 0;
@@ -983,7 +1065,9 @@ static const char *extra_header(int status)
 }
 
 /* Queues an answer; more: further lines of it; a body only where one may
-   stand. */
+   stand: not with 204 and 304 (RFC 9110, 6.4.1), nor for HEAD, which still
+   hears its length.  At RT_ENOMEM half of it may be queued: the caller kills
+   the connection. */
 static int answer_send(rt_loop *loop, rt__conn *c, int status, const char *more,
                        const char *type, const void *body, size_t len)
 {
@@ -1034,7 +1118,8 @@ static void shake_refuse(rt_loop *loop, rt__conn *c, int status,
     refusal_send(loop, c, status, "");
 }
 
-/* It may come again, when there is less to do. */
+/* It may come again, when there is less to do.  Whole seconds, rounded up (RFC
+   9110, 10.2.3). */
 static void shake_put_off(rt_loop *loop, rt__conn *c, enum rt__refusal why)
 {
     char line[40];
@@ -1045,7 +1130,9 @@ static void shake_put_off(rt_loop *loop, rt__conn *c, enum rt__refusal why)
     refusal_send(loop, c, 503, line);
 }
 
-/* The answer is queued: the next request, or the end. */
+/* The answer is queued: the next request, or the end.  Who asks on and on, but
+   does not take the answers, is not read until he does: else they would pile
+   up here.  The old handle is stale, the buffer is used again. */
 static void shake_replied(rt_loop *loop, rt__conn *c)
 {
     rt__shake *k = c->shake;
@@ -1063,7 +1150,9 @@ static void shake_replied(rt_loop *loop, rt__conn *c)
     rt__conn_interest(loop, c);
 }
 
-/* rtnet.1: the session is named by the first message, not by the request. */
+/* rtnet.1: the session is named by the first message, not by the request, so
+   there is none yet and the handshake goes on, against the same deadline.  But
+   the time that the host took to think is not the client's. */
 static void shake_greet(rt_loop *loop, rt__conn *c)
 {
     rt__shake *k = c->shake;
@@ -1079,6 +1168,9 @@ static void shake_greet(rt_loop *loop, rt__conn *c)
     rt__conn_interest(loop, c);
 }
 
+/* The session is made before the 101 is queued, as behind a 101 nobody could
+   be told 503.  A session without on_open may be forgotten, with no on_close.
+   on_open may still ask for the request: its texts go when that returns. */
 static void shake_open(rt_loop *loop, rt__conn *c)
 {
     enum rt__refusal lack;
@@ -1122,6 +1214,8 @@ static int protocol_offered(const rt__shake *k, const char *protocol)
     return 0;
 }
 
+/* The 101 (RFC 6455, 4.2.2).  It is kept until there is a session, and names no
+   extension, so that the peer may not use one. */
 static int accept_answer(rt_loop *loop, rt__shake *k, const char *protocol,
                          const char *headers)
 {
@@ -1142,6 +1236,7 @@ static int accept_answer(rt_loop *loop, rt__shake *k, const char *protocol,
     return k->answer ? 0 : RT_ENOMEM;
 }
 
+/* All that is wrong with the options is found before anything is changed. */
 static int accept_check(rt_loop *loop, const rt__shake *k,
                         const rt_accept_opts *o)
 {
@@ -1168,7 +1263,8 @@ static const char *protocol_choose(const rt__shake *k, const rt_accept_opts *o)
 }
 
 /* The host has answered: from here on its answer stands, even to one who hung
-   up meanwhile. */
+   up meanwhile.  It may have called from anywhere, and no call runs a callback,
+   so that on_open waits for the next turn (rt__shake_woken). */
 static void shake_wake(rt_loop *loop, rt__conn *c)
 {
     c->hold |= RT__HOLD_HTTP;
@@ -1176,6 +1272,7 @@ static void shake_wake(rt_loop *loop, rt__conn *c)
     rt__conn_wake(loop, c);
 }
 
+/* After an error the host may try again, or refuse: nothing is answered yet. */
 static int shake_accept(rt_loop *loop, rt__shake *k, const rt_accept_opts *opts)
 {
     rt_accept_opts none = {NULL, NULL, NULL};
@@ -1218,6 +1315,7 @@ int rt_accept(rt_loop *loop, rt_session s, const rt_accept_opts *opts)
     return k ? shake_accept(loop, k, opts) : error;
 }
 
+/* No CR or LF, behind which it would be a header of its own. */
 static int type_valid(const char *type)
 {
     for (; *type; type++)
@@ -1253,6 +1351,8 @@ int rt_reply(rt_loop *loop, rt_session s, int status, const char *type,
 
 /* ---- handshakes: the server's side -------------------------------------- */
 
+/* While the host thinks nothing is read, so that one cannot fill memory with
+   what may never be wanted; that the peer hangs up is still noticed. */
 static void shake_defer(rt_loop *loop, rt__conn *c)
 {
     c->shake->stage = DEFERRED;
@@ -1282,7 +1382,7 @@ static void shake_decide(rt_loop *loop, rt__conn *c, int said)
         shake_refuse(loop, c, 500, RT__REFUSED_HOST);
 }
 
-/* Asks the host, if it wants to be asked. */
+/* Asks the host, if it wants to be asked; only then is there a handle. */
 static int shake_consult(rt_loop *loop, rt__conn *c)
 {
     rt__shake *k = c->shake;
@@ -1297,6 +1397,10 @@ static int shake_consult(rt_loop *loop, rt__conn *c)
     return rt__tell_request(loop, c, handle, &k->request);
 }
 
+/* Nothing more is put into buf for this request, so that now pointers may be
+   made.  A foreign page's upgrade is refused before the host hears of it; its
+   plain requests are not, as a browser keeps their answers from it.  Once the
+   host has called rt_accept or rt_reply, what on_request returns is ignored. */
 static void request_whole(rt_loop *loop, rt__conn *c)
 {
     rt__shake *k = c->shake;
@@ -1328,7 +1432,9 @@ static void request_whole(rt_loop *loop, rt__conn *c)
 }
 
 /* Goes on to those who came through *a, one line of X-Forwarded-For from its
-   right.  1: the line left of it may say more. */
+   right, where each proxy adds the one that it was called by.  What is further
+   left than the trusted ones the client may have invented, to be counted under
+   another's address.  1: the line left of it may say more. */
 static int forwarded_line(const rt__ep *ep, const char *list, rt__addr *a)
 {
     const char *end = list + strlen(list), *at;
@@ -1353,7 +1459,8 @@ static int forwarded_line(const rt__ep *ep, const char *list, rt__addr *a)
 }
 
 /* Whom the request comes from: as long as it is a proxy that is trusted, the
-   one for whom that speaks.  -1: there are too many of that address. */
+   one for whom that speaks.  Several lines are one list (RFC 9110, 5.2), the
+   last line its right end.  -1: there are too many of that address. */
 static int forwarded_read(rt_loop *loop, rt__shake *k)
 {
     const rt__ep *ep = k->conn->ep;
@@ -1368,7 +1475,9 @@ static int forwarded_read(rt_loop *loop, rt__shake *k)
     return rt__conn_from(loop, k->conn, &a);
 }
 
-/* The head is whole: judge it, then wait for the body it announces. */
+/* The head is whole: judge it, then wait for the body it announces.  It is only
+   asked for, with 100 (RFC 9110, 10.1.1), where nothing speaks against it;
+   HTTP/1.0 does not know that, and its Expect is ignored. */
 static void head_whole(rt_loop *loop, rt__conn *c)
 {
     rt__shake *k = c->shake;
@@ -1399,7 +1508,8 @@ static void head_whole(rt_loop *loop, rt__conn *c)
 
 /* ---- handshakes: the client's side -------------------------------------- */
 
-/* Asks for the upgrade.  The key is new for each attempt. */
+/* Asks for the upgrade.  The key is new and random for each attempt (RFC 6455,
+   4.1).  Over a local socket the path is that of the socket. */
 void rt__shake_ask(rt_loop *loop, rt__conn *c)
 {
     rt__dial *d = c->ep->dial;
@@ -1442,7 +1552,8 @@ static int status_read(const char *line)
 }
 
 /* RFC 6455, 4.1: NULL when the answer is what was asked for, else what is
-   wrong with it. */
+   wrong with it.  A wrong Accept is from one who has not read the request: a
+   cache, or a server of something else. */
 static const char *answer_fault(rt__shake *k, const rt__dial *d)
 {
     const char *key = header_only(k, "sec-websocket-accept");
@@ -1462,6 +1573,8 @@ static const char *answer_fault(rt__shake *k, const rt__dial *d)
     return NULL;
 }
 
+/* Where the server did not choose rtnet.1 the session lives without it; one
+   that was away cannot be gone on with, and ends. */
 static void answer_open(rt_loop *loop, rt__conn *c)
 {
     const char *protocol = header_nth(c->shake, "sec-websocket-protocol", 0);
@@ -1497,6 +1610,8 @@ static uint32_t retry_after(rt_loop *loop, const rt__shake *k)
            1;
 }
 
+/* 503 and 429 ask to come again later; after any other fault a session that
+   could resume does not try again. */
 static void answer_whole(rt_loop *loop, rt__conn *c)
 {
     rt__shake *k = c->shake;
@@ -1530,7 +1645,8 @@ static void shake_reject(rt_loop *loop, rt__conn *c, int status)
         shake_refuse(loop, c, status, RT__REFUSED_REQUEST);
 }
 
-/* Takes bytes of the head; says how many. */
+/* Takes bytes of the head; says how many.  What is behind the empty line is
+   not taken: it is the body, the next request, or frames. */
 static size_t head_feed(rt_loop *loop, rt__conn *c, const uint8_t *p, size_t n)
 {
     rt__shake *k = c->shake;
@@ -1576,6 +1692,8 @@ static size_t body_feed(rt_loop *loop, rt__conn *c, const uint8_t *p, size_t n)
     return n;
 }
 
+/* Requests may come many in one read.  Where one must wait, what was read
+   already is kept; it is no more than one read, as no other follows. */
 void rt__shake_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
 {
     while (n > 0 && c->state == RT__SHAKING) {
@@ -1615,6 +1733,8 @@ void rt__shake_drained(rt_loop *loop, rt__conn *c)
     rt__conn_wake(loop, c);
 }
 
+/* 408 is for one who has begun: to a connection that is idle between requests
+   it would look like the answer to the next. */
 void rt__shake_deadline(rt_loop *loop, rt__conn *c)
 {
     rt__shake *k = c->shake;
@@ -1673,6 +1793,7 @@ const rt_request *rt_request_of(rt_loop *loop, rt_session handle)
     return k && !k->stripped ? &k->request : NULL;
 }
 
+/* The value of a hexadecimal digit, or -1. */
 static int hex(int c)
 {
     if (c >= '0' && c <= '9')
@@ -1681,7 +1802,9 @@ static int hex(int c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* One decoded character of a query at *p, which moves; < 0: badly encoded. */
+/* One decoded character of a query at *p, which moves; < 0: badly encoded, or
+   a NUL, behind which the host would not see the rest.  The second digit is
+   looked at only where the first is one: the text may end there. */
 static int query_char(const char **p)
 {
     int c = (uint8_t) * (*p)++, high, low;
@@ -1710,6 +1833,7 @@ static int query_value(const char *p, char *out, size_t cap)
     return (int)n;
 }
 
+/* The first of that name counts, and names are not decoded. */
 int rt_query(const rt_request *request, const char *name, char *out, size_t cap)
 {
     const char *p = request->query;
@@ -1726,7 +1850,8 @@ int rt_query(const rt_request *request, const char *name, char *out, size_t cap)
 /* ---- frames: out -------------------------------------------------------- */
 
 /* Control on a stream: rtnet.1 has letters for them, a codec its own beat and
-   farewell, other streams have none. */
+   farewell, other streams have none.  As RT_TEXT comes what has its letter
+   already.  All of them are short: one byte of the length is enough. */
 static int stream_control(rt_loop *loop, rt__conn *c, int op, const void *data,
                           size_t len)
 {
@@ -1748,7 +1873,11 @@ static int stream_control(rt_loop *loop, rt__conn *c, int op, const void *data,
     return rt__out_control(loop, c, frame, 4 + letter + len);
 }
 
-/* Queues a control frame of at most 125 bytes. */
+/* Queues a control frame of at most 125 bytes.  A client's mask is new and
+   cannot be foreseen (RFC 6455, 5.3): else a page could choose what bytes stand
+   on the wire, and have a proxy take them for a request (10.3).  Of pongs that
+   cannot be written the last is enough (5.5.3): a flood of pings fills no
+   queue. */
 int rt__ws_control(rt_loop *loop, rt__conn *c, int op, const void *data,
                    size_t len)
 {
@@ -1769,6 +1898,8 @@ int rt__ws_control(rt_loop *loop, rt__conn *c, int op, const void *data,
     return rt__out_control(loop, c, frame, head + len);
 }
 
+/* The packet is made behind room for the largest head, whose size is known only
+   when the packet's is. */
 static void codec_bye(rt_loop *loop, rt__conn *c, int code, const char *reason)
 {
     const rt_codec *codec = c->ep->codec;
@@ -1786,7 +1917,7 @@ static void codec_bye(rt_loop *loop, rt__conn *c, int code, const char *reason)
     }
 }
 
-/* "c" code [SP reason] */
+/* "c" code [SP reason]; 1005 and 1006 never stand on a wire (7.4.1). */
 static int stream_close(rt_loop *loop, rt__conn *c, int code,
                         const char *reason)
 {
@@ -1797,7 +1928,8 @@ static int stream_close(rt_loop *loop, rt__conn *c, int code,
     return rt__ws_control(loop, c, 8, text, (size_t)n);
 }
 
-/* Queues a close; 1005 says nothing, as its meaning is. */
+/* Queues a close; 1005 says nothing, as its meaning is.  What waits in the
+   other lanes goes in front of it, as nothing may follow (RFC 6455, 5.5.1). */
 int rt__ws_close(rt_loop *loop, rt__conn *c, int code, const char *reason)
 {
     uint8_t body[2 + RT__REASON] = {0};
@@ -1817,6 +1949,12 @@ int rt__ws_close(rt_loop *loop, rt__conn *c, int code, const char *reason)
 }
 
 /* ---- frames: in --------------------------------------------------------- */
+
+/* A frame that is whole in what was read is dealt with there; c->in exists only
+   while something is unfinished: a head, a frame, a message in fragments.  A
+   fault is returned up to rt__ws_input, which alone acts on it.  c->in is freed
+   when all is settled, and an upcall may end the session: behind either nothing
+   is used before it was asked for again. */
 
 enum { NEED_MEMORY = -1011 }; /* faults are negative close codes */
 
@@ -1846,7 +1984,9 @@ int rt__ping_in(rt_loop *loop, rt__conn *c, const uint8_t *data, size_t n)
 }
 
 /* A pong that repeats our last ping gives the round-trip time, and its jitter
-   as RFC 3550, 6.4.1 smooths it. */
+   as RFC 3550, 6.4.1 smooths it.  One that was not asked for is allowed (RFC
+   6455, 5.5.3), but bounded.  The 32 bits of microseconds wrap, and so does the
+   difference; one that seems to be negative is 1, as 0 says: not measured. */
 int rt__pong_in(rt_loop *loop, rt__conn *c, const uint8_t *data, size_t n)
 {
     uint32_t rtt, off;
@@ -1867,7 +2007,8 @@ int rt__pong_in(rt_loop *loop, rt__conn *c, const uint8_t *data, size_t n)
     return 0;
 }
 
-/* The peer's close: the code and reason it gave, or a fault. */
+/* The peer's close: the code and reason it gave, or a fault.  Half a code is
+   wrong (RFC 6455, 5.5.1); no code at all is 1005 (7.1.5). */
 static int close_read(const uint8_t *data, size_t n,
                       char reason[RT__REASON + 1])
 {
@@ -1887,6 +2028,8 @@ static int close_read(const uint8_t *data, size_t n,
     return code;
 }
 
+/* The first close is answered with its own code (RFC 6455, 5.5.1).  The answer
+   to ours ends the connection, once what was queued is written. */
 static int close_in(rt_loop *loop, rt__conn *c, const uint8_t *data, size_t n)
 {
     char reason[RT__REASON + 1];
@@ -1918,7 +2061,9 @@ static int control_in(rt_loop *loop, rt__conn *c, int op, const uint8_t *data,
 }
 
 /* May this frame come now, and is it within the limits?  0 or a fault.  No sum
-   is made of what the peer announces. */
+   is made of what the peer announces: it could wrap, and pass.  have is never
+   above most, as each frame was held to it.  Fragments are counted, as empty
+   ones cost work without ever filling a message. */
 static int frame_allowed(const rt__conn *c, const rt__frame *f)
 {
     const rt__in *in = c->in;
@@ -1938,6 +2083,8 @@ static int frame_allowed(const rt__conn *c, const rt__frame *f)
     return 0;
 }
 
+/* Without a session nobody wants it; only a greeting may come before there is
+   one. */
 static int deliver(rt_loop *loop, rt__conn *c, int op, uint8_t *data, size_t n)
 {
     if (c->typed)
@@ -1951,7 +2098,9 @@ static int deliver(rt_loop *loop, rt__conn *c, int op, uint8_t *data, size_t n)
     return 0;
 }
 
-/* The last frame of a message that came in parts. */
+/* The last frame of a message that came in parts.  It must not end within a
+   character.  Its buffer is taken off first, and so is nobody else's while the
+   upcall reads it.  none: an empty message, too, has a byte behind its end. */
 static int message_whole(rt_loop *loop, rt__conn *c)
 {
     int op = c->in->message, fault;
@@ -1974,7 +2123,8 @@ static uint64_t message_left(const rt__in *in)
 }
 
 /* Takes n payload bytes of the frame under way, which may be a control frame
-   between the fragments of a message. */
+   between the fragments of a message, and so has a place of its own.  Text is
+   checked as it comes: a wrong one is not collected to its end. */
 static int payload_in(rt_loop *loop, rt__conn *c, const uint8_t *p, size_t n)
 {
     rt__in *in = c->in;
@@ -2000,7 +2150,9 @@ static int payload_in(rt_loop *loop, rt__conn *c, const uint8_t *p, size_t n)
     return 0;
 }
 
-/* The frame under way has all its bytes. */
+/* The frame under way has all its bytes.  Those of a control frame are copied,
+   as c->in may be freed before they are read.  A message's deadline runs on
+   over the control frames between its parts. */
 static int frame_whole(rt_loop *loop, rt__conn *c)
 {
     rt__in *in = c->in;
@@ -2019,7 +2171,8 @@ static int frame_whole(rt_loop *loop, rt__conn *c)
     return in->frame.fin ? message_whole(loop, c) : 0;
 }
 
-/* A frame begins that cannot be dealt with where it stands. */
+/* A frame begins that cannot be dealt with where it stands.  The deadline runs
+   from the message's first byte, and no fragment moves it. */
 static int frame_begin(rt_loop *loop, rt__conn *c, const rt__frame *f)
 {
     rt__in *in = rt__in_open(loop, c);
@@ -2043,7 +2196,8 @@ static int frame_begin(rt_loop *loop, rt__conn *c, const rt__frame *f)
     return 0;
 }
 
-/* Collects a head that came in parts; how many bytes it took, or a fault. */
+/* Collects a head that came in parts; how many bytes it took, or a fault.  Byte
+   by byte, so that none behind it is taken: there are 14 at most. */
 static ptrdiff_t head_more(rt_loop *loop, rt__conn *c, const uint8_t *p,
                            size_t n)
 {
@@ -2085,7 +2239,8 @@ static ptrdiff_t frame_more(rt_loop *loop, rt__conn *c, const uint8_t *p,
 }
 
 /* A frame that is here whole: a control frame, or a message of one frame,
-   which nearly all are. */
+   which nearly all are.  It is unmasked where it was read, and the message
+   that goes up is that very place: no copy, no memory. */
 static int frame_in_place(rt_loop *loop, rt__conn *c, const rt__frame *f,
                           uint8_t *payload)
 {
@@ -2128,7 +2283,10 @@ static ptrdiff_t ws_step(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
     return more < 0 ? more : head + more;
 }
 
-/* Takes what came from the peer; calls up for each message that is whole. */
+/* Takes what came from the peer; calls up for each message that is whole.  Each
+   step takes a byte at least.  The state is asked for again after each, as the
+   upcall may have closed, and the hold, as it may have stopped reading: then
+   the rest is kept.  After our close only the peer's is looked for. */
 void rt__ws_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
 {
     ptrdiff_t used;
