@@ -97,17 +97,6 @@ static int remembers(const rt_group_opts *o)
     return o->history > 0 || o->history_bytes > 0 || o->history_ms > 0;
 }
 
-/* A copy that the group keeps; NULL: no memory. */
-static rt__buf *message_copy(rt_loop *loop, const void *data, size_t len)
-{
-    rt__buf *b = rt__buf_new(loop, len + 1);
-    if (b && len)
-        memcpy(rt__buf_data(b), data, len);
-    if (b)
-        b->len = (uint32_t)len;
-    return b;
-}
-
 /* The oldest message falls out, and the host is told.  Offsets are not stored:
    what is kept has no gap, so they count back from the newest. */
 static void history_shift(rt_loop *loop, rt__group *g)
@@ -190,7 +179,7 @@ static void history_add(rt_loop *loop, rt__group *g, int kind, const void *data,
         g->position.offset++;
         return;
     }
-    b = message_copy(loop, data, len);
+    b = rt__buf_copy(loop, data, len);
     if (!b || (g->kept == g->history_cap && history_grow(loop, g) < 0)) {
         rt__buf_release(loop, b);
         history_lost(loop, g, kind, data, len);
@@ -288,7 +277,7 @@ static int latest_put(rt_loop *loop, rt__group *g, int kind, const void *data,
         return 0;
     }
     /* the copy first: a key without a message would be sent to newcomers */
-    b = message_copy(loop, data, len);
+    b = rt__buf_copy(loop, data, len);
     if (b && !l)
         l = latest_new(loop, g, key);
     if (!b || !l) {

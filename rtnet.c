@@ -2134,6 +2134,18 @@ rt__buf *rt__buf_new(rt_loop *loop, size_t cap)
     return b;
 }
 
+/* One of those bytes, with room for a 0 behind them. */
+rt__buf *rt__buf_copy(rt_loop *loop, const void *data, size_t len)
+{
+    rt__buf *b = rt__buf_new(loop, len + 1);
+    if (!b)
+        return NULL;
+    if (len)
+        memcpy(rt__buf_data(b), data, len);
+    b->len = (uint32_t)len;
+    return b;
+}
+
 void rt__buf_release(rt_loop *loop, rt__buf *b)
 {
     if (!b || --b->refs > 0)

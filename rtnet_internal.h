@@ -301,6 +301,7 @@ static inline uint8_t *rt__buf_data(rt__buf *b)
 }
 
 rt__buf *rt__buf_new(rt_loop *loop, size_t cap);
+rt__buf *rt__buf_copy(rt_loop *loop, const void *data, size_t len);
 void rt__buf_release(rt_loop *loop, rt__buf *b);
 
 /* Part of a buffer that waits to be written. */

@@ -283,15 +283,11 @@ static void session_unheld(rt_loop *loop, rt__session *s)
 static void late_keep(rt_loop *loop, rt__session *s, int kind,
                       const uint8_t *data, size_t len)
 {
-    rt__buf *b = rt__buf_new(loop, len + 1);
-    if (!b) {
+    s->limits->late = rt__buf_copy(loop, data, len);
+    if (!s->limits->late) {
         rt__session_end(loop, s, 1011, RT_BY_ERROR, "out of memory");
         return;
     }
-    if (len)
-        memcpy(rt__buf_data(b), data, len);
-    b->len = (uint32_t)len;
-    s->limits->late = b;
     s->limits->late_kind = kind;
     rt__session_pause(loop, s);
 }

@@ -14,6 +14,7 @@
  * against a model (sim_model.c).
  */
 #include "rtnet_internal.h"
+#include "args.h"
 #include "sim.h"
 #include "test.h"
 
@@ -1929,29 +1930,6 @@ static void a_seed_repeats_a_world(void)
     model_run(11, RT_EPOLL, ALL_STEPS, 0, &c);
     CHECK(a == b);
     CHECK(a != c);
-}
-
-/* Of --name N on the command line. */
-static uint64_t option(int argc, char **argv, const char *name, uint64_t none)
-{
-    int i;
-
-    for (i = 1; i + 1 < argc; i++) {
-        if (strcmp(argv[i], name) == 0)
-            return strtoull(argv[i + 1], NULL, 0);
-    }
-    return none;
-}
-
-static int flag(int argc, char **argv, const char *name)
-{
-    int i;
-
-    for (i = 1; i < argc; i++) {
-        if (strcmp(argv[i], name) == 0)
-            return 1;
-    }
-    return 0;
 }
 
 static int replay(int argc, char **argv)

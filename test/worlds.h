@@ -10,11 +10,10 @@
 #ifndef WORLDS_H
 #define WORLDS_H
 
+#include "args.h"
 #include "rtnet.h"
 #include "sim.h"
 #include "test.h"
-
-#include <stdlib.h>
 
 /* run: one world, how many faults it had; unseen: what no world has had yet,
    or NULL, and, if it is to print, how often all else came to pass. */
@@ -60,29 +59,6 @@ static void the_worlds_have_seen_everything(void)
     CHECK(!unseen);
     if (unseen)
         printf("never seen: %s\n", unseen);
-}
-
-/* Of --name N on the command line. */
-static uint64_t option(int argc, char **argv, const char *name, uint64_t none)
-{
-    int i;
-
-    for (i = 1; i + 1 < argc; i++) {
-        if (strcmp(argv[i], name) == 0)
-            return strtoull(argv[i + 1], NULL, 0);
-    }
-    return none;
-}
-
-static int flag(int argc, char **argv, const char *name)
-{
-    int i;
-
-    for (i = 1; i < argc; i++) {
-        if (strcmp(argv[i], name) == 0)
-            return 1;
-    }
-    return 0;
 }
 
 static int replay(int argc, char **argv)
