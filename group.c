@@ -49,7 +49,14 @@ struct rt__group {
     rt_group_opts opts; /* resolved: what is not positive is off */
     rt__session **members;
     size_t count, cap;
-    size_t unsent; /* members[0..unsent) do not have the message under way */
+    size_t unsent;   /* members[0..unsent) do not have the message under way */
+    size_t apart;    /* members[0..apart) are not of the crowd */
+    size_t waiting;  /* so many of the others wait for */
+    rt__piece crowd; /* this piece of the log: */
+    uint32_t told;   /* so many messages */
+    uint32_t log_wish; /* how large the next log should be */
+    rt__buf *log;      /* held by those who lag; NULL while nobody does */
+    uint16_t number;   /* in loop->crowds, from 1 on; 0: it has no crowd */
     rt__timer timer;
     uint64_t used;        /* when it was last used */
     rt_position position; /* of the newest message */
@@ -62,6 +69,8 @@ struct rt__group {
     rt__window *window;
     rt__bucket messages, bytes;
 };
+
+static void crowd_close(rt_loop *loop, rt__group *g);
 
 /* Something to tell the host's event callback. */
 typedef struct rt__presence {
@@ -468,6 +477,7 @@ static void group_free(rt_loop *loop, rt__group *g)
                  rt__window_size((uint32_t)g->opts.rate_limit));
     if (g->timer.kind)
         rt__timer_disown(loop, &g->timer);
+    rt__buf_release(loop, g->log);
     rt__free(loop, g->members, g->cap * sizeof(rt__session *));
     rt__strfree(loop, g->name);
     rt__free(loop, g, sizeof *g);
@@ -609,6 +619,29 @@ static rt__seat *seat_of(rt__session *s, const rt__group *g)
     return NULL;
 }
 
+/* It sits in another place of the list. */
+static void member_move(rt__group *g, size_t from, size_t to)
+{
+    if (from == to)
+        return;
+    g->members[to] = g->members[from];
+    seat_of(g->members[to], g)->index = (uint32_t)to;
+}
+
+/* A member is not, or no longer, one of the crowd. */
+static void stand_apart(rt__group *g, rt__session *s, rt__seat *seat)
+{
+    member_move(g, g->apart, seat->index);
+    g->members[g->apart] = s;
+    seat->index = (uint32_t)g->apart++;
+}
+
+/* Does it wait with the others (see crowds)? */
+static int in_crowd(const rt__group *g, const rt__session *s)
+{
+    return s->conn && s->conn->crowd && s->conn->crowd == g->number;
+}
+
 /* Tells the host in the events phase. */
 static void presence_tell(rt_loop *loop, rt__presence *p, const rt__group *g,
                           const rt__session *s, int what)
@@ -732,6 +765,8 @@ static void sit(rt_loop *loop, rt__group *g, rt__session *s)
     seat->owed = 0;
     seat->index = (uint32_t)g->count;
     g->members[g->count++] = s;
+    if (g->number)
+        stand_apart(g, s, seat);
     loop->seats++;
     g->used = rt_now(loop);
 }
@@ -769,24 +804,26 @@ static int join(rt_loop *loop, rt__group *g, rt__session *s)
     return 0;
 }
 
-/* It sits in another place of the list. */
-static void member_move(rt__group *g, size_t from, size_t to)
+/* The last of those below a line takes the place that became free there; the
+   free one is at the line then. */
+static size_t line_close(rt__group *g, size_t *line, size_t index)
 {
-    if (from == to)
-        return;
-    g->members[to] = g->members[from];
-    seat_of(g->members[to], g)->index = (uint32_t)to;
+    if (index >= *line)
+        return index;
+    member_move(g, --*line, index);
+    return *line;
 }
 
-/* The last member takes the place that became free.  Below the line of those
-   who still wait for the message under way, the last of them does, and the
-   last of all takes its place at the line. */
+/* The last member takes the place that became free, but below a line (of those
+   who still wait for the message under way, of those apart from the crowd) the
+   last one there does.  Both lines are never in use at once beyond the lower
+   one: see cast_crowd. */
 static void member_remove(rt__group *g, size_t index)
 {
-    if (index < g->unsent) {
-        member_move(g, --g->unsent, index);
-        index = g->unsent;
-    }
+    size_t *low = g->unsent < g->apart ? &g->unsent : &g->apart;
+    size_t *high = low == &g->unsent ? &g->apart : &g->unsent;
+    index = line_close(g, low, index);
+    index = line_close(g, high, index);
     member_move(g, --g->count, index);
 }
 
@@ -802,7 +839,10 @@ static void group_emptied(rt_loop *loop, rt__group *g)
    one that becomes free, so that seat may be another group's after that. */
 static void leave(rt_loop *loop, rt__group *g, rt__session *s, rt__seat *seat)
 {
-    uint32_t index = seat->index;
+    uint32_t index;
+    if (in_crowd(g, s) && rt__crowd_part(loop, s->conn) < 0)
+        rt__crowd_drop(loop, s->conn);
+    index = seat->index;
     if (g->opts.event)
         presence_tell(loop, presence_spare(loop), g, s, RT_LEFT);
     *seat = s->seats[--s->seat_count];
@@ -822,7 +862,9 @@ int rt_group_leave(rt_loop *loop, rt_group handle, rt_session who)
         return g ? error : RT_EGONE;
     if (!(seat = seat_of(s, g)))
         return RT_ESTATE;
-    leave(loop, g, s, seat);
+    if (in_crowd(g, s) && rt__crowd_part(loop, s->conn) < 0)
+        return RT_ENOMEM;
+    leave(loop, g, s, seat_of(s, g));
     return 0;
 }
 
@@ -839,6 +881,7 @@ void rt__groups_leave(rt_loop *loop, rt__session *s)
    nothing.  What it remembers falls out in group_free. */
 static void group_end(rt_loop *loop, rt__group *g)
 {
+    crowd_close(loop, g);
     if (g->count > 0)
         rt__note(loop, RT__GROUP_LAST, g->name, 0, NULL, 0);
     loop->seats -= g->count;
@@ -1022,24 +1065,285 @@ void rt__groups_repay(rt_loop *loop, rt__session *s)
     }
 }
 
+/* ---- crowds ------------------------------------------------------------- */
+
+/* Those members who have nothing else to be written wait for the group's
+   messages together: framed one behind the other in the group's log, which the
+   flush writes to each of them as it stands there, and whoever does not take it
+   all gets a piece of it into its queue.  So a turn's second message costs
+   nothing for each of them, and its first no queue.  They are the members from
+   `apart` on whose connection has the crowd's number.  Whatever else is queued
+   for one of them comes behind that: it stands apart from then on, with what it
+   waited for in its queue (rt__crowd_part).  A crowd lasts until the flush. */
+
+/* A thousand members are more than a cache holds: their sessions are fetched
+   ahead, and nearer their connections.  (No functions: gcc takes one that only
+   fetches for one that does nothing.) */
+#define FETCH_SESSION(g, i)                                                    \
+    if ((i) < (g)->count)                                                      \
+    RT__PREFETCH((g)->members[i])
+#define FETCH_CONN(g, i)                                                       \
+    if ((i) < (g)->count)                                                      \
+    RT__PREFETCH((g)->members[i]->conn)
+
+/* Nobody has more queued than the crowd's messages, so no mark is reached. */
+static int can_wait(const rt__session *s)
+{
+    const rt__conn *c = s->conn;
+    return c && s->state == RT_OPEN && c->state == RT__LIVE && !c->out &&
+           !c->crowd && c->wire == RT__WS_SERVER && !c->typed && !s->keep &&
+           !s->ep->codec && s->ep->soft_mark >= RT__CROWD_BYTES;
+}
+
+/* A number for a crowd: its place in the loop's list, and 1.  0: none left. */
+static uint16_t crowd_number(rt_loop *loop, rt__group *g)
+{
+    void *list = loop->crowds;
+    if (loop->crowd_count == UINT16_MAX)
+        return 0;
+    if (loop->crowd_count == loop->crowd_cap) {
+        if (rt__grow(loop, &list, &loop->crowd_cap, sizeof g) < 0)
+            return 0;
+        loop->crowds = (rt__group **)list;
+    }
+    loop->crowds[loop->crowd_count++] = g;
+    return (uint16_t)loop->crowd_count;
+}
+
+/* The next log is at least so large. */
+static void log_wish(rt__group *g, uint32_t size)
+{
+    if (size > RT__CROWD_BYTES)
+        size = RT__CROWD_BYTES;
+    if (size > g->log_wish)
+        g->log_wish = size;
+}
+
+/* Nobody waits any more.  The log goes on where somebody lags and it has room
+   for as much again, so that what he lags by is one piece. */
+static void crowd_end(rt_loop *loop, rt__group *g)
+{
+    rt__buf *b = g->log;
+    uint32_t used = g->crowd.len;
+    if (used < g->log_wish / 4)
+        g->log_wish /= 2;
+    rt__buf_release(loop, g->crowd.buf);
+    memset(&g->crowd, 0, sizeof g->crowd);
+    g->number = 0;
+    g->waiting = g->apart = 0;
+    g->told = 0;
+    if (b->refs > 1 && b->cap - b->len >= used)
+        return;
+    log_wish(g, b->refs > 1 ? RT__CROWD_BYTES / 2 : used);
+    rt__buf_release(loop, b);
+    g->log = NULL;
+}
+
+/* What they wait for goes into the queue of each.  Whose queue has no memory
+   ends, as in rt__cast_to. */
+static void crowd_close(rt_loop *loop, rt__group *g)
+{
+    if (!g->number)
+        return;
+    g->unsent = g->count;
+    while (g->unsent > g->apart) {
+        rt__session *s = g->members[--g->unsent];
+        if (!in_crowd(g, s))
+            continue;
+        s->conn->crowd = 0;
+        if (rt__conn_queue(loop, s->conn, g->crowd, g->told) == 0)
+            continue;
+        s->lost += g->told;
+        rt__session_end(loop, s, 1011, RT_BY_ERROR, "out of memory");
+    }
+    g->unsent = 0;
+    loop->crowds[g->number - 1] = NULL;
+    if (g->number == loop->crowd_count)
+        loop->crowd_count--;
+    crowd_end(loop, g);
+}
+
+/* A log with room for a frame.  What is in it is read by those who lag, so it
+   is never moved. */
+static rt__buf *log_open(rt_loop *loop, rt__group *g, size_t size)
+{
+    rt__buf *b = g->log;
+    if (b && b->cap - b->len >= size)
+        return b;
+    rt__buf_release(loop, b);
+    return g->log = rt__buf_new(loop, size > g->log_wish ? size : g->log_wish);
+}
+
+/* Who can wait does from now on.  0 when nobody can. */
+static int crowd_open(rt_loop *loop, rt__group *g, size_t size)
+{
+    size_t i;
+    if (g->count < RT__CROWD_LEAST || !can_wait(g->members[g->count - 1]) ||
+        !log_open(loop, g, size) || !(g->number = crowd_number(loop, g)))
+        return 0;
+    for (i = 0; i < g->count; i++) {
+        rt__session *s = g->members[i];
+        FETCH_SESSION(g, i + 16);
+        FETCH_CONN(g, i + 8);
+        if (can_wait(s)) {
+            s->conn->crowd = g->number;
+            g->waiting++;
+        } else {
+            stand_apart(g, s, seat_of(s, g));
+        }
+    }
+    g->crowd.buf = g->log;
+    g->crowd.off = g->log->len;
+    g->log->refs++;
+    return 1;
+}
+
+/* One of them is left out this time. */
+static int crowd_without(rt_loop *loop, rt__group *g, uint64_t but)
+{
+    int error;
+    rt__session *s = but ? rt__session_get(loop, but, &error) : NULL;
+    return !s || !in_crowd(g, s) || rt__crowd_part(loop, s->conn) == 0;
+}
+
+/* Is this a message to wait for?  The others find a queue or a mark to judge
+   them by. */
+static int crowd_wants(const rt__group *g, int kind, size_t size)
+{
+    int op = kind & 0xff;
+    return !(kind & (RT_DROPPABLE | 0x400)) &&
+           (op == RT_TEXT || op == RT_BINARY) &&
+           size <= RT__CROWD_BYTES - g->crowd.len;
+}
+
+/* Is there a crowd that can wait for this message, too? */
+static int crowd_ready(rt_loop *loop, rt__group *g, uint64_t but, int kind,
+                       size_t len)
+{
+    size_t size = len + 10; /* the longest head without a mask */
+    if (!crowd_wants(g, kind, size) ||
+        (!g->number && !crowd_open(loop, g, size)))
+        return 0;
+    if (g->log->cap - g->log->len >= size)
+        return crowd_without(loop, g, but);
+    log_wish(g, g->log->cap * 2);
+    return 0;
+}
+
+/* Puts it behind the others; gives the frame, with a reference of its own. */
+static rt__piece crowd_frame(rt_loop *loop, rt__group *g, int kind,
+                             const void *data, size_t len)
+{
+    rt__piece frame = {g->log, g->log->len, 0};
+    uint8_t *to = rt__buf_data(g->log) + g->log->len;
+    size_t head = rt__frame_write(to, kind & 0xff, len, NULL);
+    if (len)
+        memcpy(to + head, data, len);
+    frame.len = (uint32_t)(head + len);
+    g->log->len += frame.len;
+    g->log->refs++;
+    g->crowd.len += frame.len;
+    g->told++;
+    loop->stats.messages_out += g->waiting;
+    return frame;
+}
+
+/* One of a crowd stands apart, with what it waited for in its queue.
+   RT_ENOMEM: it waits as before. */
+int rt__crowd_part(rt_loop *loop, rt__conn *c)
+{
+    rt__group *g = loop->crowds[c->crowd - 1];
+    c->crowd = 0;
+    if (rt__conn_queue(loop, c, g->crowd, g->told) < 0) {
+        c->crowd = g->number;
+        return RT_ENOMEM;
+    }
+    g->waiting--;
+    stand_apart(g, c->session, seat_of(c->session, g));
+    return 0;
+}
+
+/* It will not get what it waits for. */
+void rt__crowd_drop(rt_loop *loop, rt__conn *c)
+{
+    rt__group *g = loop->crowds[c->crowd - 1];
+    c->crowd = 0;
+    c->session->lost += g->told;
+    g->waiting--;
+    stand_apart(g, c->session, seat_of(c->session, g));
+}
+
+size_t rt__crowd_unsent(const rt_loop *loop, const rt__conn *c)
+{
+    return loop->crowds[c->crowd - 1]->crowd.len;
+}
+
+/* From the end: one whose line is gone ends, and leaves. */
+static void crowd_flush(rt_loop *loop, rt__group *g)
+{
+    g->unsent = g->count;
+    while (g->unsent > g->apart) {
+        rt__session *s = g->members[--g->unsent];
+        FETCH_SESSION(g, g->unsent - 4);
+        FETCH_CONN(g, g->unsent - 2);
+        if (!in_crowd(g, s))
+            continue;
+        s->conn->crowd = 0;
+        rt__conn_write(loop, s->conn, g->crowd, g->told);
+    }
+    g->unsent = 0;
+    crowd_end(loop, g);
+}
+
+void rt__crowds_flush(rt_loop *loop)
+{
+    size_t i;
+    for (i = 0; i < loop->crowd_count; i++)
+        if (loop->crowds[i])
+            crowd_flush(loop, loop->crowds[i]);
+    loop->crowd_count = 0;
+}
+
 /* ---- sending ------------------------------------------------------------ */
 
 /* From the end: a member whose queue is full ends and leaves, or another one
-   does that was away for too long. */
-static int cast_all(rt_loop *loop, rt__group *g, uint64_t but, int kind,
-                    const void *data, size_t len)
+   does that was away for too long.  members[0..n) get it. */
+static int cast_below(rt_loop *loop, rt__group *g, size_t n, uint64_t but,
+                      rt__cast *cast)
 {
-    rt__cast cast;
     int count = 0;
-    rt__cast_open(&cast, g->id, kind, data, len);
-    g->unsent = g->count;
+    g->unsent = n;
     while (g->unsent > 0) {
         rt__session *s = g->members[--g->unsent];
         int took;
         if (s->id == but)
             continue;
-        took = rt__cast_to(loop, &cast, s);
+        took = rt__cast_to(loop, cast, s);
         count += took == RT__TAKEN || took == RT__HIGH;
+    }
+    return count;
+}
+
+/* To those apart from the crowd one by one, in the crowd's frame where they
+   take that; the others wait for it. */
+static int cast_crowd(rt_loop *loop, rt__group *g, uint64_t but, rt__cast *cast)
+{
+    size_t waiting = g->waiting;
+    cast->form[0] = crowd_frame(loop, g, cast->kind, cast->data, cast->len);
+    return (int)waiting + cast_below(loop, g, g->apart, but, cast);
+}
+
+static int cast_all(rt_loop *loop, rt__group *g, uint64_t but, int kind,
+                    const void *data, size_t len)
+{
+    rt__cast cast;
+    int count;
+    rt__cast_open(&cast, g->id, kind, data, len);
+    if (crowd_ready(loop, g, but, kind, len)) {
+        count = cast_crowd(loop, g, but, &cast);
+    } else {
+        crowd_close(loop, g);
+        count = cast_below(loop, g, g->count, but, &cast);
     }
     rt__cast_close(loop, &cast);
     return count;

@@ -2196,6 +2196,8 @@ int rt__out_open(rt_loop *loop, rt__conn *c)
     rt__out *o = loop->out_pool;
     if (c->out)
         return 0;
+    if (c->crowd)
+        return rt__crowd_part(loop, c);
     if (o) {
         loop->out_pool = o->next;
         loop->out_pooled--;
@@ -2860,6 +2862,62 @@ static void conn_unsendable(rt_loop *loop, rt__conn *c)
                   strerror(errno));
 }
 
+/* The socket takes no more: its writable event will tell. */
+static void conn_block(rt_loop *loop, rt__conn *c)
+{
+    c->out->blocked = 1;
+    if (out_settle(loop, c->out) < 0)
+        rt__conn_lost(loop, c, 1006, RT_BY_ERROR, rt_strerror(RT_ENOMEM));
+    else
+        rt__conn_interest(loop, c);
+}
+
+/* Queues a piece of several messages, one frame behind the other, in which it
+   takes a reference of its own. */
+int rt__conn_queue(rt_loop *loop, rt__conn *c, rt__piece piece,
+                   uint32_t messages)
+{
+    if (rt__out_open(loop, c) < 0)
+        return RT_ENOMEM;
+    piece.buf->refs++;
+    if (q_push(loop, c->out, piece) < 0)
+        return RT_ENOMEM;
+    c->out->bytes += piece.len;
+    c->out->messages += messages;
+    out_dirty(loop, c->out);
+    return 0;
+}
+
+/* Writes such a piece to one who has no queue; only what the socket does not
+   take is queued. */
+void rt__conn_write(rt_loop *loop, rt__conn *c, rt__piece piece,
+                    uint32_t messages)
+{
+    struct iovec v;
+    ssize_t n;
+    v.iov_base = rt__buf_data(piece.buf) + piece.off;
+    v.iov_len = piece.len;
+    n = send_some(c->source.fd, &v, 1);
+    histogram_add(&loop->stats.queues, queue_scale, piece.len);
+    if (n > 0)
+        loop->stats.bytes_out += (uint64_t)n;
+    if (n == (ssize_t)piece.len)
+        return;
+    if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK) {
+        c->session->lost += messages;
+        conn_unsendable(loop, c);
+        return;
+    }
+    if (rt__conn_queue(loop, c, piece, messages) < 0) {
+        c->session->lost += messages;
+        rt__conn_lost(loop, c, 1006, RT_BY_ERROR, rt_strerror(RT_ENOMEM));
+        return;
+    }
+    if (n > 0)
+        out_taken(loop, c, (size_t)n);
+    conn_block(loop, c);
+}
+
 /* Writes what waits for one peer: one system call.  Runs no callback.  One that
    is not connected yet, or whose socket is full, waits. */
 void rt__conn_flush(rt_loop *loop, rt__conn *c)
@@ -2897,11 +2955,7 @@ void rt__conn_flush(rt_loop *loop, rt__conn *c)
         out_dirty(loop, o);
         return;
     }
-    o->blocked = 1;
-    if (out_settle(loop, o) < 0)
-        rt__conn_lost(loop, c, 1006, RT_BY_ERROR, rt_strerror(RT_ENOMEM));
-    else
-        rt__conn_interest(loop, c);
+    conn_block(loop, c);
 }
 
 /* Each queue leaves the list before it is written, so that what is not done
@@ -2909,7 +2963,9 @@ void rt__conn_flush(rt_loop *loop, rt__conn *c)
    inside itself. */
 static void flush_all(rt_loop *loop)
 {
-    rt__out *list = loop->dirty, *o;
+    rt__out *list, *o;
+    rt__crowds_flush(loop);
+    list = loop->dirty;
     loop->dirty = NULL;
     while ((o = list) != NULL) {
         list = o->next;
@@ -3171,6 +3227,8 @@ void rt__conn_kill(rt_loop *loop, rt__conn *c)
     if (c->state == RT__DEAD)
         return;
     c->state = RT__DEAD;
+    if (c->crowd)
+        rt__crowd_drop(loop, c);
     if (c->session) {
         if (!c->session->keep) /* else it is known what has arrived */
             c->session->lost += rt__out_unsent(c->out);
@@ -4858,9 +4916,9 @@ static int timers_run(rt_loop *loop)
 
 static int work_queued(rt_loop *loop)
 {
-    return loop->wake_count > 0 || loop->dirty || loop->todo.first ||
-           loop->closing.first || loop->dead || loop->notes_first ||
-           rt__groups_busy(loop) || drained(loop);
+    return loop->wake_count > 0 || loop->dirty || loop->crowd_count > 0 ||
+           loop->todo.first || loop->closing.first || loop->dead ||
+           loop->notes_first || rt__groups_busy(loop) || drained(loop);
 }
 
 int rt_loop_timeout(rt_loop *loop)
@@ -5064,6 +5122,7 @@ static void loop_release(rt_loop *loop)
     rt__free(loop, loop->receive, RT__RECEIVE + 1);
     rt__free(loop, loop->ready, RT__BATCH * sizeof(rt__ready));
     rt__free(loop, loop->wakes, loop->wake_cap * sizeof *loop->wakes);
+    rt__free(loop, loop->crowds, loop->crowd_cap * sizeof *loop->crowds);
     rt__free(loop, loop->slots, loop->slot_cap * sizeof *loop->slots);
     rt__free(loop, loop->by_fd, loop->by_fd_cap * sizeof *loop->by_fd);
     rt__free(loop, loop->timers, loop->timer_cap * sizeof *loop->timers);

@@ -18,6 +18,13 @@
 
 #include <string.h>
 
+/* Brings to the cache what is needed soon. */
+#if defined(__GNUC__)
+#define RT__PREFETCH(p) __builtin_prefetch(p)
+#else
+#define RT__PREFETCH(p) ((void)(p))
+#endif
+
 enum {
     RT__RECEIVE = 256 * 1024,        /* one recv, so one piece of work */
     RT__BATCH = 1024,                /* events of one wait */
@@ -32,6 +39,8 @@ enum {
     RT__REASON = 123,                /* of a close, without its code */
     RT__NAME = 255,                  /* of a group or a user id */
     RT__PIECE_COST = 96,             /* of an entry in a send queue */
+    RT__CROWD_LEAST = 4,             /* members of a crowd, */
+    RT__CROWD_BYTES = 32 * 1024,     /* and what it waits for, at most */
     RT__CODEC_HEAD = 16,             /* what a codec puts before a message */
     RT__RING_COUNT = 128,            /* messages kept for a replay, */
     RT__RING_BYTES = 64 * 1024,      /* and their payload */
@@ -359,6 +368,10 @@ void rt__out_discard(rt_loop *loop, rt__conn *c);
 int rt__out_status(rt__conn *c);
 void rt__out_lift(rt_loop *loop, rt__conn *c, int on);
 void rt__conn_flush(rt_loop *loop, rt__conn *c);
+int rt__conn_queue(rt_loop *loop, rt__conn *c, rt__piece piece,
+                   uint32_t messages);
+void rt__conn_write(rt_loop *loop, rt__conn *c, rt__piece piece,
+                    uint32_t messages);
 
 /* ---- connections -------------------------------------------------------- */
 
@@ -424,6 +437,7 @@ struct rt__conn {
     uint8_t typed;       /* speaks rtnet.1: a type byte before each message */
     uint8_t confirmed;   /* and its first `a` has come */
     uint8_t asked;       /* the last ping's pong has not come */
+    uint16_t crowd;      /* waits in it: its number; 0: in none */
     rt__timer timer;     /* its present deadline */
     rt__session *session;
     rt__ep *ep;
@@ -706,6 +720,10 @@ void rt__groups_events(rt_loop *loop);
 void rt__groups_free(rt_loop *loop);
 int rt__groups_busy(rt_loop *loop);
 void rt__group_due(rt_loop *loop, rt__timer *timer);
+int rt__crowd_part(rt_loop *loop, rt__conn *c);
+void rt__crowd_drop(rt_loop *loop, rt__conn *c);
+size_t rt__crowd_unsent(const rt_loop *loop, const rt__conn *c);
+void rt__crowds_flush(rt_loop *loop);
 
 /* ---- the loop ----------------------------------------------------------- */
 
@@ -804,6 +822,8 @@ struct rt_loop {
     rt__table routes; /* of rt_observe, */
     rt__route *routes_first, *routes_last;
     uint64_t seats; /* memberships of groups */
+    rt__group **crowds;
+    size_t crowd_count, crowd_cap;
     uint64_t history_count, history_bytes, replay_bytes;
     rt__stats stats;
     int error;

@@ -984,7 +984,10 @@ int rt_rtt(rt_loop *loop, rt_session handle, uint32_t *rtt_us,
 uint64_t rt_unsent(rt_loop *loop, rt_session handle)
 {
     rt__session *s = session_any(loop, handle);
-    return s && s->conn && s->conn->out ? s->conn->out->bytes : 0;
+    rt__conn *c = s ? s->conn : NULL;
+    if (c && c->crowd)
+        return rt__crowd_unsent(loop, c);
+    return c && c->out ? c->out->bytes : 0;
 }
 
 rt_session rt_next_session(rt_loop *loop, rt_session after)
@@ -1703,6 +1706,20 @@ static uint8_t *reserve(rt_loop *loop, rt__session *s, size_t size,
     return rt__out_reserve(loop, s->conn, size, piece);
 }
 
+/* Whatever is queued for one of a crowd comes behind what that waits for. */
+static int stand_alone(rt_loop *loop, rt__session *s)
+{
+    return s->conn && s->conn->crowd ? rt__crowd_part(loop, s->conn) : 0;
+}
+
+/* All that has to be there before a message is framed for it. */
+static int send_begin(rt_loop *loop, rt__session *s)
+{
+    if (s->keep)
+        return flow_open(loop, s) ? 0 : RT_ENOMEM;
+    return stand_alone(loop, s);
+}
+
 /* Frames a message for one session alone. */
 static int send_one(rt_loop *loop, rt__session *s, int kind, const void *data,
                     size_t len)
@@ -1714,8 +1731,8 @@ static int send_one(rt_loop *loop, rt__session *s, int kind, const void *data,
     enum rt__lane lane = lane_of(kind, &key);
     uint8_t *to;
     int away = s->state == RT_AWAY, error;
-    if (s->keep && !flow_open(loop, s))
-        return RT_ENOMEM;
+    if ((error = send_begin(loop, s)) < 0)
+        return error;
     l = line_of(s);
     h = head_make(loop, &l, kind, len);
     /* The head stays right if this costs the connection: what is kept is framed
@@ -1809,8 +1826,8 @@ static int cast_one(rt_loop *loop, rt__cast *cast, rt__session *s)
     int error;
     if (!s->ep->codec && (cast->kind & 0xff) > RT_BINARY)
         return RT_EINVAL;
-    if (s->keep && !flow_open(loop, s))
-        return RT_ENOMEM;
+    if ((error = send_begin(loop, s)) < 0)
+        return error;
     l = line_of(s);
     if (!shareable(&l))
         return send_one(loop, s, cast->kind, cast->data, cast->len);
@@ -3337,6 +3354,8 @@ int rt_keep(rt_loop *loop, rt_session handle, int window_ms, char token[23])
         return RT_ESTATE; /* its peer speaks rtnet.1, which sees to it */
     if (token_draw(loop, bytes) < 0)
         return RT_ERANDOM;
+    if (stand_alone(loop, s) < 0)
+        return RT_ENOMEM;
     if (rt__keep_open(loop, s) < 0 || !flow_open(loop, s))
         return RT_ENOMEM;
     token_void(loop, &s->keep->token);
@@ -3441,7 +3460,7 @@ int rt_adopt(rt_loop *loop, rt_session old_handle, rt_session fresh_handle,
     line from;
     if (!s || !fresh)
         return error;
-    if (s->keep && !flow_open(loop, s))
+    if ((s->keep && !flow_open(loop, s)) || stand_alone(loop, fresh) < 0)
         return RT_ENOMEM;
     if ((error = adopt_check(s, fresh, peer_has)) < 0 ||
         (error = adopt_late(loop, s, fresh)) < 0)
