@@ -2103,12 +2103,71 @@ enum {
     POOL_CLASSES = 11,
     POOL_SMALLEST = 64,
     POOL_KEPT = 1024 * 1024,
+    LARGE_KEPT = 16 * 1024 * 1024,
+    LARGE_MS = 1000,
     OUTS_KEPT = 1024
 };
 
+static void buf_list_free(rt_loop *loop, rt__buf *b)
+{
+    rt__buf *next;
+    for (; b; b = next) {
+        memcpy(&next, rt__buf_data(b), sizeof next);
+        rt__free(loop, b, sizeof *b + b->cap);
+    }
+}
+
+/* A free large one that is not much too large, or NULL. */
+static rt__buf *large_take(rt_loop *loop, size_t cap)
+{
+    rt__buf *before = NULL, *b = loop->large, *next;
+    while (b && (b->cap < cap || b->cap / 2 > cap)) {
+        before = b;
+        memcpy(&b, rt__buf_data(b), sizeof b);
+    }
+    if (!b)
+        return NULL;
+    memcpy(&next, rt__buf_data(b), sizeof next);
+    if (before)
+        memcpy(rt__buf_data(before), &next, sizeof next);
+    else
+        loop->large = next;
+    loop->large_kept -= b->cap;
+    loop->large_used = loop->now;
+    return b;
+}
+
+/* Where no large one was needed for a while those that are kept go. */
+static void large_trim(rt_loop *loop)
+{
+    if (!loop->large || loop->now - loop->large_used < LARGE_MS)
+        return;
+    buf_list_free(loop, loop->large);
+    loop->large = NULL;
+    loop->large_kept = 0;
+}
+
+static void buf_init(rt__buf *b)
+{
+    b->refs = 1;
+    b->len = 0;
+    b->arena = b->headroom = 0;
+}
+
+/* As rt__buf_new, but only a large one that was kept; else NULL. */
+rt__buf *rt__buf_kept(rt_loop *loop, size_t cap)
+{
+    rt__buf *b = large_take(loop, cap);
+    if (b)
+        buf_init(b);
+    return b;
+}
+
 /* A buffer of at least cap bytes.  Those up to 64 KiB come from a pool with a
    class for each power of two; the pool keeps at most POOL_KEPT bytes.  A
-   larger one is exact and goes back to the allocator. */
+   larger one is exact; LARGE_KEPT bytes of those are kept for as long as they
+   are in use again and again, because memory that is new from the system costs
+   more than the copying of a message. */
 rt__buf *rt__buf_new(rt_loop *loop, size_t cap)
 {
     size_t size = POOL_SMALLEST, c = 0;
@@ -2117,20 +2176,19 @@ rt__buf *rt__buf_new(rt_loop *loop, size_t cap)
         size *= 2;
     if (c == POOL_CLASSES)
         size = cap;
-    b = c < POOL_CLASSES ? loop->pool[c] : NULL;
-    if (b) {
+    b = c < POOL_CLASSES ? loop->pool[c] : large_take(loop, cap);
+    if (b && c < POOL_CLASSES) {
         memcpy(&loop->pool[c], rt__buf_data(b), sizeof b);
         loop->pooled -= b->cap;
-    } else {
+    } else if (!b) {
         b = (rt__buf *)rt__realloc(loop, NULL, 0, sizeof *b + size);
         if (!b)
             return NULL;
         b->cap = (uint32_t)size;
         b->size_class = (uint8_t)c;
+        b->headroom = 0;
     }
-    b->refs = 1;
-    b->len = 0;
-    b->arena = 0;
+    buf_init(b);
     return b;
 }
 
@@ -2148,28 +2206,31 @@ rt__buf *rt__buf_copy(rt_loop *loop, const void *data, size_t len)
 
 void rt__buf_release(rt_loop *loop, rt__buf *b)
 {
+    int large;
+    rt__buf **free;
+    size_t *kept;
     if (!b || --b->refs > 0)
         return;
-    if (b->size_class == POOL_CLASSES || loop->pooled + b->cap > POOL_KEPT) {
+    large = b->size_class == POOL_CLASSES;
+    free = large ? &loop->large : &loop->pool[b->size_class];
+    kept = large ? &loop->large_kept : &loop->pooled;
+    if (*kept + b->cap > (large ? LARGE_KEPT : POOL_KEPT)) {
         rt__free(loop, b, sizeof *b + b->cap);
         return;
     }
-    memcpy(rt__buf_data(b), &loop->pool[b->size_class], sizeof b);
-    loop->pool[b->size_class] = b;
-    loop->pooled += b->cap;
+    b->headroom = 0;
+    memcpy(rt__buf_data(b), free, sizeof b);
+    *free = b;
+    *kept += b->cap;
 }
 
 static void pools_free(rt_loop *loop)
 {
     int c;
     flush_all(loop); /* recycles what the dead left in the list */
-    for (c = 0; c < POOL_CLASSES; c++) {
-        rt__buf *b = loop->pool[c], *next;
-        for (; b; b = next) {
-            memcpy(&next, rt__buf_data(b), sizeof next);
-            rt__free(loop, b, sizeof *b + b->cap);
-        }
-    }
+    for (c = 0; c < POOL_CLASSES; c++)
+        buf_list_free(loop, loop->pool[c]);
+    buf_list_free(loop, loop->large);
     while (loop->out_pool) {
         rt__out *o = loop->out_pool;
         loop->out_pool = o->next;
@@ -2982,6 +3043,83 @@ void rt_flush(rt_loop *loop)
     flush_all(loop);
 }
 
+/* ---- messages that are sent on ------------------------------------------ */
+
+/* A long message is sent on from the buffer it was read to: the head of its
+   next frame is written before it, where its own stood or headroom was left,
+   and the copy is spared.  (It is the host's to read only: on_message gets it
+   const.)  The inbox is needed again for the next recv, so whoever borrows from
+   it is flushed when the input is dealt with. */
+
+void rt__lend(rt_loop *loop, rt__buf *buf, uint8_t *data, size_t len,
+              size_t room)
+{
+    rt__lent *l = &loop->lent;
+    if (len < RT__LEND)
+        return;
+    l->buf = buf;
+    l->data = data;
+    l->len = len;
+    l->room = room;
+    l->head_len = 0;
+}
+
+void rt__lend_over(rt_loop *loop)
+{
+    loop->lent.buf = NULL;
+}
+
+/* One that borrows from the inbox has to be found again.  0: too many do. */
+static int borrower_add(rt_loop *loop, rt__conn *c)
+{
+    uint32_t n = loop->borrower_count;
+    if (loop->lent.buf != loop->inbox || (n && loop->borrowers[n - 1] == c))
+        return 1;
+    if (n == RT__BORROWERS)
+        return 0;
+    loop->borrowers[loop->borrower_count++] = c;
+    return 1;
+}
+
+/* Makes a frame of that head and the message as it lies: 1.  0: it has to be
+   copied.  A second frame of it can only be the same. */
+int rt__borrow(rt_loop *loop, rt__conn *c, const void *data, size_t len,
+               const uint8_t *head, size_t head_len, rt__piece *piece)
+{
+    rt__lent *l = &loop->lent;
+    uint8_t *at;
+    if (!l->buf || data != l->data || len != l->len || head_len > l->room)
+        return 0;
+    at = l->data - head_len;
+    if (l->head_len &&
+        (l->head_len != head_len || memcmp(at, head, head_len) != 0))
+        return 0;
+    if (!borrower_add(loop, c))
+        return 0;
+    memcpy(at, head, head_len);
+    l->head_len = head_len;
+    l->buf->headroom = 0; /* the piece counts from the buffer's very begin */
+    l->buf->refs++;
+    piece->buf = l->buf;
+    piece->off = (uint32_t)(at - rt__buf_data(l->buf));
+    piece->len = (uint32_t)(head_len + len);
+    return 1;
+}
+
+/* What is not written by now moves out. */
+static void inbox_return(rt_loop *loop)
+{
+    uint32_t i;
+    for (i = 0; i < loop->borrower_count; i++) {
+        rt__conn *c = loop->borrowers[i];
+        if (c->state != RT__DEAD)
+            rt__conn_flush(loop, c);
+        if (c->out && out_settle(loop, c->out) < 0)
+            rt__conn_lost(loop, c, 1006, RT_BY_ERROR, rt_strerror(RT_ENOMEM));
+    }
+    loop->borrower_count = 0;
+}
+
 /* ---- unfinished input --------------------------------------------------- */
 
 /* Input is decoded where it was received, in the loop's own buffer; an idle
@@ -3058,16 +3196,20 @@ static int data_room(rt_loop *loop, rt__in *in, size_t n, uint64_t expected)
 {
     uint64_t have = in->data ? in->data->len : 0;
     uint64_t cap = have * 2 > 16383 ? have * 2 : 16383;
-    rt__buf *b;
-    if (in->data && in->data->cap > have + n)
+    uint64_t all = have + expected;
+    rt__buf *b = NULL;
+    if (in->data && in->data->cap > have + n + RT__HEADROOM)
         return 0;
-    if (cap > have + expected)
-        cap = have + expected;
+    /* One that is kept anyway costs nothing: take it for the whole message. */
+    if (all > RT__ARENA)
+        b = rt__buf_kept(loop, (size_t)all + 1 + RT__HEADROOM);
+    if (cap > all)
+        cap = all;
     if (cap < have + n)
         cap = have + n;
-    b = rt__buf_new(loop, (size_t)cap + 1);
-    if (!b)
+    if (!b && !(b = rt__buf_new(loop, (size_t)cap + 1 + RT__HEADROOM)))
         return RT_ENOMEM;
+    b->headroom = RT__HEADROOM;
     if (have)
         memcpy(rt__buf_data(b), rt__buf_data(in->data), (size_t)have);
     b->len = (uint32_t)have;
@@ -3707,6 +3849,27 @@ static void conn_peek(rt_loop *loop, rt__conn *c)
     rt__conn_interest(loop, c);
 }
 
+/* The payload of a long frame is received where it stays, anything else to the
+   inbox. */
+static ssize_t conn_receive(rt_loop *loop, rt__conn *c)
+{
+    size_t room = RT__RECEIVE;
+    uint8_t *own = rt__ws_room(loop, c, &room);
+    uint8_t *to = own ? own : rt__buf_data(loop->inbox);
+    ssize_t n = recv(c->source.fd, to, room, 0);
+    if (n > (ssize_t)room)
+        return RT__RECEIVE + 1;
+    if (n > 0) {
+        c->heard = loop->now;
+        loop->stats.bytes_in += (uint64_t)n;
+    }
+    if (own)
+        rt__ws_filled(loop, c, room, n > 0 ? (size_t)n : 0);
+    else if (n > 0)
+        rt__conn_input(loop, c, to, (size_t)n);
+    return n;
+}
+
 /* One recv for an event; the wait is level-triggered and tells of the rest in
    the next turn, after the others had theirs.  An event is a hint, the call is
    the truth: after a hang-up, too, it is read until 0 or an error. */
@@ -3718,9 +3881,15 @@ static void conn_readable(rt_loop *loop, rt__conn *c)
         return;
     }
     conn_replay(loop, c); /* what was read before comes first */
-    if (c->hold || c->state == RT__DEAD)
+    if (c->hold) {
+        /* Who pauses reading does it for a moment, nearly always: the backend
+           hears of it when there is something that is not read. */
+        rt__conn_interest(loop, c);
         return;
-    n = recv(c->source.fd, loop->receive, RT__RECEIVE, 0);
+    }
+    if (c->state == RT__DEAD)
+        return;
+    n = conn_receive(loop, c);
     if (n < 0 && would_block())
         return;
     if (n < 0 || n > RT__RECEIVE) {
@@ -3733,9 +3902,11 @@ static void conn_readable(rt_loop *loop, rt__conn *c)
         conn_eof(loop, c);
         return;
     }
-    c->heard = loop->now;
-    loop->stats.bytes_in += (uint64_t)n;
-    rt__conn_input(loop, c, loop->receive, (size_t)n);
+    inbox_return(loop);
+    /* A long answer goes while it is in the cache.  (Who can resume is told in
+       one piece what it missed, and what follows.) */
+    if (c->out && c->out->bytes >= RT__EARLY && c->session && !c->session->keep)
+        rt__conn_flush(loop, c);
 }
 
 /* A dialled session without a handshake of its own is open now. */
@@ -4040,13 +4211,13 @@ static int refusal_feed(rt_loop *loop, refusal *r, const uint8_t *p, size_t n)
 /* Reads once; 1: it is over. */
 static int refusal_read(rt_loop *loop, refusal *r)
 {
-    ssize_t n = recv(r->source.fd, loop->receive, RT__RECEIVE, 0);
+    ssize_t n = recv(r->source.fd, rt__buf_data(loop->inbox), RT__RECEIVE, 0);
     if (n < 0 && would_block())
         return 0;
     if (n <= 0 || n > RT__RECEIVE)
         return 1;
     loop->stats.bytes_in += (uint64_t)n;
-    return refusal_feed(loop, r, loop->receive, (size_t)n);
+    return refusal_feed(loop, r, rt__buf_data(loop->inbox), (size_t)n);
 }
 
 /* What can be done at once, with the n bytes that were read before.  1: that
@@ -4997,6 +5168,7 @@ static void turn_end(rt_loop *loop, uint64_t began)
     uint64_t took = rt__micros(loop) - began;
     rt__sessions_reap(loop);
     dead_free(loop);
+    large_trim(loop);
     histogram_add(&loop->stats.turns, turn_scale, took);
     if (took > loop->stats.longest_turn_us)
         loop->stats.longest_turn_us = took;
@@ -5088,12 +5260,14 @@ static int loop_descriptors(rt_loop *loop)
 
 static int loop_memory(rt_loop *loop)
 {
-    loop->receive = (uint8_t *)rt__realloc(loop, NULL, 0, RT__RECEIVE + 1);
+    loop->inbox = rt__buf_new(loop, RT__RECEIVE + 1);
+    if (loop->inbox)
+        loop->inbox->arena = 1; /* nobody holds it longer than a recv */
     loop->ready =
         (rt__ready *)rt__realloc(loop, NULL, 0, RT__BATCH * sizeof(rt__ready));
     if (rt__timer_adopt(loop, &loop->drain, RT__OF_LOOP) < 0)
         return -1;
-    return loop->receive && loop->ready ? 0 : -1;
+    return loop->inbox && loop->ready ? 0 : -1;
 }
 
 /* Copes with a loop that was made only half.  Buffers are released before the
@@ -5113,13 +5287,13 @@ static void loop_release(rt_loop *loop)
         close(loop->spare);
     if (loop->backend.close)
         loop->backend.close(loop);
+    rt__buf_release(loop, loop->inbox);
     pools_free(loop);
     rt__free(loop, loop->sketch, sizeof *loop->sketch);
     rt__table_free(loop, &loop->users);
     rt__table_free(loop, &loop->groups);
     rt__table_free(loop, &loop->tokens);
     routes_free(loop);
-    rt__free(loop, loop->receive, RT__RECEIVE + 1);
     rt__free(loop, loop->ready, RT__BATCH * sizeof(rt__ready));
     rt__free(loop, loop->wakes, loop->wake_cap * sizeof *loop->wakes);
     rt__free(loop, loop->crowds, loop->crowd_cap * sizeof *loop->crowds);
@@ -5196,6 +5370,7 @@ static void loop_end_sessions(rt_loop *loop)
     flush_all(loop);
     rt__sessions_reap(loop);
     dead_free(loop);
+    large_trim(loop);
 }
 
 static void loop_end_sources(rt_loop *loop)

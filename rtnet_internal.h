@@ -26,12 +26,17 @@
 #endif
 
 enum {
-    RT__RECEIVE = 256 * 1024,        /* one recv, so one piece of work */
-    RT__BATCH = 1024,                /* events of one wait */
-    RT__ACCEPTS = 16,                /* accepts for one event */
-    RT__NEWCOMERS = 32,              /* in a turn, of those who can wait */
-    RT__ARENA = 64 * 1024,           /* blocks that a turn's replies share */
-    RT__ARENA_FRAME = 32 * 1024,     /* a larger frame gets a buffer alone */
+    RT__RECEIVE = 256 * 1024,    /* one recv, so one piece of work */
+    RT__BATCH = 1024,            /* events of one wait */
+    RT__ACCEPTS = 16,            /* accepts for one event */
+    RT__NEWCOMERS = 32,          /* in a turn, of those who can wait */
+    RT__ARENA = 64 * 1024,       /* blocks that a turn's replies share */
+    RT__ARENA_FRAME = 32 * 1024, /* a larger frame gets a buffer alone */
+    RT__LEND = 16 * 1024,        /* messages that are sent on uncopied */
+    RT__HEADROOM = 16,           /* before a message, for its next head */
+    RT__DIRECT = 32 * 1024,      /* received where they stay, if more */
+    RT__EARLY = 32 * 1024,       /* replies that do not wait for others */
+    RT__BORROWERS = 8,
     RT__SEND_MAX = 64 * 1024 * 1024, /* one message out, whatever the marks */
     RT__KEYS = 64,                   /* waiting keyed messages of a peer */
     RT__HEADERS = 64,                /* header lines of a request */
@@ -302,14 +307,16 @@ typedef struct {
     uint32_t refs, len, cap;
     uint8_t size_class; /* of the pool it goes back to */
     uint8_t arena;      /* a turn's shared block: not to be held longer */
+    uint8_t headroom;   /* so many bytes before the first one */
 } rt__buf;
 
 static inline uint8_t *rt__buf_data(rt__buf *b)
 {
-    return (uint8_t *)(b + 1);
+    return (uint8_t *)(b + 1) + b->headroom;
 }
 
 rt__buf *rt__buf_new(rt_loop *loop, size_t cap);
+rt__buf *rt__buf_kept(rt_loop *loop, size_t cap);
 rt__buf *rt__buf_copy(rt_loop *loop, const void *data, size_t len);
 void rt__buf_release(rt_loop *loop, rt__buf *b);
 
@@ -345,6 +352,21 @@ typedef struct rt__out {
     uint8_t frame_counts; /* the frame of frame_left is a reliable one */
     rt__piece own[2];
 } rt__out;
+
+/* The message that is being told, while it may be sent on from where it lies: a
+   long one in a buffer, with room for a head before it. */
+typedef struct {
+    rt__buf *buf; /* NULL: there is none */
+    uint8_t *data;
+    size_t len, room;
+    size_t head_len; /* of the head that stands there already */
+} rt__lent;
+
+void rt__lend(rt_loop *loop, rt__buf *buf, uint8_t *data, size_t len,
+              size_t room);
+void rt__lend_over(rt_loop *loop);
+int rt__borrow(rt_loop *loop, rt__conn *c, const void *data, size_t len,
+               const uint8_t *head, size_t head_len, rt__piece *piece);
 
 enum rt__lane { RT__RELIABLE, RT__DROPPABLE, RT__KEYED };
 
@@ -513,6 +535,8 @@ void rt__shake_ask(rt_loop *loop, rt__conn *c);
 void rt__shake_evict(rt_loop *loop, const rt__ep *ep);
 void rt__shakes_end(rt_loop *loop);
 void rt__ws_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n);
+uint8_t *rt__ws_room(rt_loop *loop, rt__conn *c, size_t *n);
+void rt__ws_filled(rt_loop *loop, rt__conn *c, size_t room, size_t n);
 int rt__ws_control(rt_loop *loop, rt__conn *c, int op, const void *data,
                    size_t len);
 int rt__ping_in(rt_loop *loop, rt__conn *c, const uint8_t *data, size_t n);
@@ -792,14 +816,19 @@ struct rt_loop {
     rt__timer **timers;
     uint32_t timer_count, timer_cap, timer_users, timer_seq;
     rt__ready *ready;
-    uint8_t *receive; /* RT__RECEIVE + 1 bytes */
-    uint64_t *wakes;  /* sources to look at without an event */
+    rt__buf *inbox; /* RT__RECEIVE + 1 bytes, for one recv */
+    rt__lent lent;
+    rt__conn *borrowers[RT__BORROWERS]; /* of what is in the inbox */
+    uint32_t borrower_count;
+    uint64_t *wakes; /* sources to look at without an event */
     size_t wake_count, wake_cap;
     rt__buf *arena;
     rt__buf *cast; /* what was sent to several this turn */
     uint64_t cast_owner;
     rt__buf *pool[11]; /* free buffers of 64 bytes .. 64 KiB */
-    size_t pooled;
+    rt__buf *large;    /* and those above that, */
+    size_t pooled, large_kept;
+    uint64_t large_used; /* when one was last taken from there */
     rt__out *out_pool;
     uint32_t out_pooled;
     rt__out *dirty;

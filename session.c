@@ -1008,14 +1008,15 @@ int rt_read(rt_loop *loop, rt_session handle, int on)
     rt__session *s = rt__session_get(loop, handle.id, &error);
     if (!s || !online(s))
         return s ? RT_ESTATE : error;
-    if (on && s->conn->hold & RT__HOLD_APP)
+    if (!on) {
+        s->conn->hold |= RT__HOLD_APP; /* conn_readable tells the backend */
+        return 0;
+    }
+    if (s->conn->hold & RT__HOLD_APP)
         pause_over(loop, s->conn);
-    if (on)
-        s->conn->hold &= (uint8_t)~RT__HOLD_APP;
-    else
-        s->conn->hold |= RT__HOLD_APP;
+    s->conn->hold &= (uint8_t)~RT__HOLD_APP;
     rt__conn_interest(loop, s->conn);
-    if (on && s->conn)
+    if (s->conn)
         session_unheld(loop, s);
     return 0;
 }
@@ -1712,6 +1713,17 @@ static int stand_alone(rt_loop *loop, rt__session *s)
     return s->conn && s->conn->crowd ? rt__crowd_part(loop, s->conn) : 0;
 }
 
+/* Can the message that is being told be sent on as it lies?  What is kept, or
+   waits for a slow peer, has a copy. */
+static int borrows(rt_loop *loop, const rt__session *s, enum rt__lane lane,
+                   const frame_head *h, const void *data, size_t len,
+                   rt__piece *piece)
+{
+    return loop->lent.buf && lane == RT__RELIABLE && !s->keep && !h->masked &&
+           !s->conn->out->blocked &&
+           rt__borrow(loop, s->conn, data, len, h->bytes, h->len, piece);
+}
+
 /* All that has to be there before a message is framed for it. */
 static int send_begin(rt_loop *loop, rt__session *s)
 {
@@ -1739,8 +1751,11 @@ static int send_one(rt_loop *loop, rt__session *s, int kind, const void *data,
        as on the last one. */
     if ((error = room(loop, s, lane, key, h.len + len, len)) != 0)
         return error;
-    if ((online(s) && rt__out_open(loop, s->conn) < 0) ||
-        !(to = reserve(loop, s, h.len + len, lane, &piece)))
+    if (online(s) && rt__out_open(loop, s->conn) < 0)
+        return RT_ENOMEM;
+    if (borrows(loop, s, lane, &h, data, len, &piece))
+        return put(loop, s, piece, lane, key);
+    if (!(to = reserve(loop, s, h.len + len, lane, &piece)))
         return RT_ENOMEM;
     frame_copy(to, &h, data, len);
     error = put(loop, s, piece, lane, key);

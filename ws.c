@@ -2109,7 +2109,10 @@ static int message_whole(rt_loop *loop, rt__conn *c)
     if (op == RT_TEXT && c->in->utf8.need)
         return -1007;
     b = rt__in_take(loop, c);
+    if (b)
+        rt__lend(loop, b, rt__buf_data(b), b->len, RT__HEADROOM);
     fault = deliver(loop, c, op, b ? rt__buf_data(b) : none, b ? b->len : 0);
+    rt__lend_over(loop);
     rt__buf_release(loop, b);
     return fault;
 }
@@ -2122,9 +2125,23 @@ static uint64_t message_left(const rt__in *in)
     return in->frame.fin || in->left > have ? in->left : have;
 }
 
+/* n more bytes of the payload are here, unmasked.  Text is checked as it comes:
+   a wrong one is not collected to its end. */
+static int payload_taken(rt_loop *loop, rt__conn *c, const uint8_t *to,
+                         size_t n)
+{
+    rt__in *in = c->in;
+    in->left -= n;
+    if (!(in->frame.op & 8) && !(c->typed && *rt__buf_data(in->data) == 'a'))
+        rt__conn_lives(loop, c); /* an `a` is counted when it is whole */
+    if (!(in->frame.op & 8) && in->message == RT_TEXT &&
+        !rt__utf8_feed(&in->utf8, to, n))
+        return -1007;
+    return 0;
+}
+
 /* Takes n payload bytes of the frame under way, which may be a control frame
-   between the fragments of a message, and so has a place of its own.  Text is
-   checked as it comes: a wrong one is not collected to its end. */
+   between the fragments of a message, and so has a place of its own. */
 static int payload_in(rt_loop *loop, rt__conn *c, const uint8_t *p, size_t n)
 {
     rt__in *in = c->in;
@@ -2141,15 +2158,8 @@ static int payload_in(rt_loop *loop, rt__conn *c, const uint8_t *p, size_t n)
         rt__mask(to, p, n, mask, phase);
     else
         memcpy(to, p, n);
-    in->left -= n;
-    if (!(in->frame.op & 8) && !(c->typed && *rt__buf_data(in->data) == 'a'))
-        rt__conn_lives(loop, c); /* an `a` is counted when it is whole */
-    if (!(in->frame.op & 8) && in->message == RT_TEXT &&
-        !rt__utf8_feed(&in->utf8, to, n))
-        return -1007;
-    return 0;
+    return payload_taken(loop, c, to, n);
 }
-
 /* The frame under way has all its bytes.  Those of a control frame are copied,
    as c->in may be freed before they are read.  A message's deadline runs on
    over the control frames between its parts. */
@@ -2238,6 +2248,23 @@ static ptrdiff_t frame_more(rt_loop *loop, rt__conn *c, const uint8_t *p,
     return used + (ptrdiff_t)n;
 }
 
+/* Else it was kept by a pause, in a block that is no buffer. */
+static int in_inbox(rt_loop *loop, const uint8_t *p)
+{
+    uintptr_t first = (uintptr_t)rt__buf_data(loop->inbox);
+    return (uintptr_t)p >= first && (uintptr_t)p < first + RT__RECEIVE;
+}
+
+/* How long the head of a frame is that came in one piece: so much may stand
+   before its payload instead.  (RFC 6455, 5.2.) */
+static size_t head_size(const rt__frame *f)
+{
+    return (f->len > 65535 ? 10
+            : f->len > 125 ? 4
+                           : 2) +
+           (f->masked ? (size_t)4 : 0);
+}
+
 /* A frame that is here whole: a control frame, or a message of one frame,
    which nearly all are.  It is unmasked where it was read, and the message
    that goes up is that very place: no copy, no memory. */
@@ -2245,13 +2272,19 @@ static int frame_in_place(rt_loop *loop, rt__conn *c, const rt__frame *f,
                           uint8_t *payload)
 {
     size_t n = (size_t)f->len;
+    int fault;
     if (f->masked)
         rt__mask(payload, payload, n, f->mask, 0);
     if (f->op & 8)
         return control_in(loop, c, f->op, payload, n);
     if (f->op == RT_TEXT && !rt__utf8_valid(payload, n))
         return -1007;
-    return deliver(loop, c, f->op, payload, n);
+    if (n < RT__LEND || !in_inbox(loop, payload))
+        return deliver(loop, c, f->op, payload, n);
+    rt__lend(loop, loop->inbox, payload, n, head_size(f));
+    fault = deliver(loop, c, f->op, payload, n);
+    rt__lend_over(loop);
+    return fault;
 }
 
 /* One step: how many bytes it took, or a fault. */
@@ -2283,6 +2316,49 @@ static ptrdiff_t ws_step(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
     return more < 0 ? more : head + more;
 }
 
+static void ws_fault(rt_loop *loop, rt__conn *c, int code)
+{
+    int limit = code == 1009 || code == 1008;
+    rt__conn_violation(loop, c, code, limit ? RT_BY_LIMIT : RT_BY_ERROR,
+                       fault_text(code));
+}
+
+/* Where the payload of a long frame under way may be received itself, and how
+   much of it, as it grows with what has come; NULL: not this time. */
+uint8_t *rt__ws_room(rt_loop *loop, rt__conn *c, size_t *n)
+{
+    const rt__in *in = c->in;
+    size_t have = in && in->data ? in->data->len : 0;
+    size_t most = have > RT__DIRECT ? have : RT__DIRECT;
+    if (!in || !in->in_frame || in->left < RT__DIRECT || in->frame.op & 8 ||
+        c->state != RT__LIVE || c->wire >= RT__STREAM)
+        return NULL;
+    if (most > in->left)
+        most = (size_t)in->left;
+    if (most < *n)
+        *n = most;
+    return rt__in_room(loop, c, *n, message_left(in));
+}
+
+/* n bytes came to the room that rt__ws_room gave. */
+void rt__ws_filled(rt_loop *loop, rt__conn *c, size_t room, size_t n)
+{
+    rt__in *in = c->in;
+    size_t phase = (size_t)(in->frame.len - in->left) & 3;
+    uint8_t *at = rt__buf_data(in->data) + in->data->len - room;
+    int fault;
+    in->data->len -= (uint32_t)(room - n);
+    if (n == 0)
+        return;
+    if (in->frame.masked)
+        rt__mask(at, at, n, in->frame.mask, phase);
+    fault = payload_taken(loop, c, at, n);
+    if (fault == 0 && in->left == 0)
+        fault = frame_whole(loop, c);
+    if (fault < 0)
+        ws_fault(loop, c, -fault);
+}
+
 /* Takes what came from the peer; calls up for each message that is whole.  Each
    step takes a byte at least.  The state is asked for again after each, as the
    upcall may have closed, and the hold, as it may have stopped reading: then
@@ -2300,11 +2376,7 @@ void rt__ws_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
             n -= (size_t)used;
         }
         if (used < 0) {
-            int code = (int)-used;
-            rt__conn_violation(loop, c, code,
-                               code == 1009 || code == 1008 ? RT_BY_LIMIT
-                                                            : RT_BY_ERROR,
-                               fault_text(code));
+            ws_fault(loop, c, (int)-used);
             return;
         }
     }

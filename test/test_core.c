@@ -1454,12 +1454,10 @@ static void try_class(rt_loop *loop, size_t cap)
     b->len = 9;
     EQUAL(loop->heap, before + sizeof *b + b->cap);
     rt__buf_release(loop, b);
-    if (cap > POOL_LARGEST) {
-        EQUAL(loop->heap, before);
-        EQUAL(loop->pooled, pooled);
-        return;
-    }
+    if (cap > POOL_LARGEST)
+        EQUAL(loop->large_kept, b->cap);
     CHECK(rt__buf_new(loop, cap) == b); /* it comes back from the pool */
+    EQUAL(loop->large_kept, 0);
     EQUAL(b->refs + b->len + b->arena, 1);
     EQUAL(loop->pooled, pooled);
     rt__free(loop, b, sizeof *b + b->cap); /* for the next row */
@@ -1478,6 +1476,34 @@ static void buffer_of_every_class(void)
         try_class(loop, size + 1);
     }
     loop_close(loop);
+}
+
+/* Large ones are for who needs them again and again. */
+static void large_buffers_are_kept_for_a_second(void)
+{
+    rt_loop *loop = rt_loop_new(NULL);
+    size_t before = loop->heap;
+    rt__buf *b[20];
+    int i;
+    for (i = 0; i < 20; i++)
+        b[i] = rt__buf_new(loop, 1 << 20);
+    for (i = 0; i < 20; i++)
+        rt__buf_release(loop, b[i]);
+    EQUAL(loop->large_kept, 16 << 20);
+    CHECK(rt__buf_kept(loop, (1 << 19) - 1) == NULL); /* not twice too large */
+    CHECK(rt__buf_kept(loop, (1 << 20) + 1) == NULL);
+    b[0] = rt__buf_kept(loop, 1 << 19);
+    CHECK(b[0] != NULL);
+    if (b[0])
+        rt__buf_release(loop, b[0]);
+    loop->large_used = rt_now(loop) - 900;
+    rt_poll(loop, 0);
+    EQUAL(loop->large_kept, 16 << 20);
+    loop->large_used = rt_now(loop) - 1001;
+    rt_poll(loop, 0);
+    EQUAL(loop->large_kept, 0);
+    EQUAL(loop->heap, before);
+    rt_loop_free(loop);
 }
 
 static void buffer_stays_until_its_last_holder_lets_go(void)
@@ -1974,6 +2000,7 @@ static void run_tables(void)
 static void run_buffers(void)
 {
     RUN(buffer_of_every_class);
+    RUN(large_buffers_are_kept_for_a_second);
     RUN(buffer_stays_until_its_last_holder_lets_go);
     RUN(pool_keeps_at_most_its_cap);
     RUN(buffer_without_memory);
