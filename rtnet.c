@@ -2441,6 +2441,27 @@ uint8_t *rt__out_reserve(rt_loop *loop, rt__conn *c, size_t size,
     return rt__buf_data(b) + piece->off;
 }
 
+/* The main line of who answers many messages in a turn: a reliable frame grows
+   the last piece, in place, where that stands at the arena's end and the soft
+   mark is far.  NULL: it goes the long way. */
+uint8_t *rt__out_append(rt_loop *loop, rt__conn *c, size_t size)
+{
+    rt__out *o = c->out;
+    rt__buf *b = loop->arena;
+    rt__piece *last;
+    if (!o || o->count == 0 || o->blocked || b->cap - b->len < size)
+        return NULL;
+    last = &o->q[o->head + o->count - 1];
+    if (last->buf != b || last->off + last->len != b->len ||
+        out_cost(o) + size > c->ep->soft_mark)
+        return NULL;
+    last->len += (uint32_t)size;
+    b->len += (uint32_t)size;
+    o->bytes += size;
+    o->messages++;
+    return rt__buf_data(b) + b->len - size;
+}
+
 /* Moving down only when half is used up keeps the copies linear in what is
    queued. */
 static int q_grow(rt_loop *loop, rt__out *o)

@@ -374,6 +374,7 @@ int rt__out_open(rt_loop *loop, rt__conn *c);
 int rt__out_room(rt__conn *c, enum rt__lane lane, uint32_t key, size_t size);
 uint8_t *rt__out_reserve(rt_loop *loop, rt__conn *c, size_t size,
                          rt__piece *piece);
+uint8_t *rt__out_append(rt_loop *loop, rt__conn *c, size_t size);
 int rt__out_put(rt_loop *loop, rt__conn *c, rt__piece piece, enum rt__lane lane,
                 uint32_t key);
 int rt__out_control(rt_loop *loop, rt__conn *c, const void *data, size_t len);
