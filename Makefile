@@ -34,6 +34,9 @@ STORM = $(addprefix bench/storm,.c _result.c _picture.c)
 $(BUILD)/storm: $(STORM) $(BUILD)/librtnet.a $(wildcard bench/*.h)
 	$(CC) $(FLAGS) $(STORM) $(BUILD)/librtnet.a -o $@ -lm
 
+$(BUILD)/scale_sim: bench/scale_sim.c $(wildcard bench/*.h) | $(BUILD)
+	$(CC) $(FLAGS) $< -o $@ -lm
+
 $(BUILD)/limit: bench/limit.c $(wildcard bench/*.h) | $(BUILD)
 	$(CC) $(FLAGS) $< -o $@
 
