@@ -310,17 +310,28 @@ static void table_end(void)
         fputs("]", stdout);
 }
 
+/* A member's name: "p99 ms" is p99_ms, "mean %" mean_percent. */
+static void key_print(const char *column)
+{
+    printf("%s", out.at ? "," : out.rows ? ",\n{" : "\n{");
+    putchar('"');
+    for (; *column; column++)
+        if (*column == '%')
+            fputs("percent", stdout);
+        else
+            putchar(*column == ' ' ? '_' : *column);
+    fputs("\":", stdout);
+}
+
 static void cell(const char *text, const char *json)
 {
     const char *end = out.at + 1 == out.count ? "\n" : "";
-    if (set.json)
-        printf("%s\"%s\":%s%s",
-               out.at     ? ","
-               : out.rows ? ",\n{"
-                          : "\n{",
-               out.column[out.at], json, *end ? "}" : "");
-    else
+    if (set.json) {
+        key_print(out.column[out.at]);
+        printf("%s%s", json, *end ? "}" : "");
+    } else {
         printf(out.at ? " %*s%s" : "%-*s%s", width(out.at), text, end);
+    }
     out.rows += *end != 0;
     out.at = *end ? 0 : out.at + 1;
 }
@@ -504,10 +515,11 @@ typedef struct {
     const profile *p;
     long l;
     uint64_t chance;
-    double load;    /* what is asked of it */
-    double rate;    /* messages that come, each us */
-    double t, from; /* now; since when what waits has come */
-    double busy;    /* how much of t was work */
+    double load;        /* what is asked of it */
+    double rate;        /* messages that come, each us */
+    double t;           /* now */
+    double from, until; /* when what waits has come */
+    double busy;        /* how much of t was work */
     uint32_t turns;
     uint64_t messages;  /* that came in */
     uint64_t writes;    /* to a socket */
@@ -612,10 +624,11 @@ static uint64_t turn_run(station *s, uint64_t n)
     if (s->bins)
         ticks_record(s, ticks, end);
     else
-        delays_spread(s->delay, n, s->from, s->t, end);
+        delays_spread(s->delay, n, s->from, s->until, end);
     s->busy += us;
     s->stuck |= us > STUCK_US && s->load > 1;
     s->from = s->t;
+    s->until = end;
     s->t = end;
     return draw_count(&s->chance, s->rate * us);
 }
@@ -631,7 +644,7 @@ static uint64_t idle(station *s)
             due = s->due[i];
     if (due > s->t)
         s->t = due;
-    s->from = s->t;
+    s->from = s->until = s->t;
     s->t += cost(TURN);
     s->busy += cost(TURN);
     return due == next;
@@ -1011,10 +1024,11 @@ enum {
 /* One who survives, and the clients whose rooms are now his. */
 typedef struct {
     uint64_t chance;
-    double t, from, rate, work; /* work: of one message to a room of 4 */
-    double accepts;             /* connections a second; 0: all */
-    double admitted, opened;    /* bucket of those let in, and its time */
-    double asked, told;         /* and of those refused */
+    double t, from, until;   /* as of a station */
+    double rate, work;       /* work: of one message to a room of 4 */
+    double accepts;          /* connections a second; 0: all */
+    double admitted, opened; /* bucket of those let in, and its time */
+    double asked, told;      /* and of those refused */
     long clients, back, players, refused;
     int *head, *next; /* who comes in which ms */
     int ms;           /* all before it have come */
@@ -1135,10 +1149,11 @@ static uint64_t survivor_turn(survivor *v, uint64_t n)
     double share = 1 + (double)v->back / (double)v->players, us;
     clients_arrive(v);
     us = (double)n * v->work + door(v);
-    delays_spread(quiet ? v->quiet : v->storm, n, v->from, v->t, v->t + us);
+    delays_spread(quiet ? v->quiet : v->storm, n, v->from, v->until, v->t + us);
     v->stuck |= us > STUCK_US;
     v->from = v->t;
     v->t += us;
+    v->until = v->t;
     window_count(v, us);
 
     return draw_count(&v->chance, v->rate * share * us);
@@ -1152,7 +1167,7 @@ static uint64_t survivor_idle(survivor *v)
     if (v->count > 0)
         return 0;
     v->t = client < next ? (client > v->t ? client : v->t) : next;
-    v->from = v->t;
+    v->from = v->until = v->t;
     v->t += cost(TURN);
     v->window_busy += cost(TURN);
     return client >= next;
