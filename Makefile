@@ -9,7 +9,8 @@ FLAGS = -std=c99 $(WARN) -I. $(CFLAGS)
 
 LIB = rtnet ws session group ratelimit
 OBJ = $(LIB:%=$(BUILD)/%.o)
-PROGRAMS = echo_server fanout_server rtload storm scale_sim echo chat arena restart
+PROGRAMS = echo_server fanout_server rtload storm scale_sim echo chat arena \
+           restart
 # One example needs hiredis: it is built where that is installed.
 HIREDIS := $(shell $(CC) -E -include hiredis/async.h -x c /dev/null \
              >/dev/null 2>&1 && echo cluster)

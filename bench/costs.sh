@@ -19,7 +19,7 @@ die()
 median() # numbers, one a line
 {
     sort -g | awk '{ v[NR] = $1 }
-        END { print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'
+        END { print (v[int((NR + 1) / 2)] + v[int((NR + 2) / 2)]) / 2 }'
 }
 
 # Runs a command so often, which prints one number; the median.
@@ -128,7 +128,8 @@ doors()
     "$build"/storm --clients 5000 --quiet 2 --runs 3 --max-ratio 100 \
         >"$work/storm" || die "storm"
     echo "# storm --clients 5000 --quiet 2 --runs 3:" \
-        "$(grep 'per \(admitted\|refused\|lost\)' "$work/storm" | tr -s ' \n' ' ')" >&2
+        "$(grep 'per \(admitted\|refused\)' "$work/storm" |
+            tr -s ' \n' ' ')" >&2
     say resume-us "$(storm_line 'per admitted' | tr -s ' ' '\n' | median)"
     say refuse-us "$(storm_line 'per refused' | tr -s ' ' '\n' | median)"
 }
@@ -175,11 +176,12 @@ held_kernel()
 
 memory()
 {
-    local idle
+    local idle group
     runs=3
     idle=$(often held echo_server "--scenario idle")
     say idle-bytes "$idle"
-    say member-bytes "$(calc "$(often held fanout_server "--scenario idle") - $idle")"
+    group=$(often held fanout_server "--scenario idle")
+    say member-bytes "$(calc "$group - $idle")"
     # Two messages a second of each session: some wait for their
     # acknowledgement at any time.
     say ring-bytes "$(often held 'echo_server --resume 15000' \

@@ -76,6 +76,12 @@ check 'a loop that is asked for too much is above and stuck' \
 check 'a loop that is not is neither' \
     rows 'c["above"] == 0 && c["stuck"] == 0 && c["busiest_percent"] < 50' \
     --table rooms --players 400 --loops 1 --profile game --room 4
+check 'a turn that is long is not yet one too many' \
+    rows 'c["above"] == 0 && c["stuck"] == 0 && c["p99_ms"] > 60' \
+    --table rooms --players 100000 --loops 8 --profile crowd --room 10000
+check 'the choice of two loops is fairer than one' \
+    rows 'c["of_two"] < c["imbalance"]' \
+    --table rooms --players 50000 --loops 16 --profile crowd --room 100
 
 game=(--table rooms --profile game --room 4 --loops 4 --seconds 1)
 for column in mean_percent in/s out/s; do
