@@ -56,37 +56,46 @@ typedef struct {
 } price;
 
 /*
- * Measured by bench/costs.sh, which holds the commands and prints new values
- * as options; us of the server's processor, or bytes.  Medians of five runs,
- * one core for the server, one for the load, loopback, 64 bytes.
+ * What bench/costs.sh prints, which runs these commands: us of the server's
+ * processor, or bytes.  Medians of five runs (memory, storm: three), the server
+ * on one core of a shared virtual machine, the load on the other; loopback, 64
+ * bytes.
  */
 static price prices[PRICES] = {
-    /* rtload --connections 1, less the same with 100 at a time */
-    [TURN] = {"turn-us", 1, "a turn that had to wait for work"},
-    /* rtload --connections 100, less send-us */
-    [RECV] = {"recv-us", 1.7, "receive a message"},
-    /* user time of rtload --connections 100 */
+    /* crossing post: its third number */
+    [TURN] = {"turn-us", 23.4, "a turn that has slept"},
+    /* rtload --connections 100 at echo_server, 7.28 in all, divided as in a
+       profile of it (perf record -g): 78 % lie below send */
+    [RECV] = {"recv-us", 1.60, "receive a message"},
+    /* nothing: echo_server has no rules of a game */
     [HANDLE] = {"handle-us", 0, "what the application does for a message"},
-    [SEND] = {"send-us", 6.7, "send to one peer alone in a turn"},
-    /* rtload --scenario fanout --connections 1000 */
-    [FANOUT] = {"fanout-us", 6.7, "send to one peer of a fan-out"},
-    /* the same with --depth 10 */
-    [MORE] = {"more-us", 0.05, "each more message to it in the same turn"},
-    /* rtload --scenario storm --connections 50, with its close */
+    [SEND] = {"send-us", 5.67, "send to one peer alone in a turn"},
+    /* rtload --scenario fanout --connections 1000 at fanout_server */
+    [FANOUT] = {"fanout-us", 8.01, "send to one peer of a fan-out"},
+    /* the same with --depth 10: one write and nine more */
+    [MORE] = {"more-us", 0.033, "each more message to it in the same turn"},
+    /* rtload --scenario storm --connections 50 at echo_server */
     [HANDSHAKE] = {"handshake-us", 37, "accept and upgrade, later a close"},
-    /* storm: per admitted */
+    /* storm --clients 5000 --quiet 2 --runs 3: per admitted, per refused */
     [RESUME] = {"resume-us", 60, "a handshake with the welcome of rtnet.1"},
     [REFUSE] = {"refuse-us", 19, "a connection that is refused"},
-    [POST] = {"post-us", 1, "hand a message to another loop"},
-    [POSTED] = {"posted-us", 1, "take one from another loop, to its group"},
-    [PUBLISH] = {"publish-us", 3, "publish a message to the broker"},
-    [DELIVER] = {"deliver-us", 3, "take one from the broker, to its group"},
+    /* crossing post: ten messages a ms, the near end, the far end */
+    [POST] = {"post-us", 1.35, "hand a message to another loop"},
+    [POSTED] = {"posted-us", 1.52, "take one from another loop, to its group"},
+    /* crossing line: the same over TCP */
+    [PUBLISH] = {"publish-us", 1.30, "publish a message to the broker"},
+    [DELIVER] = {"deliver-us", 1.33, "take one from the broker, to its group"},
+    /* redis-benchmark -P 10 publish, without and with 8 who listen */
     [BROKER_IN] = {"broker-in-us", 3, "the broker: a message in"},
     [BROKER_OUT] = {"broker-out-us", 1, "the broker: a message out"},
-    [IDLE] = {"idle-bytes", 260, "an idle session"},
-    [MEMBER] = {"member-bytes", 24, "a membership of a group"},
-    [RING] = {"ring-bytes", 400, "a session that can resume, its ring in use"},
-    [SOCKET] = {"socket-bytes", 2500, "the kernel's share of a connection"},
+    /* rtload --scenario idle --connections 10000: anonymous memory of
+       echo_server, what fanout_server has more */
+    [IDLE] = {"idle-bytes", 343, "an idle session"},
+    [MEMBER] = {"member-bytes", 38, "a membership of a group"},
+    /* rtload --resume --connections 10000 --rate 20000 at echo_server */
+    [RING] = {"ring-bytes", 1305, "a session that can resume, its ring in use"},
+    /* Slab of /proc/meminfo in the first of these, half of it */
+    [SOCKET] = {"socket-bytes", 5087, "the kernel's share of a connection"},
 };
 
 static double cost(enum price what)
@@ -868,7 +877,7 @@ static void rooms_row(const profile *p, const char *size, long loops,
                       const outcome *o)
 {
     word(p->name);
-    cell(size, size);
+    word(size);
     number((double)loops, 0);
     number(o->mean * 100, 1);
     number(o->worst * 100, 1);

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.." || exit 1
 sim=${BUILD:-build}/scale_sim
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-passed=0 failed=0
+passed=0 failed=0 skipped=0
 
 check() # sentence command...
 {
@@ -113,8 +113,17 @@ check 'nobody is let in above the rate and its burst' \
           c["all_s"] >= c["to_each"] / c["accept/s"] - 1.01' "${storm[@]}"
 check 'without a rate nobody is refused' \
     rows 'c["accept/s"] != "off" || c["refused"] == 0' "${storm[@]}"
+"$sim" "${small[@]}" --json >"$work/json"
+if command -v python3 >/dev/null; then
+    check 'the object is JSON' python3 -c \
+        'import json, sys; json.load(sys.stdin)["hot"][0]["p50_ms"]' \
+        <"$work/json" 2>"$work/said"
+else
+    echo 'SKIP the object is JSON: there is no python3'
+    skipped=1
+fi
 "$sim" --fanout-us -1 2>"$work/said"
 check 'a wrong option ends with 2' test $? = 2
 
-echo "$passed passed, $failed failed, 0 skipped"
+echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]
