@@ -86,8 +86,8 @@ static price prices[PRICES] = {
     [PUBLISH] = {"publish-us", 1.30, "publish a message to the broker"},
     [DELIVER] = {"deliver-us", 1.33, "take one from the broker, to its group"},
     /* redis-benchmark -P 10 publish, without and with 8 who listen */
-    [BROKER_IN] = {"broker-in-us", 3, "the broker: a message in"},
-    [BROKER_OUT] = {"broker-out-us", 1, "the broker: a message out"},
+    [BROKER_IN] = {"broker-in-us", 1.55, "the broker: a message in"},
+    [BROKER_OUT] = {"broker-out-us", 0.369, "the broker: a message out"},
     /* rtload --scenario idle --connections 10000: anonymous memory of
        echo_server, what fanout_server has more */
     [IDLE] = {"idle-bytes", 343, "an idle session"},
