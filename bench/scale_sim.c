@@ -665,7 +665,8 @@ static void station_run(station *s)
     uint64_t n = 0;
     for (uint32_t i = s->w->first[s->l]; i < s->w->first[s->l + 1]; i++)
         sum += s->w->rate[s->w->order[i]];
-    if (sum <= 0)
+    if (s->w->first[s->l] == s->w->first[s->l + 1] ||
+        (sum <= 0 && s->p->tick <= 0))
         return;
     s->rate = sum / SECOND;
     if (s->p->tick > 0)
@@ -805,7 +806,9 @@ static double player_load(const profile *p, long size)
 /* How many a loop carries in whole rooms, at the share that is sold. */
 static long capacity(const profile *p, long size)
 {
-    return (long)(set.load / player_load(p, size) / (double)size) * size;
+    double rooms = set.load / player_load(p, size) / (double)size;
+    /* Work that costs nothing has no limit, but a simulation has. */
+    return rooms < 4e6 / (double)size ? (long)rooms * size : 0;
 }
 
 static double bytes_each(int resume)
@@ -1212,13 +1215,17 @@ typedef struct {
    its share of those. */
 static void storm_run(long loops, double accepts, aftermath *a)
 {
+    double work = cost(RECV) + cost(HANDLE) + 4 * cost(FANOUT);
     long players = set.players / loops, closely = loops - 1;
     memset(a, 0, sizeof *a);
+    if (work <= 0 || players == 0)
+        return;
+
     for (long l = 0; l < closely && l < CLOSELY; l++) {
         survivor v = {.accepts = accepts,
                       .players = players,
                       .clients = (players + closely - 1) / closely,
-                      .work = cost(RECV) + cost(HANDLE) + 4 * cost(FANOUT),
+                      .work = work,
                       .quiet = &a->quiet,
                       .storm = &a->storm,
                       .returned = &a->returned};
