@@ -115,10 +115,11 @@ messages()
     say more-us "$(calc "(10 * $ten - $fanout) / 9")"
 }
 
-# Of build/storm: the server's processor time by least squares.
+# Of build/storm: the server's processor time by least squares; the last column
+# is the median of the runs.
 storm_line() # words
 {
-    sed -n "s/^ *$1, us *//p" "$work/storm"
+    awk "/^ *$1, us/ { print \$NF }" "$work/storm"
 }
 
 doors()
@@ -130,8 +131,8 @@ doors()
     echo "# storm --clients 5000 --quiet 2 --runs 3:" \
         "$(grep 'per \(admitted\|refused\)' "$work/storm" |
             tr -s ' \n' ' ')" >&2
-    say resume-us "$(storm_line 'per admitted' | tr -s ' ' '\n' | median)"
-    say refuse-us "$(storm_line 'per refused' | tr -s ' ' '\n' | median)"
+    say resume-us "$(storm_line 'per admitted')"
+    say refuse-us "$(storm_line 'per refused')"
 }
 
 anonymous() # pid: bytes

@@ -75,10 +75,10 @@ static price prices[PRICES] = {
     /* the same with --depth 10: one write and nine more */
     [MORE] = {"more-us", 0.033, "each more message to it in the same turn"},
     /* rtload --scenario storm --connections 50 at echo_server */
-    [HANDSHAKE] = {"handshake-us", 37, "accept and upgrade, later a close"},
+    [HANDSHAKE] = {"handshake-us", 42.6, "accept and upgrade, later a close"},
     /* storm --clients 5000 --quiet 2 --runs 3: per admitted, per refused */
-    [RESUME] = {"resume-us", 60, "a handshake with the welcome of rtnet.1"},
-    [REFUSE] = {"refuse-us", 19, "a connection that is refused"},
+    [RESUME] = {"resume-us", 108, "a handshake with the welcome of rtnet.1"},
+    [REFUSE] = {"refuse-us", 24.1, "a connection that is refused"},
     /* crossing post: ten messages a ms, the near end, the far end */
     [POST] = {"post-us", 1.35, "hand a message to another loop"},
     [POSTED] = {"posted-us", 1.52, "take one from another loop, to its group"},
