@@ -648,6 +648,7 @@ static uint64_t idle(station *s)
 {
     double next = s->t + draw_gap(&s->chance, s->rate);
     double due = next;
+    uint64_t n;
     for (int i = 0; i < s->bins; i++)
         if (s->due[i] < due)
             due = s->due[i];
@@ -656,7 +657,11 @@ static uint64_t idle(station *s)
     s->from = s->until = s->t;
     s->t += cost(TURN);
     s->busy += cost(TURN);
-    return due == next;
+    /* Others come while it wakes up; one alone came at the beginning. */
+    n = (due == next) + draw_count(&s->chance, s->rate * cost(TURN));
+    if (n > 1)
+        s->until = s->t;
+    return n;
 }
 
 static void station_run(station *s)
@@ -1176,13 +1181,17 @@ static uint64_t survivor_idle(survivor *v)
     double share = 1 + (double)v->back / (double)v->players;
     double next = v->t + draw_gap(&v->chance, v->rate * share);
     double client = next_client(v);
+    uint64_t n;
     if (v->count > 0)
         return 0;
     v->t = client < next ? (client > v->t ? client : v->t) : next;
     v->from = v->until = v->t;
     v->t += cost(TURN);
     v->window_busy += cost(TURN);
-    return client >= next;
+    n = (client >= next) + draw_count(&v->chance, v->rate * share * cost(TURN));
+    if (n > 1)
+        v->until = v->t;
+    return n;
 }
 
 static void survivor_run(survivor *v)
