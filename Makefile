@@ -9,7 +9,8 @@ FLAGS = -std=c99 $(WARN) -I. $(CFLAGS)
 
 LIB = rtnet ws session group ratelimit
 OBJ = $(LIB:%=$(BUILD)/%.o)
-PROGRAMS = echo_server fanout_server rooms_server rtload limit storm echo chat arena restart
+PROGRAMS = echo_server fanout_server rooms_server rtload limit storm \
+           scale_sim echo chat arena restart
 # One example needs hiredis: it is built where that is installed.
 HIREDIS := $(shell $(CC) -E -include hiredis/async.h -x c /dev/null \
              >/dev/null 2>&1 && echo cluster)
@@ -34,6 +35,12 @@ $(BUILD)/rtload: $(RTLOAD) $(wildcard bench/*.h) | $(BUILD)
 STORM = $(addprefix bench/storm,.c _result.c _picture.c)
 $(BUILD)/storm: $(STORM) $(BUILD)/librtnet.a $(wildcard bench/*.h)
 	$(CC) $(FLAGS) $(STORM) $(BUILD)/librtnet.a -o $@ -lm
+
+$(BUILD)/scale_sim: bench/scale_sim.c $(wildcard bench/*.h) | $(BUILD)
+	$(CC) $(FLAGS) $< -o $@ -lm
+
+$(BUILD)/crossing: bench/crossing.c $(BUILD)/librtnet.a $(wildcard bench/*.h)
+	$(CC) $(FLAGS) $< $(BUILD)/librtnet.a -o $@ -lpthread
 
 $(BUILD)/limit: bench/limit.c $(wildcard bench/*.h) | $(BUILD)
 	$(CC) $(FLAGS) $< -o $@
