@@ -696,15 +696,6 @@ typedef struct {
 
 } outcome;
 
-static void hist_merge(histogram *to, const histogram *from)
-{
-    for (size_t i = 0; i < HIST_BUCKETS; i++)
-        to->bucket[i] += from->bucket[i];
-    to->count += from->count;
-    if (from->max > to->max)
-        to->max = from->max;
-}
-
 static double hist_us(const histogram *h, double p)
 {
     return h->count ? (double)hist_at(h, p) / 1000 : NAN;
