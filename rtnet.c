@@ -388,8 +388,9 @@ static void histogram_add(rt__histogram *h, scale s, uint64_t value)
 
 /* A handle is generation << 24 | slot.  Generations have 40 bits and start at
    a random value, so that another loop's handles are stale in this one.  A
-   handle is never 0.  Slots move when there are more of them: no pointer to one
-   outlives a call. */
+   handle is never 0.  Slots stand in blocks, so that none of them moves and
+   none is copied when there are more, and what they leave unused is one block.
+ */
 struct rt__slot {
     union {
         void *object;
@@ -402,12 +403,17 @@ struct rt__slot {
 #define SLOT_MASK ((1u << SLOT_BITS) - 1)
 #define GENERATIONS (((uint64_t)1 << 40) - 1)
 
+static struct rt__slot *slot_at(const rt_loop *loop, uint32_t i)
+{
+    return &loop->slots[i / RT__SLOTS][i % RT__SLOTS];
+}
+
 static struct rt__slot *slot_of(rt_loop *loop, uint64_t id)
 {
     uint32_t i = (uint32_t)(id & SLOT_MASK);
-    if (i >= loop->slot_count || loop->slots[i].tag >> 8 != id >> SLOT_BITS)
+    if (i >= loop->slot_count || slot_at(loop, i)->tag >> 8 != id >> SLOT_BITS)
         return NULL;
-    return &loop->slots[i];
+    return slot_at(loop, i);
 }
 
 enum rt__slot_kind rt__slot_kind(rt_loop *loop, uint64_t id)
@@ -423,24 +429,45 @@ void *rt__slot_get(rt_loop *loop, uint64_t id, enum rt__slot_kind kind)
     return slot && (slot->tag & 0xff) == kind ? slot->is.object : NULL;
 }
 
+/* One more block of them. */
+static int slots_grow(rt_loop *loop)
+{
+    void *blocks = loop->slots;
+    size_t n = loop->slot_count / RT__SLOTS;
+    if (n == loop->slot_blocks &&
+        rt__grow(loop, &blocks, &loop->slot_blocks, sizeof *loop->slots) < 0)
+        return RT_ENOMEM;
+    loop->slots = (struct rt__slot **)blocks;
+    loop->slots[n] = (struct rt__slot *)rt__realloc(
+        loop, NULL, 0, RT__SLOTS * sizeof(struct rt__slot));
+    if (!loop->slots[n])
+        return RT_ENOMEM;
+    loop->slot_cap += RT__SLOTS;
+    return 0;
+}
+
 static int slot_add(rt_loop *loop)
 {
-    size_t cap = loop->slot_cap;
-    void *slots = loop->slots;
     struct rt__slot *slot;
     if (loop->slot_count > SLOT_MASK)
         return RT_EFULL;
-    if (loop->slot_count == cap &&
-        rt__grow(loop, &slots, &cap, sizeof *loop->slots) < 0)
+    if (loop->slot_count == loop->slot_cap && slots_grow(loop) < 0)
         return RT_ENOMEM;
-    loop->slots = (struct rt__slot *)slots;
-    loop->slot_cap = (uint32_t)cap;
-    slot = &loop->slots[loop->slot_count];
+    slot = slot_at(loop, loop->slot_count);
     /* Odd, so never 0, and in the lower half: 2^39 uses are left at least. */
     slot->tag = (rt__random(loop) & (GENERATIONS >> 1)) << 8 | 1 << 8;
     slot->is.next_free = loop->slot_free;
     loop->slot_free = ++loop->slot_count; /* index + 1 */
     return 0;
+}
+
+static void slots_free(rt_loop *loop)
+{
+    uint32_t i;
+    for (i = 0; i < loop->slot_cap; i += RT__SLOTS)
+        rt__free(loop, loop->slots[i / RT__SLOTS],
+                 RT__SLOTS * sizeof(struct rt__slot));
+    rt__free(loop, loop->slots, loop->slot_blocks * sizeof *loop->slots);
 }
 
 /* A new handle for object; 0 when there is no memory. */
@@ -451,7 +478,7 @@ uint64_t rt__slot_new(rt_loop *loop, enum rt__slot_kind kind, void *object)
     if (!loop->slot_free && slot_add(loop) < 0)
         return 0;
     i = loop->slot_free - 1;
-    slot = &loop->slots[i];
+    slot = slot_at(loop, i);
     loop->slot_free = (uint32_t)slot->is.next_free;
     slot->is.object = object;
     slot->tag = (slot->tag & ~(uint64_t)0xff) | (uint64_t)kind;
@@ -462,7 +489,7 @@ uint64_t rt__slot_new(rt_loop *loop, enum rt__slot_kind kind, void *object)
 /* The object in a slot that is known to be in use. */
 void *rt__slot_at(rt_loop *loop, uint32_t index)
 {
-    return loop->slots[index].is.object;
+    return slot_at(loop, index)->is.object;
 }
 
 /* The same handle, now of something else: a handshake became a session. */
@@ -497,7 +524,7 @@ void *rt__slot_next(rt_loop *loop, uint64_t *after, enum rt__slot_kind kind)
 {
     uint32_t i = *after ? (uint32_t)(*after & SLOT_MASK) + 1 : 0;
     for (; i < loop->slot_count; i++) {
-        struct rt__slot *slot = &loop->slots[i];
+        struct rt__slot *slot = slot_at(loop, i);
         if ((slot->tag & 0xff) != (uint64_t)kind)
             continue;
         *after = slot->tag >> 8 << SLOT_BITS | i;
@@ -5181,7 +5208,7 @@ static void loop_release(rt_loop *loop)
     rt__free(loop, loop->receive, RT__RECEIVE + 1);
     rt__free(loop, loop->ready, RT__BATCH * sizeof(rt__ready));
     rt__free(loop, loop->wakes, loop->wake_cap * sizeof *loop->wakes);
-    rt__free(loop, loop->slots, loop->slot_cap * sizeof *loop->slots);
+    slots_free(loop);
     rt__free(loop, loop->by_fd, loop->by_fd_cap * sizeof *loop->by_fd);
     rt__free(loop, loop->timers, loop->timer_cap * sizeof *loop->timers);
     rt__free(loop, loop->timer_seqs, loop->seq_cap * sizeof *loop->timer_seqs);

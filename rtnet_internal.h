@@ -20,6 +20,7 @@
 #include <string.h>
 
 enum {
+    RT__SLOTS = 64,                  /* of handles, in one block */
     RT__RECEIVE = 256 * 1024,        /* one recv, so one piece of work */
     RT__BATCH = 1024,                /* events of one wait */
     RT__ACCEPTS = 16,                /* accepts for one event */
@@ -847,7 +848,8 @@ struct rt_loop {
     uint64_t secret[4]; /* keys of the hash and of the random stream */
     uint64_t drawn;
     size_t heap;
-    struct rt__slot *slots;
+    struct rt__slot **slots; /* in blocks of RT__SLOTS */
+    size_t slot_blocks;
     uint32_t slot_count, slot_cap, slot_free;
     uint32_t in_use[RT__WATCH + 1]; /* slots of each kind */
     rt__source **by_fd;

@@ -627,7 +627,8 @@ static void slot_without_generations_is_retired(void)
 {
     rt_loop *loop = loop_open(16);
     uint64_t id = slot_new(loop, RT__GROUP, 1), last, next;
-    struct rt__slot *slot = &loop->slots[index_of(id)];
+    uint64_t i = index_of(id);
+    struct rt__slot *slot = &loop->slots[i / RT__SLOTS][i % RT__SLOTS];
     CHECK(slot->is.object == &things[1]);
     EQUAL(slot->tag, id >> 24 << 8 | RT__GROUP);
     slot->tag = (((uint64_t)1 << 40) - 1) << 8 | RT__GROUP;
