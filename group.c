@@ -447,7 +447,7 @@ static uint64_t group_next(const rt__group *g)
 static void group_schedule(rt_loop *loop, rt__group *g)
 {
     uint64_t due = group_next(g);
-    if (due < UINT64_MAX && (!g->timer.at || g->timer.due > due))
+    if (due < rt__timer_due(loop, &g->timer))
         rt__timer_set(loop, &g->timer, due);
 }
 
@@ -609,13 +609,95 @@ void *rt_group_user(rt_loop *loop, rt_group handle)
 
 /* ---- members ------------------------------------------------------------ */
 
+/* Most sessions are in one group at most, whose seat needs no memory of its
+   own. */
+
+enum { SEVERAL = 2 };
+
+static uint32_t seat_count(const rt__session *s)
+{
+    return s->seated == SEVERAL ? s->seats.all->count : s->seated;
+}
+
+static rt__seat *seat_at(rt__session *s, uint32_t i)
+{
+    if (s->seated == SEVERAL)
+        return (rt__seat *)(s->seats.all + 1) + i;
+    return &s->seats.one;
+}
+
+static size_t seats_size(uint32_t cap)
+{
+    return sizeof(rt__seats) + cap * sizeof(rt__seat);
+}
+
+/* The one seat moves to where there is room for several. */
+static int seats_open(rt_loop *loop, rt__session *s)
+{
+    enum { FIRST = 3 };
+    rt__seats *all = (rt__seats *)rt__alloc(loop, seats_size(FIRST));
+    if (!all)
+        return RT_ENOMEM;
+    all->count = 1;
+    all->cap = FIRST;
+    *(rt__seat *)(all + 1) = s->seats.one;
+    s->seats.all = all;
+    s->seated = SEVERAL;
+    return 0;
+}
+
+/* Room for one more.  It grows by a quarter, as all arrays do. */
+static int seat_room(rt_loop *loop, rt__session *s)
+{
+    rt__seats *all = s->seats.all;
+    uint32_t cap;
+    if (s->seated < SEVERAL)
+        return s->seated ? seats_open(loop, s) : 0;
+    if (all->count < all->cap)
+        return 0;
+    cap = all->cap + all->cap / 4 + 1;
+    all = (rt__seats *)rt__realloc(loop, all, seats_size(all->cap),
+                                   seats_size(cap));
+    if (!all)
+        return RT_ENOMEM;
+    all->cap = cap;
+    s->seats.all = all;
+    return 0;
+}
+
+/* There is room for it. */
+static rt__seat *seat_add(rt__session *s)
+{
+    if (s->seated == SEVERAL)
+        return seat_at(s, s->seats.all->count++);
+    s->seated = 1;
+    return &s->seats.one;
+}
+
+/* The last seat moves to the one that becomes free, so that seat may be another
+   group's after that.  The one that is left needs no memory again. */
+static void seat_remove(rt_loop *loop, rt__session *s, rt__seat *seat)
+{
+    rt__seats *all = s->seats.all;
+    if (s->seated < SEVERAL) {
+        s->seated = 0;
+        return;
+    }
+    *seat = *seat_at(s, --all->count);
+    if (all->count > 1)
+        return;
+    s->seated = all->count & 1;
+    s->seats.one = *(rt__seat *)(all + 1);
+    rt__free(loop, all, seats_size(all->cap));
+}
+
 /* A session is in few groups, so its seats are gone through. */
 static rt__seat *seat_of(rt__session *s, const rt__group *g)
 {
-    uint32_t i;
-    for (i = 0; i < s->seat_count; i++)
-        if (s->seats[i].group == slot_index(g))
-            return &s->seats[i];
+    uint32_t i, count = seat_count(s);
+    for (i = 0; i < count; i++)
+        if (seat_at(s, i)->group == slot_index(g))
+            return seat_at(s, i);
     return NULL;
 }
 
@@ -713,8 +795,8 @@ static int presence_room(rt_loop *loop, const rt__group *g)
 void rt__groups_presence(rt_loop *loop, rt__session *s, int what)
 {
     uint32_t i;
-    for (i = 0; i < s->seat_count; i++)
-        presence(loop, (rt__group *)rt__slot_at(loop, s->seats[i].group), s,
+    for (i = 0; i < seat_count(s); i++)
+        presence(loop, (rt__group *)rt__slot_at(loop, seat_at(s, i)->group), s,
                  what);
 }
 
@@ -741,26 +823,19 @@ void rt__groups_events(rt_loop *loop)
 /* Room for one more in the group and for one more seat of the session. */
 static int join_room(rt_loop *loop, rt__group *g, rt__session *s)
 {
-    void *members = g->members, *seats = s->seats;
-    size_t cap = s->seat_cap;
+    void *members = g->members;
     if (g->count == g->cap) {
         if (rt__grow(loop, &members, &g->cap, sizeof(rt__session *)) < 0)
             return RT_ENOMEM;
         g->members = (rt__session **)members;
     }
-    if (s->seat_count == cap) {
-        if (rt__grow(loop, &seats, &cap, sizeof *s->seats) < 0)
-            return RT_ENOMEM;
-        s->seats = (rt__seat *)seats;
-        s->seat_cap = (uint32_t)cap;
-    }
-    return 0;
+    return seat_room(loop, s);
 }
 
 /* Makes the session a member. */
 static void sit(rt_loop *loop, rt__group *g, rt__session *s)
 {
-    rt__seat *seat = &s->seats[s->seat_count++];
+    rt__seat *seat = seat_add(s);
     seat->group = slot_index(g) & 0xffffff;
     seat->owed = 0;
     seat->index = (uint32_t)g->count;
@@ -787,7 +862,7 @@ static int join(rt_loop *loop, rt__group *g, rt__session *s)
     if (seat_of(s, g))
         return RT_EEXIST;
     if ((g->opts.max_members > 0 && g->count >= (size_t)g->opts.max_members) ||
-        s->seat_count >= (uint32_t)loop->opts.groups_per_session)
+        seat_count(s) >= (uint32_t)loop->opts.groups_per_session)
         return RT_EFULL;
     if (join_room(loop, g, s) < 0 || presence_room(loop, g) < 0)
         return RT_ENOMEM;
@@ -835,8 +910,7 @@ static void group_emptied(rt_loop *loop, rt__group *g)
     group_schedule(loop, g);
 }
 
-/* Cannot fail: its event was reserved at the join.  The last seat moves to the
-   one that becomes free, so that seat may be another group's after that. */
+/* Cannot fail: its event was reserved at the join. */
 static void leave(rt_loop *loop, rt__group *g, rt__session *s, rt__seat *seat)
 {
     uint32_t index;
@@ -845,7 +919,7 @@ static void leave(rt_loop *loop, rt__group *g, rt__session *s, rt__seat *seat)
     index = seat->index;
     if (g->opts.event)
         presence_tell(loop, presence_spare(loop), g, s, RT_LEFT);
-    *seat = s->seats[--s->seat_count];
+    seat_remove(loop, s, seat);
     member_remove(g, index);
     loop->seats--;
     if (g->count == 0)
@@ -871,8 +945,8 @@ int rt_group_leave(rt_loop *loop, rt_group handle, rt_session who)
 /* A session that ends leaves all its groups. */
 void rt__groups_leave(rt_loop *loop, rt__session *s)
 {
-    while (s->seat_count > 0) {
-        rt__seat *seat = &s->seats[s->seat_count - 1];
+    while (seat_count(s) > 0) {
+        rt__seat *seat = seat_at(s, seat_count(s) - 1);
         leave(loop, (rt__group *)rt__slot_at(loop, seat->group), s, seat);
     }
 }
@@ -888,8 +962,7 @@ static void group_end(rt_loop *loop, rt__group *g)
     loop->stats.groups_closed++;
     while (g->count > 0) {
         rt__session *s = g->members[--g->count];
-        *seat_of(s, g) = s->seats[s->seat_count - 1];
-        s->seat_count--;
+        seat_remove(loop, s, seat_of(s, g));
         presence_release(loop, g);
     }
     rt__table_remove(&loop->groups, &g->node);
@@ -1042,8 +1115,8 @@ int rt_group_join_from(rt_loop *loop, rt_group handle, rt_session who,
 void rt__groups_owe(rt__session *s)
 {
     uint32_t i;
-    for (i = 0; i < s->seat_count; i++)
-        s->seats[i].owed = 1;
+    for (i = 0; i < seat_count(s); i++)
+        seat_at(s, i)->owed = 1;
 }
 
 /* After on_back: each that is still owed gives its snapshot, once, and beyond
@@ -1052,8 +1125,8 @@ void rt__groups_owe(rt__session *s)
 void rt__groups_repay(rt_loop *loop, rt__session *s)
 {
     uint32_t i;
-    for (i = 0; i < s->seat_count; i++) { /* one that ends has none any more */
-        rt__seat *seat = &s->seats[i];
+    for (i = 0; i < seat_count(s); i++) { /* one that ends has none any more */
+        rt__seat *seat = seat_at(s, i);
         rt__group *g = (rt__group *)rt__slot_at(loop, seat->group);
         int owed = seat->owed;
         seat->owed = 0;
@@ -1091,8 +1164,9 @@ static int can_wait(const rt__session *s)
 {
     const rt__conn *c = s->conn;
     return c && s->state == RT_OPEN && c->state == RT__LIVE && !c->out &&
-           !c->crowd && c->wire == RT__WS_SERVER && !c->typed && !s->keep &&
-           !s->ep->codec && s->ep->soft_mark >= RT__CROWD_BYTES;
+           !c->crowd && c->wire == RT__WS_SERVER && !c->typed &&
+           !rt__keep_of(s) && !rt__ep_of(s)->codec &&
+           rt__ep_of(s)->soft_mark >= RT__CROWD_BYTES;
 }
 
 /* A number for a crowd: its place in the loop's list, and 1.  0: none left. */
@@ -1153,7 +1227,7 @@ static void crowd_close(rt_loop *loop, rt__group *g)
         s->conn->crowd = 0;
         if (rt__conn_queue(loop, s->conn, g->crowd, g->told) == 0)
             continue;
-        s->lost += g->told;
+        s->of.lost += g->told;
         rt__session_end(loop, s, 1011, RT_BY_ERROR, "out of memory");
     }
     g->unsent = 0;
@@ -1268,7 +1342,7 @@ void rt__crowd_drop(rt_loop *loop, rt__conn *c)
 {
     rt__group *g = loop->crowds[c->crowd - 1];
     c->crowd = 0;
-    c->session->lost += g->told;
+    c->session->of.lost += g->told;
     g->waiting--;
     stand_apart(g, c->session, seat_of(c->session, g));
 }

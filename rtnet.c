@@ -388,8 +388,9 @@ static void histogram_add(rt__histogram *h, scale s, uint64_t value)
 
 /* A handle is generation << 24 | slot.  Generations have 40 bits and start at
    a random value, so that another loop's handles are stale in this one.  A
-   handle is never 0.  Slots move when there are more of them: no pointer to one
-   outlives a call. */
+   handle is never 0.  Slots stand in blocks, so that none of them moves and
+   none is copied when there are more, and what they leave unused is one block.
+ */
 struct rt__slot {
     union {
         void *object;
@@ -402,12 +403,17 @@ struct rt__slot {
 #define SLOT_MASK ((1u << SLOT_BITS) - 1)
 #define GENERATIONS (((uint64_t)1 << 40) - 1)
 
+static struct rt__slot *slot_at(const rt_loop *loop, uint32_t i)
+{
+    return &loop->slots[i / RT__SLOTS][i % RT__SLOTS];
+}
+
 static struct rt__slot *slot_of(rt_loop *loop, uint64_t id)
 {
     uint32_t i = (uint32_t)(id & SLOT_MASK);
-    if (i >= loop->slot_count || loop->slots[i].tag >> 8 != id >> SLOT_BITS)
+    if (i >= loop->slot_count || slot_at(loop, i)->tag >> 8 != id >> SLOT_BITS)
         return NULL;
-    return &loop->slots[i];
+    return slot_at(loop, i);
 }
 
 enum rt__slot_kind rt__slot_kind(rt_loop *loop, uint64_t id)
@@ -423,24 +429,45 @@ void *rt__slot_get(rt_loop *loop, uint64_t id, enum rt__slot_kind kind)
     return slot && (slot->tag & 0xff) == kind ? slot->is.object : NULL;
 }
 
+/* One more block of them. */
+static int slots_grow(rt_loop *loop)
+{
+    void *blocks = loop->slots;
+    size_t n = loop->slot_count / RT__SLOTS;
+    if (n == loop->slot_blocks &&
+        rt__grow(loop, &blocks, &loop->slot_blocks, sizeof *loop->slots) < 0)
+        return RT_ENOMEM;
+    loop->slots = (struct rt__slot **)blocks;
+    loop->slots[n] = (struct rt__slot *)rt__realloc(
+        loop, NULL, 0, RT__SLOTS * sizeof(struct rt__slot));
+    if (!loop->slots[n])
+        return RT_ENOMEM;
+    loop->slot_cap += RT__SLOTS;
+    return 0;
+}
+
 static int slot_add(rt_loop *loop)
 {
-    size_t cap = loop->slot_cap;
-    void *slots = loop->slots;
     struct rt__slot *slot;
     if (loop->slot_count > SLOT_MASK)
         return RT_EFULL;
-    if (loop->slot_count == cap &&
-        rt__grow(loop, &slots, &cap, sizeof *loop->slots) < 0)
+    if (loop->slot_count == loop->slot_cap && slots_grow(loop) < 0)
         return RT_ENOMEM;
-    loop->slots = (struct rt__slot *)slots;
-    loop->slot_cap = (uint32_t)cap;
-    slot = &loop->slots[loop->slot_count];
+    slot = slot_at(loop, loop->slot_count);
     /* Odd, so never 0, and in the lower half: 2^39 uses are left at least. */
     slot->tag = (rt__random(loop) & (GENERATIONS >> 1)) << 8 | 1 << 8;
     slot->is.next_free = loop->slot_free;
     loop->slot_free = ++loop->slot_count; /* index + 1 */
     return 0;
+}
+
+static void slots_free(rt_loop *loop)
+{
+    uint32_t i;
+    for (i = 0; i < loop->slot_cap; i += RT__SLOTS)
+        rt__free(loop, loop->slots[i / RT__SLOTS],
+                 RT__SLOTS * sizeof(struct rt__slot));
+    rt__free(loop, loop->slots, loop->slot_blocks * sizeof *loop->slots);
 }
 
 /* A new handle for object; 0 when there is no memory. */
@@ -451,7 +478,7 @@ uint64_t rt__slot_new(rt_loop *loop, enum rt__slot_kind kind, void *object)
     if (!loop->slot_free && slot_add(loop) < 0)
         return 0;
     i = loop->slot_free - 1;
-    slot = &loop->slots[i];
+    slot = slot_at(loop, i);
     loop->slot_free = (uint32_t)slot->is.next_free;
     slot->is.object = object;
     slot->tag = (slot->tag & ~(uint64_t)0xff) | (uint64_t)kind;
@@ -462,7 +489,7 @@ uint64_t rt__slot_new(rt_loop *loop, enum rt__slot_kind kind, void *object)
 /* The object in a slot that is known to be in use. */
 void *rt__slot_at(rt_loop *loop, uint32_t index)
 {
-    return loop->slots[index].is.object;
+    return slot_at(loop, index)->is.object;
 }
 
 /* The same handle, now of something else: a handshake became a session. */
@@ -497,7 +524,7 @@ void *rt__slot_next(rt_loop *loop, uint64_t *after, enum rt__slot_kind kind)
 {
     uint32_t i = *after ? (uint32_t)(*after & SLOT_MASK) + 1 : 0;
     for (; i < loop->slot_count; i++) {
-        struct rt__slot *slot = &loop->slots[i];
+        struct rt__slot *slot = slot_at(loop, i);
         if ((slot->tag & 0xff) != (uint64_t)kind)
             continue;
         *after = slot->tag >> 8 << SLOT_BITS | i;
@@ -511,85 +538,126 @@ void *rt__slot_next(rt_loop *loop, uint64_t *after, enum rt__slot_kind kind)
 /* One binary heap for all: deadlines of connections are set seldom (they are
    looked at when they come, not at each message), ticks are few.  Each timer is
    part of what it belongs to and knows its place, so that it can leave from the
-   middle.  timer_count <= timer_users <= timer_cap: whoever may set a timer
-   adopted it before, and from then on no memory is needed. */
+   middle; when it is due stands in the heap.  timer_count <= timer_users <=
+   timer_cap, seq_cap: whoever may set a timer adopted it before, and from then
+   on no memory is needed. */
 
-/* Equal times: the one set first.  seq wraps, hence the signed difference. */
-static int timer_before(const rt__timer *a, const rt__timer *b)
+/* An entry on its way through the heap. */
+typedef struct {
+    rt__due due;
+    uint32_t seq;
+} moving;
+
+static moving timer_at(const rt_loop *loop, uint32_t i)
 {
-    if (a->due != b->due)
-        return a->due < b->due;
-    return (int32_t)(a->seq - b->seq) < 0;
+    moving m;
+    m.due = loop->timers[i];
+    m.seq = loop->timer_seqs[i];
+    return m;
 }
 
-static void timer_put(rt_loop *loop, uint32_t i, rt__timer *t)
+/* Does the i-th come before that?  Equal times: the one set first.  seq wraps,
+   hence the signed difference. */
+static int timer_before(const rt_loop *loop, uint32_t i, const moving *m)
 {
-    loop->timers[i] = t;
-    t->at = (i + 1) & 0x1fffffff;
+    if (loop->timers[i].due != m->due.due)
+        return loop->timers[i].due < m->due.due;
+    return (int32_t)(loop->timer_seqs[i] - m->seq) < 0;
 }
 
-/* i is a hole: t goes there, or further up. */
-static void timer_up(rt_loop *loop, uint32_t i, rt__timer *t)
+static void timer_put(rt_loop *loop, uint32_t i, const moving *m)
 {
-    while (i > 0 && timer_before(t, loop->timers[(i - 1) / 2])) {
-        timer_put(loop, i, loop->timers[(i - 1) / 2]);
+    loop->timers[i] = m->due;
+    loop->timer_seqs[i] = m->seq;
+    m->due.timer->at = (i + 1) & 0x1fffffff;
+}
+
+/* i is a hole: m goes there, or further up. */
+static void timer_up(rt_loop *loop, uint32_t i, const moving *m)
+{
+    while (i > 0 && !timer_before(loop, (i - 1) / 2, m)) {
+        moving above = timer_at(loop, (i - 1) / 2);
+        timer_put(loop, i, &above);
         i = (i - 1) / 2;
     }
-    timer_put(loop, i, t);
+    timer_put(loop, i, m);
 }
 
-static void timer_down(rt_loop *loop, uint32_t i, rt__timer *t)
+static void timer_down(rt_loop *loop, uint32_t i, const moving *m)
 {
     uint32_t child;
     while ((child = 2 * i + 1) < loop->timer_count) {
+        moving below = timer_at(loop, child);
         if (child + 1 < loop->timer_count &&
-            timer_before(loop->timers[child + 1], loop->timers[child]))
-            child++;
-        if (!timer_before(loop->timers[child], t))
+            timer_before(loop, child + 1, &below))
+            below = timer_at(loop, ++child);
+        if (!timer_before(loop, child, m))
             break;
-        timer_put(loop, i, loop->timers[child]);
+        timer_put(loop, i, &below);
         i = child;
     }
-    timer_put(loop, i, t);
+    timer_put(loop, i, m);
 }
 
 void rt__timer_clear(rt_loop *loop, rt__timer *t)
 {
     uint32_t i;
-    rt__timer *last;
+    moving last;
     if (!t->at)
         return;
     i = t->at - 1;
     t->at = 0;
-    last = loop->timers[--loop->timer_count];
-    if (last == t)
+    last = timer_at(loop, --loop->timer_count);
+    if (last.due.timer == t)
         return;
     /* The last one fills the hole.  It may come from another branch: it can
        have to go up as well as down. */
-    timer_up(loop, i, last);
-    timer_down(loop, last->at - 1, last);
+    timer_up(loop, i, &last);
+    timer_down(loop, last.due.timer->at - 1, &last);
 }
 
 /* A time that has passed counts as now, so that one who starts a timer due at
    once again and again still stands behind those that waited. */
 void rt__timer_set(rt_loop *loop, rt__timer *t, uint64_t due)
 {
+    moving m;
     rt__timer_clear(loop, t);
-    t->due = due > loop->now ? due : loop->now;
-    t->seq = loop->timer_seq++;
-    timer_up(loop, loop->timer_count++, t);
+    m.due.due = due > loop->now ? due : loop->now;
+    m.due.timer = t;
+    m.seq = loop->timer_seq++;
+    timer_up(loop, loop->timer_count++, &m);
+}
+
+/* UINT64_MAX: it is not set. */
+uint64_t rt__timer_due(const rt_loop *loop, const rt__timer *t)
+{
+    return t->at ? loop->timers[t->at - 1].due : UINT64_MAX;
+}
+
+/* Room for one more in both arrays; where only the first finds it, the second
+   is behind and asks again. */
+static int timers_grow(rt_loop *loop)
+{
+    size_t cap = loop->timer_cap, seq_cap = loop->seq_cap;
+    void *timers = loop->timers, *seqs = loop->timer_seqs;
+    if (loop->timer_users == cap &&
+        rt__grow(loop, &timers, &cap, sizeof *loop->timers) < 0)
+        return RT_ENOMEM;
+    loop->timers = (rt__due *)timers;
+    loop->timer_cap = (uint32_t)cap;
+    if (loop->timer_users == seq_cap &&
+        rt__grow(loop, &seqs, &seq_cap, sizeof *loop->timer_seqs) < 0)
+        return RT_ENOMEM;
+    loop->timer_seqs = (uint32_t *)seqs;
+    loop->seq_cap = (uint32_t)seq_cap;
+    return 0;
 }
 
 /* Reserves a place for one more timer, so that setting it cannot fail. */
 int rt__timer_adopt(rt_loop *loop, rt__timer *t, unsigned int kind)
 {
-    size_t cap = loop->timer_cap;
-    void *timers = loop->timers;
-    if (loop->timer_users == cap &&
-        rt__grow(loop, &timers, &cap, sizeof *loop->timers) < 0)
+    if (timers_grow(loop) < 0)
         return RT_ENOMEM;
-    loop->timers = (rt__timer **)timers;
-    loop->timer_cap = (uint32_t)cap;
     loop->timer_users++;
     t->at = 0;
     t->kind = kind & 7;
@@ -617,11 +685,11 @@ static void apptimer_own(rt__apptimer *t, rt__session *owner)
     t->owner = owner;
     if (!owner)
         return;
-    t->next = owner->timers;
-    t->link = &owner->timers;
+    t->next = owner->is.more->timers;
+    t->link = &owner->is.more->timers;
     if (t->next)
         t->next->link = &t->next;
-    owner->timers = t;
+    owner->is.more->timers = t;
 }
 
 /* The only place where a started one is freed: when it fires, when it is
@@ -633,6 +701,7 @@ static void apptimer_free(rt_loop *loop, rt__apptimer *t)
         *t->link = t->next;
         if (t->next)
             t->next->link = t->link;
+        rt__more_settle(loop, t->owner);
     }
     rt__slot_free(loop, t->id);
     rt__free(loop, t, sizeof *t);
@@ -640,15 +709,15 @@ static void apptimer_free(rt_loop *loop, rt__apptimer *t)
 
 void rt__timers_stop(rt_loop *loop, rt__session *owner)
 {
-    while (owner->timers)
-        apptimer_free(loop, owner->timers);
+    while (rt__more_of(owner) && owner->is.more->timers)
+        apptimer_free(loop, owner->is.more->timers);
 }
 
 /* Stops those that would run fn. */
 void rt__timers_stop_fn(rt_loop *loop, rt__session *owner,
                         void (*fn)(rt_loop *, void *))
 {
-    rt__apptimer *t = owner->timers, *next;
+    rt__apptimer *t = rt__more_of(owner) ? owner->is.more->timers : NULL, *next;
     for (; t; t = next) {
         next = t->next;
         if (t->fn == fn)
@@ -656,15 +725,20 @@ void rt__timers_stop_fn(rt_loop *loop, rt__session *owner,
     }
 }
 
-/* A handle and a place in the heap, or nothing of both. */
-static rt__apptimer *apptimer_new(rt_loop *loop)
+/* A handle, a place in the heap and one with the owner, or nothing of them. */
+static rt__apptimer *apptimer_new(rt_loop *loop, rt__session *owner)
 {
     rt__apptimer *t = (rt__apptimer *)rt__alloc(loop, sizeof *t);
     if (!t)
         return NULL;
     t->id = rt__slot_new(loop, RT__TIMER, t);
-    if (t->id && rt__timer_adopt(loop, &t->timer, RT__OF_APP) == 0)
+    if (t->id && (!owner || rt__more_open(loop, owner)) &&
+        rt__timer_adopt(loop, &t->timer, RT__OF_APP) == 0) {
+        apptimer_own(t, owner);
         return t;
+    }
+    if (owner)
+        rt__more_settle(loop, owner);
     if (t->id)
         rt__slot_free(loop, t->id);
     rt__free(loop, t, sizeof *t);
@@ -682,13 +756,12 @@ rt_timer rt_timer_start(rt_loop *loop, rt_session owner, uint64_t due,
         rt__fail(loop, error, "timer", NULL);
         return handle;
     }
-    if (!fn || !(t = apptimer_new(loop))) {
+    if (!fn || !(t = apptimer_new(loop, s))) {
         rt__fail(loop, fn ? RT_ENOMEM : RT_EINVAL, "timer", NULL);
         return handle;
     }
     t->fn = fn;
     t->arg = arg;
-    apptimer_own(t, s);
     /* Between turns loop->now is old, and due would be held against that. */
     rt_now(loop);
     rt__timer_set(loop, &t->timer, due);
@@ -900,11 +973,11 @@ static void source_remove(rt_loop *loop, rt__source *s);
    that nobody wants to hear does not wake the loop again and again. */
 static int source_set(rt_loop *loop, rt__source *s, int interest)
 {
-    if (s->interest == interest)
+    if ((int)s->interest == interest)
         return 0;
     if (loop->backend.set(loop, s, interest) < 0)
         return -1;
-    s->interest = (uint8_t)interest;
+    s->interest = (unsigned int)interest & 15;
     return 0;
 }
 
@@ -931,9 +1004,9 @@ static int source_add(rt_loop *loop, rt__source *s, int fd, int kind,
                       int interest)
 {
     s->fd = fd;
-    s->kind = (uint8_t)kind;
+    s->kind = (unsigned int)kind & 15;
     s->interest = 0;
-    s->gen = ++loop->next_gen;
+    s->gen = ++loop->next_gen & 0xffffff;
     if (by_fd_reach(loop, fd) < 0)
         return -1;
     if (loop->by_fd[fd]) { /* a watch whose descriptor was closed under it */
@@ -1620,6 +1693,8 @@ static void ep_limits(rt__ep *ep, const rt_listen_opts *o)
     ep->assembly_ms = limit(o->assembly_ms, 30000);
     ep->ping_ms = limit(o->ping_ms, 15000);
     ep->dead_pings = limit(o->dead_pings, 2);
+    if (ep->dead_pings > UINT16_MAX && ep->dead_pings < INT32_MAX)
+        ep->dead_pings = UINT16_MAX; /* as far as a connection counts */
     ep->close_ms = limit(o->close_ms, 5000);
     ep->soft_mark = limit(o->soft_mark, 64 * 1024);
     ep->hard_mark = limit(o->hard_mark, 1024 * 1024);
@@ -2854,8 +2929,8 @@ void rt__out_discard(rt_loop *loop, rt__conn *c)
 {
     uint32_t lost = c->out ? out_drop(loop, c->out) : 0;
     /* Where there is a keep its ring counts what has not arrived. */
-    if (c->session && !c->session->keep)
-        c->session->lost += lost;
+    if (c->session && !rt__keep_of(c->session))
+        c->session->of.lost += lost;
 }
 
 /* The portion of one peer in one turn, so that a fast reader of a long queue
@@ -2986,12 +3061,12 @@ void rt__conn_write(rt_loop *loop, rt__conn *c, rt__piece piece,
     if (n == (ssize_t)piece.len)
         return;
     if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK) {
-        c->session->lost += messages;
+        c->session->of.lost += messages;
         conn_unsendable(loop, c);
         return;
     }
     if (rt__conn_queue(loop, c, piece, messages) < 0) {
-        c->session->lost += messages;
+        c->session->of.lost += messages;
         rt__conn_lost(loop, c, 1006, RT_BY_ERROR, rt_strerror(RT_ENOMEM));
         return;
     }
@@ -3020,7 +3095,7 @@ void rt__conn_flush(rt_loop *loop, rt__conn *c)
         conn_unsendable(loop, c);
         return;
     }
-    if (c->session && c->session->keep)
+    if (c->session && rt__keep_of(c->session))
         rt__flushed(loop, c);
     if (o->bytes == 0) {
         conn_drained(loop, c);
@@ -3275,36 +3350,76 @@ void rt__in_began(rt_loop *loop, rt__conn *c)
 /* Its deadlines are looked at by then, or earlier. */
 void rt__conn_due(rt_loop *loop, rt__conn *c, uint64_t due)
 {
-    if (!c->timer.at || due < c->timer.due)
+    if (due < rt__timer_due(loop, &c->timer))
         rt__timer_set(loop, &c->timer, due);
 }
 
 /* ---- connections -------------------------------------------------------- */
 
-/* A connection of that endpoint; fd < 0: it has none yet.  Where it fails fd
-   stays the caller's. */
-static rt__conn *conn_new(rt_loop *loop, rt__ep *ep, int fd, int interest)
+static size_t block_size(const rt__ep *ep)
 {
-    rt__conn *c = (rt__conn *)rt__alloc(loop, sizeof *c);
+    return sizeof(rt__conn) + (ep->max_per_address ? sizeof(uint64_t) : 0);
+}
+
+/* Room for a connection and a session; neither is there yet. */
+rt__conn *rt__block_new(rt_loop *loop, rt__ep *ep)
+{
+    rt__conn *c = (rt__conn *)rt__alloc(loop, block_size(ep));
+    if (!c)
+        return NULL;
+    c->ep = ep;
+    ep->refs++;
+    return c;
+}
+
+/* Goes when nobody uses it. */
+void rt__block_settle(rt_loop *loop, rt__conn *c)
+{
+    rt__ep *ep = c->ep;
+    if (c->used || c->own.id)
+        return;
+    rt__free(loop, c, block_size(ep));
+    rt__ep_release(loop, ep);
+}
+
+/* Its connection is gone: the place is as new, the session stays. */
+static void block_clear(rt__conn *c)
+{
+    rt__session own = c->own;
+    rt__ep *ep = c->ep;
+    memset(c, 0, sizeof *c);
+    c->own = own;
+    c->ep = ep;
+}
+
+static void conn_heard(rt_loop *loop, rt__conn *c)
+{
+    c->heard = (uint32_t)loop->now;
+    c->heard_high = (unsigned int)(loop->now >> 32) & 0xff;
+}
+
+/* A connection in that block; fd < 0: it has none yet.  Where it fails fd stays
+   the caller's, and the block goes if it was only for that. */
+static rt__conn *conn_new(rt_loop *loop, rt__conn *c, int fd, int interest)
+{
     if (!c)
         return NULL;
     /* Its place in the heap is reserved here, so no later deadline can fail. */
     c->source.fd = -1;
     if (rt__timer_adopt(loop, &c->timer, RT__OF_CONN) < 0) {
-        rt__free(loop, c, sizeof *c);
+        rt__block_settle(loop, c);
         return NULL;
     }
     if (fd >= 0 &&
         source_add(loop, &c->source, fd, RT__CONN_SOURCE, interest) < 0) {
         rt__timer_disown(loop, &c->timer);
-        rt__free(loop, c, sizeof *c);
+        rt__block_settle(loop, c);
         return NULL;
     }
-    c->ep = ep;
-    c->wire = (uint8_t)ep->wire;
-    c->typed = ep->typed;
-    c->heard = loop->now;
-    ep->refs++;
+    c->used = 1;
+    c->wire = (unsigned int)c->ep->wire & 3;
+    c->typed = c->ep->typed != 0;
+    conn_heard(loop, c);
     loop->conn_count++;
     return c;
 }
@@ -3356,25 +3471,33 @@ static int addr_full(rt_loop *loop, const rt__ep *ep, uint64_t key)
     return key && rt__sketch_count(loop->sketch, key) >= ep->max_per_address;
 }
 
+/* The key that the connection put in, where addresses are counted. */
+static uint64_t *conn_counted(rt__conn *c)
+{
+    return c->ep->max_per_address ? (uint64_t *)(c + 1) : NULL;
+}
+
 static void conn_uncount(rt_loop *loop, rt__conn *c)
 {
-    if (c->counted)
-        rt__sketch_remove(loop->sketch, c->counted);
-    c->counted = 0;
+    uint64_t *counted = conn_counted(c);
+    if (!counted || !*counted)
+        return;
+    rt__sketch_remove(loop->sketch, *counted);
+    *counted = 0;
 }
 
 /* The connection counts as one of that address; -1: there are too many. */
 int rt__conn_from(rt_loop *loop, rt__conn *c, const rt__addr *a)
 {
-    uint64_t key = addr_key(loop, c->ep, a);
-    if (key == c->counted)
+    uint64_t key = addr_key(loop, c->ep, a), *counted = conn_counted(c);
+    if (!counted || key == *counted)
         return 0;
     conn_uncount(loop, c);
     if (addr_full(loop, c->ep, key))
         return -1;
     if (key)
         rt__sketch_add(loop->sketch, key);
-    c->counted = key;
+    *counted = key;
     return 0;
 }
 
@@ -3393,8 +3516,8 @@ void rt__conn_kill(rt_loop *loop, rt__conn *c)
     if (c->crowd)
         rt__crowd_drop(loop, c);
     if (c->session) {
-        if (!c->session->keep) /* else it is known what has arrived */
-            c->session->lost += rt__out_unsent(c->out);
+        if (!rt__keep_of(c->session)) /* else it is known what has arrived */
+            c->session->of.lost += rt__out_unsent(c->out);
         c->session->conn = NULL;
         c->session = NULL;
     }
@@ -3404,7 +3527,7 @@ void rt__conn_kill(rt_loop *loop, rt__conn *c)
     if (c->source.fd >= 0)
         source_remove(loop, &c->source);
     rt__timer_disown(loop, &c->timer);
-    c->next_dead = loop->dead;
+    c->of.next = loop->dead;
     loop->dead = c;
     loop->conn_count--;
 }
@@ -3413,13 +3536,13 @@ static void dead_free(rt_loop *loop)
 {
     while (loop->dead) {
         rt__conn *c = loop->dead;
-        loop->dead = c->next_dead;
+        loop->dead = c->of.next;
         if (c->source.fd >= 0)
             close(c->source.fd);
         in_free(loop, c);
         rt__shake_free(loop, c);
-        rt__ep_release(loop, c->ep);
-        rt__free(loop, c, sizeof *c);
+        block_clear(c);
+        rt__block_settle(loop, c);
     }
 }
 
@@ -3547,11 +3670,11 @@ int rt__control_in(rt_loop *loop, rt__conn *c)
 {
     if (c->ep->control_rate == INT32_MAX)
         return 0;
-    if ((uint32_t)loop->now - c->control_since >= 1000) {
-        c->control_since = (uint32_t)loop->now;
-        c->control_count = 0;
+    if ((uint32_t)loop->now - c->of.control.since >= 1000) {
+        c->of.control.since = (uint32_t)loop->now;
+        c->of.control.count = 0;
     }
-    return ++c->control_count > c->ep->control_rate ? -1008 : 0;
+    return ++c->of.control.count > c->ep->control_rate ? -1008 : 0;
 }
 
 /* The handshake is over.  The first ping goes at a random point, so that those
@@ -3559,12 +3682,13 @@ int rt__control_in(rt_loop *loop, rt__conn *c)
 void rt__conn_opened(rt_loop *loop, rt__conn *c)
 {
     c->state = RT__LIVE;
-    c->heard = loop->now;
+    conn_heard(loop, c);
     rt__conn_lives(loop, c);
     if (c->typed && !c->confirmed)
         return; /* the deadline of the handshake still runs */
     rt__timer_clear(loop, &c->timer);
-    c->said = loop->now;
+    if (c->session && c->typed)
+        c->session->of.said = (uint32_t)loop->now;
     if (pings(c))
         conn_deadline_in(loop, c,
                          (uint32_t)(rt__random(loop) % c->ep->ping_ms));
@@ -3881,7 +4005,7 @@ static ssize_t conn_receive(rt_loop *loop, rt__conn *c)
     if (n > (ssize_t)room)
         return RT__RECEIVE + 1;
     if (n > 0) {
-        c->heard = loop->now;
+        conn_heard(loop, c);
         loop->stats.bytes_in += (uint64_t)n;
     }
     if (own)
@@ -3926,7 +4050,8 @@ static void conn_readable(rt_loop *loop, rt__conn *c)
     inbox_return(loop);
     /* A long answer goes while it is in the cache.  (Who can resume is told in
        one piece what it missed, and what follows.) */
-    if (c->out && c->out->bytes >= RT__EARLY && c->session && !c->session->keep)
+    if (c->out && c->out->bytes >= RT__EARLY && c->session &&
+        !rt__keep_of(c->session))
         rt__conn_flush(loop, c);
 }
 
@@ -4025,7 +4150,8 @@ static void wakes_run(rt_loop *loop)
    reads nothing for so long is as good as dead. */
 static void conn_ping(rt_loop *loop, rt__conn *c)
 {
-    c->pings++;
+    if (c->pings < UINT16_MAX)
+        c->pings++;
     if (!(c->out && c->out->blocked)) {
         if (!c->asked) /* else it is said again, for a late answer fits, too */
             c->ping_us = (uint32_t)rt__micros(loop) | 1;
@@ -4330,7 +4456,7 @@ static int refusal_keep(rt_loop *loop, const refusal *like)
         return -1;
     }
     refusal_list(l, r);
-    if (!l->timer.at || l->timer.due > r->due)
+    if (rt__timer_due(loop, &l->timer) > r->due)
         rt__timer_set(loop, &l->timer, r->due);
     return 0;
 }
@@ -4384,7 +4510,7 @@ static void conn_refuse(rt_loop *loop, rt__conn *c, enum rt__refusal why,
                         const uint8_t *p, size_t n)
 {
     rt__listener *l = c->ep->listener;
-    uint64_t due = c->timer.due;
+    uint64_t due = rt__timer_due(loop, &c->timer);
     int fd = c->source.fd;
     source_remove(loop, &c->source);
     c->source.fd = -1;
@@ -4399,7 +4525,7 @@ static void conn_refuse(rt_loop *loop, rt__conn *c, enum rt__refusal why,
 
 static void stream_accepted(rt_loop *loop, rt__conn *c)
 {
-    rt__session *s = rt__session_new(loop, c->ep, 0);
+    rt__session *s = rt__session_new(loop, c->ep, c, 0);
     if (!s) {
         conn_refuse(loop, c, RT__REFUSED_MEMORY, NULL, 0);
         return;
@@ -4432,7 +4558,7 @@ static void conn_enter(rt_loop *loop, rt__conn *c, const rt__addr *a)
         stream_accepted(loop, c);
         return;
     }
-    rt__shake_from(c->shake, a);
+    rt__shake_from(rt__shake_of(c), a);
     c->state = c->typed ? RT__GREETING : RT__SHAKING;
 }
 
@@ -4440,7 +4566,7 @@ static void conn_enter(rt_loop *loop, rt__conn *c, const rt__addr *a)
 static void proxy_whole(rt_loop *loop, rt__conn *c, const rt__addr *source,
                         uint8_t *p, size_t n)
 {
-    rt__addr a = source->family ? *source : *rt__shake_peer(c->shake);
+    rt__addr a = source->family ? *source : *rt__shake_peer(rt__shake_of(c));
     enum rt__refusal why = entry_check(loop, c->ep, &a);
     if (why != RT__REFUSALS) {
         conn_refuse(loop, c, why, p, n);
@@ -4501,7 +4627,7 @@ static int shake_begin(rt_loop *loop, rt__conn *c, const rt__addr *peer)
         rt__shake_evict(loop, c->ep);
     if (!rt__shake_new(loop, c))
         return RT_ENOMEM;
-    rt__shake_from(c->shake, peer);
+    rt__shake_from(rt__shake_of(c), peer);
     return 0;
 }
 
@@ -4513,7 +4639,7 @@ static void conn_accepted(rt_loop *loop, rt__listener *l, int fd,
     uint64_t due = loop->now + ep->handshake_ms;
     rt__conn *c;
     errno = ENOMEM;
-    c = conn_new(loop, ep, fd, RT_READ);
+    c = conn_new(loop, rt__block_new(loop, ep), fd, RT_READ);
     if (!c) {
         refuse(loop, l, fd,
                errno == EMFILE ? RT__REFUSED_DESCRIPTORS : RT__REFUSED_MEMORY,
@@ -4751,10 +4877,12 @@ static rt__ep *dial_ep(rt_loop *loop, const url *u, const char *where,
     return NULL;
 }
 
-/* A connection for a dialled session, without a socket yet. */
+/* A connection for a dialled session, without a socket yet.  Its own block has
+   room for one, unless the one before is not quite gone. */
 static int dial_conn(rt_loop *loop, rt__session *s)
 {
-    rt__conn *c = conn_new(loop, s->ep, -1, 0);
+    rt__conn *own = rt__block_of(s), *c;
+    c = conn_new(loop, own->used ? rt__block_new(loop, own->ep) : own, -1, 0);
     if (!c) {
         errno = ENOMEM;
         return -1;
@@ -4763,7 +4891,7 @@ static int dial_conn(rt_loop *loop, rt__session *s)
     c->session = s;
     c->state = RT__RESOLVING;
     rt_now(loop);
-    conn_deadline_in(loop, c, s->ep->dial->connect_ms);
+    conn_deadline_in(loop, c, rt__ep_of(s)->dial->connect_ms);
     return 0;
 }
 
@@ -4785,7 +4913,7 @@ static int dial_start(rt_loop *loop, rt__session *s, const url *u)
 /* Who speaks rtnet.1 counts messages, also one that is not to come back. */
 static int dial_first(rt_loop *loop, rt__session *s, const url *u)
 {
-    int counts = s->ep->dial->resume || s->ep->typed;
+    int counts = rt__ep_of(s)->dial->resume || rt__ep_of(s)->typed;
     if (counts && rt__keep_open(loop, s) < 0) {
         errno = ENOMEM;
         return -1;
@@ -4796,7 +4924,7 @@ static int dial_first(rt_loop *loop, rt__session *s, const url *u)
 /* Another try for a session that lost its connection; -1: no socket. */
 int rt__dial_again(rt_loop *loop, rt__session *s)
 {
-    const rt__dial *d = s->ep->dial;
+    const rt__dial *d = rt__ep_of(s)->dial;
     url u;
     memset(&u, 0, sizeof u);
     u.local = d->local;
@@ -4855,7 +4983,7 @@ rt_session rt_dial(rt_loop *loop, const char *where, const rt_dial_opts *opts)
     if ((unfit = dial_unfit(&o, &u)) != NULL)
         return rt__fail(loop, RT_EINVAL, what, unfit), handle;
     ep = dial_ep(loop, &u, where, &o);
-    s = ep ? rt__session_new(loop, ep, 0) : NULL;
+    s = ep ? rt__session_new(loop, ep, NULL, 0) : NULL;
     if (ep)
         rt__ep_release(loop, ep); /* the session holds it now */
     if (!s)
@@ -4887,7 +5015,7 @@ int rt_resolved(rt_loop *loop, rt_session handle, const char *text)
         rt__conn_lost(loop, s->conn, 1006, RT_BY_ERROR, "name not found");
         return 0;
     }
-    if (!*text || address_read(text, s->ep->dial->port, &a) < 0)
+    if (!*text || address_read(text, rt__ep_of(s)->dial->port, &a) < 0)
         return RT_EINVAL;
     if (dial_connect(loop, s->conn, &a) < 0)
         rt__conn_lost(loop, s->conn, 1006, RT_BY_ERROR, strerror(errno));
@@ -5091,16 +5219,18 @@ static void timer_fire(rt_loop *loop, rt__timer *t)
         listener_due(loop, (rt__listener *)((char *)t - listener));
 }
 
-/* Those that were due when the phase began: seq marks the later ones. */
+/* Those that were due when the phase began.  What is set in it is due now at
+   the earliest, and seq marks it. */
 static int timers_run(rt_loop *loop)
 {
     uint32_t now = loop->timer_seq;
     int n = 0;
     while (loop->timer_count > 0) {
-        rt__timer *t = loop->timers[0];
-        if (t->due > loop->now || (int32_t)(t->seq - now) >= 0)
+        uint64_t due = loop->timers[0].due;
+        if (due > loop->now ||
+            (due == loop->now && (int32_t)(loop->timer_seqs[0] - now) >= 0))
             break;
-        timer_fire(loop, t);
+        timer_fire(loop, loop->timers[0].timer);
         n++;
     }
     return n;
@@ -5121,9 +5251,9 @@ int rt_loop_timeout(rt_loop *loop)
     if (loop->timer_count == 0)
         return -1;
     now = rt_now(loop);
-    if (loop->timers[0]->due <= now)
+    if (loop->timers[0].due <= now)
         return 0;
-    wait = loop->timers[0]->due - now;
+    wait = loop->timers[0].due - now;
     return wait > INT32_MAX ? INT32_MAX : (int)wait;
 }
 
@@ -5166,7 +5296,7 @@ static int can_wait(rt_loop *loop, const rt__ready *r)
     rt__source *s = source_of(loop, r->key);
     if (!s || s->kind != RT__CONN_SOURCE)
         return s && s->kind == RT__REFUSED_SOURCE;
-    return ((rt__conn *)s)->state < RT__LIVE || (r->events & ~s->interest);
+    return ((rt__conn *)s)->state < RT__LIVE || (r->events & ~(int)s->interest);
 }
 
 /* In a storm there are thousands of those, and a turn that served them all
@@ -5279,6 +5409,24 @@ static int loop_descriptors(rt_loop *loop)
     return source_add(loop, &loop->wake, loop->pipe[0], RT__WAKE, RT_READ);
 }
 
+/* A few from the start: growing by a quarter, a small heap would grow at nearly
+   each of its first timers. */
+static int timers_open(rt_loop *loop)
+{
+    enum { FIRST = 16 };
+    loop->timers =
+        (rt__due *)rt__realloc(loop, NULL, 0, FIRST * sizeof *loop->timers);
+    if (!loop->timers)
+        return RT_ENOMEM;
+    loop->timer_cap = FIRST;
+    loop->timer_seqs = (uint32_t *)rt__realloc(
+        loop, NULL, 0, FIRST * sizeof *loop->timer_seqs);
+    if (!loop->timer_seqs)
+        return RT_ENOMEM;
+    loop->seq_cap = FIRST;
+    return rt__timer_adopt(loop, &loop->drain, RT__OF_LOOP);
+}
+
 static int loop_memory(rt_loop *loop)
 {
     loop->inbox = rt__buf_new(loop, RT__RECEIVE + 1);
@@ -5286,7 +5434,7 @@ static int loop_memory(rt_loop *loop)
         loop->inbox->arena = 1; /* nobody holds it longer than a recv */
     loop->ready =
         (rt__ready *)rt__realloc(loop, NULL, 0, RT__BATCH * sizeof(rt__ready));
-    if (rt__timer_adopt(loop, &loop->drain, RT__OF_LOOP) < 0)
+    if (timers_open(loop) < 0)
         return -1;
     return loop->inbox && loop->ready ? 0 : -1;
 }
@@ -5318,9 +5466,10 @@ static void loop_release(rt_loop *loop)
     rt__free(loop, loop->ready, RT__BATCH * sizeof(rt__ready));
     rt__free(loop, loop->wakes, loop->wake_cap * sizeof *loop->wakes);
     rt__free(loop, loop->crowds, loop->crowd_cap * sizeof *loop->crowds);
-    rt__free(loop, loop->slots, loop->slot_cap * sizeof *loop->slots);
+    slots_free(loop);
     rt__free(loop, loop->by_fd, loop->by_fd_cap * sizeof *loop->by_fd);
     rt__free(loop, loop->timers, loop->timer_cap * sizeof *loop->timers);
+    rt__free(loop, loop->timer_seqs, loop->seq_cap * sizeof *loop->timer_seqs);
     opts.realloc(opts.user, loop, sizeof *loop, 0);
 }
 

@@ -16,6 +16,7 @@
 
 #include "rtnet.h"
 
+#include <stddef.h>
 #include <string.h>
 
 /* Brings to the cache what is needed soon. */
@@ -26,6 +27,7 @@
 #endif
 
 enum {
+    RT__SLOTS = 64,              /* of handles, in one block */
     RT__RECEIVE = 256 * 1024,    /* one recv, so one piece of work */
     RT__BATCH = 1024,            /* events of one wait */
     RT__ACCEPTS = 16,            /* accepts for one event */
@@ -127,13 +129,19 @@ enum {
     RT__OF_LOOP
 };
 typedef struct {
-    uint64_t due;
-    uint32_t seq;                   /* equal due: the older first */
     unsigned int at : 29, kind : 3; /* place in the heap + 1; 0: not in it */
 } rt__timer;
 
+/* What the heap itself knows of a timer that is set: sifting touches no object
+   but those that move. */
+typedef struct {
+    uint64_t due;
+    rt__timer *timer;
+} rt__due;
+
 void rt__timer_set(rt_loop *loop, rt__timer *timer, uint64_t due);
 void rt__timer_clear(rt_loop *loop, rt__timer *timer);
+uint64_t rt__timer_due(const rt_loop *loop, const rt__timer *timer);
 int rt__timer_adopt(rt_loop *loop, rt__timer *timer, unsigned int kind);
 void rt__timer_disown(rt_loop *loop, rt__timer *timer);
 void rt__timers_stop(rt_loop *loop, rt__session *owner);
@@ -151,8 +159,7 @@ enum {
 };
 typedef struct {
     int fd;
-    uint32_t gen;
-    uint8_t kind, interest;
+    unsigned int gen : 24, kind : 4, interest : 4;
 } rt__source;
 
 /* ---- endpoints: what a listener or a dial gives to its sessions --------- */
@@ -451,36 +458,113 @@ typedef struct {
     size_t kept_off, kept_len, kept_cap;
 } rt__in;
 
+/* ---- what a connection and a session are -------------------------------- */
+
+/* A session's place in one group: slot of the group, index in its members;
+   owed: the group's snapshot, after messages were lost. */
+typedef struct {
+    unsigned int group : 24, owed : 1;
+    uint32_t index;
+} rt__seat;
+
+/* Those of a session in several groups follow this. */
+typedef struct {
+    uint32_t count, cap;
+} rt__seats;
+
+enum rt__has { RT__KEEP_ONLY = 0, RT__HAS_LIMITS, RT__HAS_MORE };
+
+struct rt__session {
+    uint64_t id;    /* 0: there is no session here */
+    rt__conn *conn; /* NULL when it has none (any more) */
+    void *user;
+    union {
+        struct rt__keep *keep;     /* NULL: it ends with its connection */
+        struct rt__limits *limits; /* that, and what limits remember */
+        struct rt__more *more;     /* both, and what few sessions have */
+    } is;
+    unsigned int state : 3, cause : 4; /* enum rt_states, rt_cause */
+    unsigned int todo : 4, queued : 1; /* events to tell; is in a list */
+    unsigned int seated : 2;           /* in no group, one, or several (2) */
+    unsigned int has : 2;              /* enum rt__has: which of `is` */
+    uint16_t code;
+    union {
+        uint32_t lost; /* messages, of one that cannot resume */
+        uint32_t said; /* of rtnet.1: when something last went, ms */
+    } of;
+    union {
+        rt__seat one;
+        rt__seats *all;
+    } seats;
+    rt__session *next; /* of the list that it is queued in */
+};
+
+/*
+ * A connection, and room for the session that begins on it: mostly they share
+ * their lives, and so their memory and their endpoint.  After a resume the
+ * session has a connection in another block, and each block stays while one of
+ * the two is used.  What an event touches stands together; what only deadlines
+ * and handshakes ask for, at the end.  Behind it, where the endpoint counts
+ * addresses, stands the hash of this one's in loop->sketch.
+ */
 struct rt__conn {
-    rt__source source;   /* first: a source of that kind is cast to this */
-    uint8_t state;       /* enum rt__conn_state */
-    uint8_t wire;        /* enum rt__wire */
-    uint8_t hold;        /* enum rt__hold bits: while any, nothing is read */
-    uint8_t peer_closed; /* its close frame came */
-    uint8_t typed;       /* speaks rtnet.1: a type byte before each message */
-    uint8_t confirmed;   /* and its first `a` has come */
-    uint8_t asked;       /* the last ping's pong has not come */
-    uint16_t crowd;      /* waits in it: its number; 0: in none */
-    rt__timer timer;     /* its present deadline */
-    rt__session *session;
+    rt__source source;      /* first: a source of that kind is cast to this */
+    uint8_t state;          /* enum rt__conn_state */
+    uint8_t hold;           /* enum rt__hold bits: while any, nothing is read */
+    unsigned int used : 1;  /* 0: there is no connection here */
+    unsigned int wire : 2;  /* enum rt__wire */
+    unsigned int typed : 1; /* speaks rtnet.1: a type byte comes first */
+    unsigned int confirmed : 1;   /* and its first `a` has come */
+    unsigned int peer_closed : 1; /* its close frame came */
+    unsigned int asked : 1;       /* the last ping's pong has not come */
+    unsigned int shaking : 1;     /* of the union below it is the first */
+    unsigned int heard_high : 8;
+    uint16_t pings; /* unanswered */
+    uint16_t crowd; /* waits in it: its number; 0: in none */
     rt__ep *ep;
-    rt__shake *shake;
+    rt__session *session;
     rt__in *in;
     rt__out *out;
-    rt__conn *next_dead;
-    uint64_t heard;   /* when a byte last came, ms */
-    uint64_t said;    /* when one last went */
-    uint32_t ping_us; /* when the last ping went; its payload */
-    uint32_t rtt_us, jitter_us;
-    uint32_t pings;   /* unanswered */
-    uint64_t counted; /* hash of its address in loop->sketch; 0: not there */
     uint32_t life;    /* when it last showed that it lives, ms */
-    uint32_t control_since, control_count; /* of what is bounded apart */
+    uint32_t heard;   /* when a byte last came, ms: the lower 32 of 40 bits */
+    rt__timer timer;  /* its present deadline */
+    uint32_t ping_us; /* when the last ping went; its payload */
+    rt__session own;
+    union {
+        struct {
+            uint32_t since, count;
+        } control;      /* of what is bounded apart */
+        rt__conn *next; /* when it is dead: the next of those */
+    } of;
+    union {
+        rt__shake *shake;
+        struct {
+            uint32_t rtt_us, jitter_us;
+        } trip;
+    } is;
 };
+
+/* The endpoint of a session is that of the connection it began on. */
+static inline rt__conn *rt__block_of(const rt__session *s)
+{
+    return (rt__conn *)((char *)(uintptr_t)s - offsetof(rt__conn, own));
+}
+
+static inline rt__ep *rt__ep_of(const rt__session *s)
+{
+    return rt__block_of(s)->ep;
+}
+
+static inline rt__shake *rt__shake_of(const rt__conn *c)
+{
+    return c->shaking ? c->is.shake : NULL;
+}
 
 void rt__conn_lost(rt_loop *loop, rt__conn *c, int code, int cause,
                    const char *reason);
 void rt__conn_kill(rt_loop *loop, rt__conn *c);
+rt__conn *rt__block_new(rt_loop *loop, rt__ep *ep);
+void rt__block_settle(rt_loop *loop, rt__conn *c);
 int rt__conn_from(rt_loop *loop, rt__conn *c, const rt__addr *a);
 void rt__conn_finish(rt_loop *loop, rt__conn *c);
 void rt__conn_finish_soon(rt_loop *loop, rt__conn *c);
@@ -568,6 +652,7 @@ typedef struct rt__flow {
     rt__timer timer; /* away: the window (server) or the next try (client) */
     rt__session *session;
     struct rt__flow *away_prev, *away_next; /* unbound ones, longest first */
+    uint64_t lost; /* messages of which nobody was told yet */
     uint8_t is_away, away_listed, told_away, ack_owed, was_full;
     enum rt__wire wire; /* how the pieces of the ring are framed, */
     uint8_t typed;      /* and whether a type byte stands in them */
@@ -587,7 +672,7 @@ typedef struct rt__flow {
 } rt__flow;
 
 /* What makes a session one that can resume. */
-typedef struct {
+typedef struct rt__keep {
     rt__token token;
     uint64_t n;        /* the last number given to a message out */
     uint64_t received; /* how many messages came in */
@@ -596,7 +681,8 @@ typedef struct {
 
 /* What the limits of a session remember; the credits are what may pass besides
    after a resume, by enum rt_limit - 1. */
-typedef struct {
+typedef struct rt__limits {
+    rt__keep *keep; /* where there is no rt__more; see rt__keep_of */
     rt__window *window;
     uint32_t slots; /* of the window, at most rate_limit */
     uint32_t credit[3];
@@ -604,13 +690,6 @@ typedef struct {
     rt__buf *late; /* a message that was read and waits until it may pass, */
     int late_kind;
 } rt__limits;
-
-/* A session's place in one group: slot of the group, index in its members;
-   owed: the group's snapshot, after messages were lost. */
-typedef struct {
-    unsigned int group : 24, owed : 1;
-    uint32_t index;
-} rt__seat;
 
 /* A user id and the sessions bound to it, the newest first. */
 typedef struct rt__user {
@@ -627,28 +706,29 @@ enum {
     RT__TODO_BACK = 8
 };
 
-struct rt__session {
-    uint64_t id;
-    rt__conn *conn; /* NULL when it has none (any more) */
-    rt__ep *ep;
-    void *user;
-    rt__seat *seats; /* groups it is in */
-    uint32_t seat_count, seat_cap;
-    uint8_t state; /* enum rt_states */
-    uint8_t cause;
-    uint16_t code;
-    uint8_t todo, queued; /* events to tell; is in a list */
-    uint32_t window_ms;   /* how long it may be away */
-    rt__session *next;    /* of that list */
+/* What only few sessions have; it is there while one of them is. */
+typedef struct rt__more {
     rt__apptimer *timers; /* those it owns */
     rt__user *bound;
     rt__session *next_bound; /* an older session with the same user id */
-    rt__limits *limits;      /* of what it sends, once it sent something */
-    rt__keep *keep;          /* NULL: it ends with its connection */
-    char *uid;               /* stays after it is unbound, until on_close */
+    rt__limits *limits;
+    rt__keep *keep;
+    char *uid; /* stays after it is unbound, until on_close */
     char *reason;
-    uint64_t lost;
-};
+    uint64_t window_ms; /* of rt_keep: how long it may be away */
+} rt__more;
+
+static inline rt__more *rt__more_of(const rt__session *s)
+{
+    return s->has == RT__HAS_MORE ? s->is.more : NULL;
+}
+
+static inline rt__keep *rt__keep_of(const rt__session *s)
+{
+    if (s->has == RT__KEEP_ONLY) /* nearly always */
+        return s->is.keep;
+    return s->has == RT__HAS_MORE ? s->is.more->keep : s->is.limits->keep;
+}
 
 /* A list of sessions, first in first out. */
 typedef struct {
@@ -667,7 +747,10 @@ typedef struct {
 /* What sending to one did, beside the errors. */
 enum { RT__TAKEN = 0, RT__HIGH = 1, RT__SKIPPED = 2 };
 
-rt__session *rt__session_new(rt_loop *loop, rt__ep *ep, uint64_t id);
+rt__session *rt__session_new(rt_loop *loop, rt__ep *ep, rt__conn *c,
+                             uint64_t id);
+rt__more *rt__more_open(rt_loop *loop, rt__session *s);
+void rt__more_settle(rt_loop *loop, rt__session *s);
 int rt__sessions_full(const rt_loop *loop);
 rt__session *rt__session_get(rt_loop *loop, uint64_t id, int *error);
 int rt__session_end(rt_loop *loop, rt__session *s, int code, int cause,
@@ -808,14 +891,16 @@ struct rt_loop {
     uint64_t secret[4]; /* keys of the hash and of the random stream */
     uint64_t drawn;
     size_t heap;
-    struct rt__slot *slots;
+    struct rt__slot **slots; /* in blocks of RT__SLOTS */
+    size_t slot_blocks;
     uint32_t slot_count, slot_cap, slot_free;
     uint32_t in_use[RT__WATCH + 1]; /* slots of each kind */
     rt__source **by_fd;
     size_t by_fd_cap;
     uint32_t next_gen;
-    rt__timer **timers;
-    uint32_t timer_count, timer_cap, timer_users, timer_seq;
+    rt__due *timers;
+    uint32_t *timer_seqs; /* equal due: the older first */
+    uint32_t timer_count, timer_cap, seq_cap, timer_users, timer_seq;
     rt__ready *ready;
     rt__buf *inbox; /* RT__RECEIVE + 1 bytes, for one recv */
     rt__lent lent;

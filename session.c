@@ -34,11 +34,11 @@
  *
  * Pointers: s->conn and c->session are set together and cut together, so that
  * the late teardown of an old connection never reaches the session that has a
- * new one.  s->keep is there from rt__keep_open until the session is freed;
- * s->keep->flow comes with the first thing under way and goes when all is known
- * to have arrived, so that an idle session costs neither ring nor timer.  A
- * piece in the ring, in the queue or among the held values has a reference of
- * its own to its buffer.
+ * new one.  rt__keep_of(s) is there from rt__keep_open until the session is
+ * freed; rt__keep_of(s)->flow comes with the first thing under way and goes
+ * when all is known to have arrived, so that an idle session costs neither ring
+ * nor timer.  A piece in the ring, in the queue or among the held values has a
+ * reference of its own to its buffer.
  *
  * Every upcall is a rt__tell_ function below; its answer says whether the
  * session may still be told of what follows.  One that was told of is freed by
@@ -68,6 +68,30 @@ int rt__tell_request(rt_loop *loop, rt__conn *c, rt_session handle,
                      const rt_request *request)
 {
     return c->ep->on.request(loop, handle, request);
+}
+
+static rt__limits *limits_of(const rt__session *s)
+{
+    if (s->has == RT__HAS_LIMITS)
+        return s->is.limits;
+    return s->has == RT__HAS_MORE ? s->is.more->limits : NULL;
+}
+
+static rt__user *bound_of(const rt__session *s)
+{
+    return rt__more_of(s) ? s->is.more->bound : NULL;
+}
+
+static const char *uid_of(const rt__session *s)
+{
+    return rt__more_of(s) ? s->is.more->uid : NULL;
+}
+
+/* How long it may be away: as the host said, or else its listener. */
+static uint64_t window_of(const rt__session *s)
+{
+    uint64_t own = rt__more_of(s) ? s->is.more->window_ms : 0;
+    return own ? own : rt__ep_of(s)->resume_ms;
 }
 
 /* Open, with or without a connection just now. */
@@ -100,11 +124,11 @@ static void unbound_over(rt_loop *loop, void *arg)
 int rt__tell_open(rt_loop *loop, rt__session *s)
 {
     s->state = RT_OPEN;
-    if (s->ep->on.open)
-        s->ep->on.open(loop, handle_of(s));
-    if (s->ep->bind_ms && !s->bound && alive(s) &&
-        !rt_timer_start(loop, handle_of(s), rt_now(loop) + s->ep->bind_ms,
-                        unbound_over, s)
+    if (rt__ep_of(s)->on.open)
+        rt__ep_of(s)->on.open(loop, handle_of(s));
+    if (rt__ep_of(s)->bind_ms && !bound_of(s) && alive(s) &&
+        !rt_timer_start(loop, handle_of(s),
+                        rt_now(loop) + rt__ep_of(s)->bind_ms, unbound_over, s)
              .id)
         rt__session_end(loop, s, 1011, RT_BY_ERROR, "out of memory");
     return alive(s);
@@ -141,16 +165,31 @@ static int window_room(rt_loop *loop, rt__limits *l, const rt__ep *ep)
     return 0;
 }
 
-static int limits_open(rt_loop *loop, rt__session *s)
+static rt__limits *limits_new(rt_loop *loop, rt__session *s)
 {
-    if (!s->limits)
-        s->limits = (rt__limits *)rt__alloc(loop, sizeof *s->limits);
-    return s->limits ? window_room(loop, s->limits, s->ep) : RT_ENOMEM;
+    rt__limits *l = (rt__limits *)rt__alloc(loop, sizeof *l);
+    if (!l)
+        return NULL;
+    if (s->has == RT__HAS_MORE) {
+        s->is.more->limits = l;
+        return l;
+    }
+    l->keep = s->is.keep;
+    s->is.limits = l;
+    s->has = RT__HAS_LIMITS;
+    return l;
 }
 
-static void limits_free(rt_loop *loop, rt__session *s)
+static int limits_open(rt_loop *loop, rt__session *s)
 {
-    rt__limits *l = s->limits;
+    rt__limits *l = limits_of(s);
+    if (!l)
+        l = limits_new(loop, s);
+    return l ? window_room(loop, l, rt__ep_of(s)) : RT_ENOMEM;
+}
+
+static void limits_free(rt_loop *loop, rt__limits *l)
+{
     if (!l)
         return;
     if (l->slots)
@@ -222,10 +261,10 @@ static void limits_take(rt__limits *l, const rt__ep *ep, size_t len,
    byte.  Only that one's size is known. */
 static uint64_t next_wait(rt_loop *loop, const rt__session *s)
 {
-    const rt__limits *l = s->limits;
+    const rt__limits *l = limits_of(s);
     int what;
-    return l ? limits_wait(l, s->ep, l->late ? l->late->len : 1, rt_now(loop),
-                           &what)
+    return l ? limits_wait(l, rt__ep_of(s), l->late ? l->late->len : 1,
+                           rt_now(loop), &what)
              : 0;
 }
 
@@ -234,13 +273,13 @@ void rt__session_pause(rt_loop *loop, rt__session *s)
 {
     rt__conn *c = online(s);
     uint64_t wait;
-    if (!c || !s->limits ||
-        (s->ep->rate_over != RT_OVER_PAUSE && !s->limits->late))
+    if (!c || !limits_of(s) ||
+        (rt__ep_of(s)->rate_over != RT_OVER_PAUSE && !limits_of(s)->late))
         return;
     wait = next_wait(loop, s);
     /* A message that waits is only looked at from the loop, so even one that
        may pass by now keeps the hold until the timer has run. */
-    if (wait == 0 && !s->limits->late)
+    if (wait == 0 && !limits_of(s)->late)
         return;
     c->hold |= RT__HOLD_RATE;
     rt__conn_due(loop, c, rt_now(loop) + wait);
@@ -275,7 +314,8 @@ int rt__session_released(rt_loop *loop, rt__session *s)
 /* What was read and not looked at is looked at in the next turn. */
 static void session_unheld(rt_loop *loop, rt__session *s)
 {
-    if ((s->limits && s->limits->late) || (s->conn->in && s->conn->in->kept))
+    if ((limits_of(s) && limits_of(s)->late) ||
+        (s->conn->in && s->conn->in->kept))
         rt__conn_wake(loop, s->conn);
 }
 
@@ -283,12 +323,12 @@ static void session_unheld(rt_loop *loop, rt__session *s)
 static void late_keep(rt_loop *loop, rt__session *s, int kind,
                       const uint8_t *data, size_t len)
 {
-    s->limits->late = rt__buf_copy(loop, data, len);
-    if (!s->limits->late) {
+    limits_of(s)->late = rt__buf_copy(loop, data, len);
+    if (!limits_of(s)->late) {
         rt__session_end(loop, s, 1011, RT_BY_ERROR, "out of memory");
         return;
     }
-    s->limits->late_kind = kind;
+    limits_of(s)->late_kind = kind;
     rt__session_pause(loop, s);
 }
 
@@ -296,15 +336,16 @@ static void late_keep(rt_loop *loop, rt__session *s, int kind,
 static void limits_over(rt_loop *loop, rt__session *s, int what,
                         const rt_message *m)
 {
-    loop->stats.limited_by[what - 1] += s->ep->rate_over != RT_OVER_PAUSE;
-    switch ((enum rt_over)s->ep->rate_over) {
+    loop->stats.limited_by[what - 1] +=
+        rt__ep_of(s)->rate_over != RT_OVER_PAUSE;
+    switch ((enum rt_over)rt__ep_of(s)->rate_over) {
     case RT_OVER_CLOSE:
         rt__conn_violation(loop, s->conn, 1008, RT_BY_LIMIT,
                            what == RT_LIMIT_BYTES ? "too much" : "too many");
         return;
     case RT_OVER_DROP:
-        if (s->ep->on.limit)
-            s->ep->on.limit(loop, handle_of(s), what);
+        if (rt__ep_of(s)->on.limit)
+            rt__ep_of(s)->on.limit(loop, handle_of(s), what);
         return;
     case RT_OVER_PAUSE:
         late_keep(loop, s, m->kind, m->data, m->len);
@@ -320,11 +361,11 @@ static int limits_admit(rt_loop *loop, rt__session *s, const rt_message *m)
         rt__session_end(loop, s, 1011, RT_BY_ERROR, "out of memory");
         return 0;
     }
-    if (limits_wait(s->limits, s->ep, m->len, loop->now, &what) > 0) {
+    if (limits_wait(limits_of(s), rt__ep_of(s), m->len, loop->now, &what) > 0) {
         limits_over(loop, s, what, m);
         return 0;
     }
-    limits_take(s->limits, s->ep, m->len, loop->now);
+    limits_take(limits_of(s), rt__ep_of(s), m->len, loop->now);
     rt__session_pause(loop, s);
     return 1;
 }
@@ -340,14 +381,14 @@ static uint32_t credit_sum(uint32_t had, uint64_t more, uint32_t most)
 static void credit_give(rt_loop *loop, rt__session *s)
 {
     uint64_t then, now = loop->now;
-    const rt__ep *ep = s->ep;
+    const rt__ep *ep = rt__ep_of(s);
     rt__limits *l;
     if (!ep->limited || s->state != RT_AWAY || limits_open(loop, s) < 0)
         return;
+    l = limits_of(s);
     /* The window's timer was set when the line was lost; it must not have been
        cleared before. */
-    l = s->limits;
-    then = s->keep->flow->timer.due - s->window_ms;
+    then = rt__timer_due(loop, &rt__keep_of(s)->flow->timer) - window_of(s);
     l->credit[0] =
         credit_sum(l->credit[0],
                    rt__window_credit(l->window, l->slots, ep->rate_limit,
@@ -418,7 +459,7 @@ static void filter_stops(rt_loop *loop, rt__session *s, int answer)
 static int filters_pass(rt_loop *loop, rt__session *s, rt_message *m)
 {
     const rt_message came = *m;
-    const rt_filter *f = s->ep->filter, *end = f + 8;
+    const rt_filter *f = rt__ep_of(s)->filter, *end = f + 8;
     for (; f < end && *f; f++) {
         lent nul = lend(m->data + m->len);
         int answer = (*f)(loop, handle_of(s), m);
@@ -436,14 +477,14 @@ static int filters_pass(rt_loop *loop, rt__session *s, rt_message *m)
 static void message_pass(rt_loop *loop, rt__session *s, rt_message *m)
 {
     lent nul;
-    if (s->ep->limited && (!limits_admit(loop, s, m) || !alive(s)))
+    if (rt__ep_of(s)->limited && (!limits_admit(loop, s, m) || !alive(s)))
         return;
-    if (s->ep->filter[0] && !filters_pass(loop, s, m))
+    if (rt__ep_of(s)->filter[0] && !filters_pass(loop, s, m))
         return;
-    if (!s->ep->on.message)
+    if (!rt__ep_of(s)->on.message)
         return;
     nul = lend(m->data + m->len);
-    s->ep->on.message(loop, handle_of(s), m->kind, m->data, m->len);
+    rt__ep_of(s)->on.message(loop, handle_of(s), m->kind, m->data, m->len);
     *nul.at = nul.was;
 }
 
@@ -467,14 +508,14 @@ int rt__tell_message(rt_loop *loop, rt__session *s, int kind, uint8_t *data,
    that has just come back, first comes the `a`, then the rest of the pause. */
 void rt__session_late(rt_loop *loop, rt__session *s)
 {
-    rt__buf *b = s->limits ? s->limits->late : NULL;
+    rt__buf *b = limits_of(s) ? limits_of(s)->late : NULL;
     rt_message m;
     if (!b || s->state != RT_OPEN || (s->conn->typed && !s->conn->confirmed))
         return;
     /* Detached before it is told: it may be refused once more and then waits in
        a buffer anew. */
-    s->limits->late = NULL;
-    m.kind = s->limits->late_kind;
+    limits_of(s)->late = NULL;
+    m.kind = limits_of(s)->late_kind;
     m.data = rt__buf_data(b);
     m.len = b->len;
     message_pass(loop, s, &m);
@@ -483,20 +524,20 @@ void rt__session_late(rt_loop *loop, rt__session *s)
 
 static void tell_writable(rt_loop *loop, rt__session *s)
 {
-    if (s->ep->on.writable)
-        s->ep->on.writable(loop, handle_of(s));
+    if (rt__ep_of(s)->on.writable)
+        rt__ep_of(s)->on.writable(loop, handle_of(s));
 }
 
 static void tell_away(rt_loop *loop, rt__session *s)
 {
-    if (s->ep->on.away)
-        s->ep->on.away(loop, handle_of(s));
+    if (rt__ep_of(s)->on.away)
+        rt__ep_of(s)->on.away(loop, handle_of(s));
 }
 
 static void tell_back(rt_loop *loop, rt__session *s, uint64_t lost)
 {
-    if (s->ep->on.back)
-        s->ep->on.back(loop, handle_of(s), lost);
+    if (rt__ep_of(s)->on.back)
+        rt__ep_of(s)->on.back(loop, handle_of(s), lost);
 }
 
 /* May fresh resume the session?  Afterwards it may be closing. */
@@ -504,7 +545,9 @@ static int tell_resume(rt_loop *loop, rt__session *s, uint64_t fresh)
 {
     rt_session handle;
     handle.id = fresh;
-    return s->ep->on.resume ? s->ep->on.resume(loop, handle_of(s), handle) : 0;
+    return rt__ep_of(s)->on.resume
+               ? rt__ep_of(s)->on.resume(loop, handle_of(s), handle)
+               : 0;
 }
 
 static void tell_close(rt_loop *loop, rt__session *s)
@@ -512,17 +555,17 @@ static void tell_close(rt_loop *loop, rt__session *s)
     rt_end end;
     end.code = s->code;
     end.cause = s->cause;
-    end.reason = s->reason ? s->reason : "";
-    end.lost = s->keep ? keep_unacked(s) : s->lost;
-    if (s->ep->on.close)
-        s->ep->on.close(loop, handle_of(s), &end);
+    end.reason = rt__more_of(s) && s->is.more->reason ? s->is.more->reason : "";
+    end.lost = rt__keep_of(s) ? keep_unacked(s) : s->of.lost;
+    if (rt__ep_of(s)->on.close)
+        rt__ep_of(s)->on.close(loop, handle_of(s), &end);
 }
 
 static void tell_resolve(rt_loop *loop, rt__session *s)
 {
     if (!s->conn || s->conn->state != RT__RESOLVING)
         return;
-    if (loop->opts.resolve(loop, s->ep->dial->host, handle_of(s)) < 0 &&
+    if (loop->opts.resolve(loop, rt__ep_of(s)->dial->host, handle_of(s)) < 0 &&
         s->conn)
         rt__conn_lost(loop, s->conn, 1006, RT_BY_ERROR, "name not found");
 }
@@ -672,6 +715,52 @@ void rt__notes_free(rt_loop *loop)
     loop->notes_first = loop->notes_last = NULL;
 }
 
+/* ---- what few sessions have --------------------------------------------- */
+
+/* Its keep is found in whatever it has of these. */
+static void keep_set(rt__session *s, rt__keep *keep)
+{
+    if (s->has == RT__HAS_MORE)
+        s->is.more->keep = keep;
+    else if (s->has == RT__HAS_LIMITS)
+        s->is.limits->keep = keep;
+    else
+        s->is.keep = keep;
+}
+
+rt__more *rt__more_open(rt_loop *loop, rt__session *s)
+{
+    rt__more *more;
+    if (s->has == RT__HAS_MORE)
+        return s->is.more;
+    more = (rt__more *)rt__alloc(loop, sizeof *more);
+    if (!more)
+        return NULL;
+    more->keep = rt__keep_of(s);
+    more->limits = limits_of(s);
+    s->is.more = more;
+    s->has = RT__HAS_MORE;
+    return more;
+}
+
+/* Gives it back when nothing of its own is in it. */
+void rt__more_settle(rt_loop *loop, rt__session *s)
+{
+    rt__more nothing, *more = rt__more_of(s);
+    if (!more)
+        return;
+    memset(&nothing, 0, sizeof nothing);
+    nothing.keep = more->keep;
+    nothing.limits = more->limits;
+    if (memcmp(more, &nothing, sizeof nothing) != 0)
+        return;
+    s->has = more->limits ? RT__HAS_LIMITS : RT__KEEP_ONLY;
+    if (more->limits)
+        s->is.limits = more->limits;
+    keep_set(s, more->keep);
+    rt__free(loop, more, sizeof *more);
+}
+
 /* ---- lists -------------------------------------------------------------- */
 
 /* A session has one `next`, so it stands in one list at most: todo, closing or
@@ -715,23 +804,24 @@ static rt__queue queue_detach(rt__queue *q)
    behind what was sent before; then, from the loop, on_close, the handle's
    slot, and at the end of the turn the memory. */
 
-/* A session under the handle id, which named its handshake; 0: a new one.
-   NULL: no memory. */
-rt__session *rt__session_new(rt_loop *loop, rt__ep *ep, uint64_t id)
+/* A session that begins on that connection, which has its endpoint, or before
+   it has one (NULL); under the handle id, which named its handshake, or a new
+   one (0).  NULL: no memory. */
+rt__session *rt__session_new(rt_loop *loop, rt__ep *ep, rt__conn *c,
+                             uint64_t id)
 {
-    rt__session *s = (rt__session *)rt__alloc(loop, sizeof *s);
-    if (!s)
+    rt__session *s;
+    if ((!c || c->own.id) && !(c = rt__block_new(loop, ep)))
         return NULL;
+    s = &c->own;
     s->id = id ? id : rt__slot_new(loop, RT__SESSION, s);
     if (!s->id) {
-        rt__free(loop, s, sizeof *s);
+        rt__block_settle(loop, c);
         return NULL;
     }
     if (id)
         rt__slot_become(loop, id, RT__SESSION, s);
-    s->ep = ep;
     s->state = RT_OPENING;
-    ep->refs++;
     loop->session_count++;
     loop->accepted_count += !ep->dial;
     return s;
@@ -742,21 +832,28 @@ int rt__sessions_full(const rt_loop *loop)
     return loop->accepted_count >= (uint32_t)loop->opts.max_sessions;
 }
 
+static void more_free(rt_loop *loop, rt__more *more)
+{
+    if (!more)
+        return;
+    rt__strfree(loop, more->uid);
+    rt__strfree(loop, more->reason);
+    rt__free(loop, more, sizeof *more);
+}
+
 static void session_free(rt_loop *loop, rt__session *s)
 {
-    rt__free(loop, s->seats, s->seat_cap * sizeof *s->seats);
     rt__keep_close(loop, s);
-    rt__strfree(loop, s->uid);
-    rt__strfree(loop, s->reason);
-    limits_free(loop, s);
-    rt__ep_release(loop, s->ep);
-    rt__free(loop, s, sizeof *s);
+    limits_free(loop, limits_of(s));
+    more_free(loop, rt__more_of(s));
+    memset(s, 0, sizeof *s);
+    rt__block_settle(loop, rt__block_of(s));
 }
 
 static void session_uncount(rt_loop *loop, const rt__session *s)
 {
     loop->session_count--;
-    loop->accepted_count -= !s->ep->dial;
+    loop->accepted_count -= !rt__ep_of(s)->dial;
 }
 
 /* Undoes rt__session_new for one that the application never heard of. */
@@ -790,8 +887,9 @@ int rt__session_end(rt_loop *loop, rt__session *s, int code, int cause,
         return RT_EGONE;
     s->state = RT_CLOSING;
     s->code = (uint16_t)code;
-    s->cause = (uint8_t)cause;
-    s->reason = *reason ? rt__strdup(loop, reason) : NULL;
+    s->cause = (unsigned int)cause & 15;
+    if (*reason && rt__more_open(loop, s))
+        s->is.more->reason = rt__strdup(loop, reason);
     count_close(loop, code);
     rt__timers_stop(loop, s);
     rt__groups_leave(loop, s);
@@ -810,7 +908,7 @@ void rt__session_todo(rt_loop *loop, rt__session *s, int what)
 {
     if (s->state == RT_CLOSING)
         return;
-    s->todo |= (uint8_t)what;
+    s->todo = (s->todo | (unsigned int)what) & 15;
     if (!s->queued)
         queue_push(&loop->todo, s);
 }
@@ -831,7 +929,7 @@ void rt__sessions_events(rt_loop *loop)
     rt__queue all = queue_detach(&loop->todo);
     rt__session *s;
     while ((s = queue_pop(&all)) != NULL) {
-        int todo = s->todo;
+        int todo = (int)s->todo;
         s->todo = 0;
         /* Ended while it was in this list: on_close, and nothing before it. */
         if (s->state == RT_CLOSING)
@@ -851,8 +949,8 @@ static void part(rt_loop *loop, rt__session *s)
        counted. */
     if (!s->conn)
         return;
-    if (!s->keep)
-        s->lost += rt__out_unsent(s->conn->out);
+    if (!rt__keep_of(s))
+        s->of.lost += rt__out_unsent(s->conn->out);
     s->conn->session = NULL;
     s->conn = NULL;
 }
@@ -934,7 +1032,7 @@ void *rt_context(rt_loop *loop, rt_session handle)
     rt__shake *k = (rt__shake *)rt__slot_get(loop, handle.id, RT__SHAKE);
     if (k)
         return rt__shake_conn(k)->ep->user;
-    return s ? s->ep->user : NULL;
+    return s ? rt__ep_of(s)->user : NULL;
 }
 
 void *rt_user(rt_loop *loop, rt_session handle)
@@ -960,10 +1058,15 @@ int rt_state(rt_loop *loop, rt_session handle)
     return RT_EGONE;
 }
 
+static uint64_t heard_at(const rt__conn *c)
+{
+    return (uint64_t)c->heard_high << 32 | c->heard;
+}
+
 uint64_t rt_heard(rt_loop *loop, rt_session handle)
 {
     rt__session *s = session_any(loop, handle);
-    return s && s->conn ? s->conn->heard : 0;
+    return s && s->conn ? heard_at(s->conn) : 0;
 }
 
 int rt_rtt(rt_loop *loop, rt_session handle, uint32_t *rtt_us,
@@ -972,12 +1075,12 @@ int rt_rtt(rt_loop *loop, rt_session handle, uint32_t *rtt_us,
     rt__session *s = session_any(loop, handle);
     if (!s)
         return handshake_or_gone(loop, handle);
-    if (!s->conn || !s->conn->rtt_us)
+    if (!s->conn || s->conn->shaking || !s->conn->is.trip.rtt_us)
         return RT_ESTATE;
     if (rtt_us)
-        *rtt_us = s->conn->rtt_us;
+        *rtt_us = s->conn->is.trip.rtt_us;
     if (jitter_us)
-        *jitter_us = s->conn->jitter_us;
+        *jitter_us = s->conn->is.trip.jitter_us;
     return 0;
 }
 
@@ -1078,19 +1181,19 @@ int rt_drop(rt_loop *loop, rt_session handle, int code, const char *reason)
    by the token it was given, or as long as it has not been welcomed. */
 static int resumable(const rt__session *s)
 {
-    const rt__dial *d = s->ep->dial;
-    if (!s->keep || s->state == RT_CLOSING)
+    const rt__dial *d = rt__ep_of(s)->dial;
+    if (!rt__keep_of(s) || s->state == RT_CLOSING)
         return 0;
     if (d && d->resume)
         return s->state == RT_OPENING || d->token[0];
-    return s->keep->token.session != NULL;
+    return rt__keep_of(s)->token.session != NULL;
 }
 
 /* The object for what is under way; it exists only while something is.  It
    starts as if all up to n were acknowledged, which is why there was none. */
 static rt__flow *flow_open(rt_loop *loop, rt__session *s)
 {
-    rt__flow *f = s->keep->flow;
+    rt__flow *f = rt__keep_of(s)->flow;
     if (f)
         return f;
     f = (rt__flow *)rt__alloc(loop, sizeof *f);
@@ -1101,12 +1204,12 @@ static rt__flow *flow_open(rt_loop *loop, rt__session *s)
         return NULL;
     }
     f->session = s;
-    f->acked = f->top = s->keep->n;
+    f->acked = f->top = rt__keep_of(s)->n;
     if (s->conn) {
         f->wire = (enum rt__wire)s->conn->wire;
         f->typed = s->conn->typed;
     }
-    return s->keep->flow = f;
+    return rt__keep_of(s)->flow = f;
 }
 
 /* Payload bytes of a framed piece: what the cap of the ring counts.  The size
@@ -1193,7 +1296,7 @@ static void ring_push(rt_loop *loop, rt__flow *f, rt__piece piece)
    all.  What still waits to be written is bounded by the queue's mark. */
 static void ring_trim(rt_loop *loop, rt__flow *f, int all)
 {
-    if (f->session->ep->dial)
+    if (rt__ep_of(f->session)->dial)
         return; /* a client forgets nothing: it refuses */
     while (f->count > 0 && ((all ? f->count : f->taken) > RT__RING_COUNT ||
                             (all ? f->bytes : f->taken_bytes) > RT__RING_BYTES))
@@ -1204,7 +1307,7 @@ static void ring_trim(rt_loop *loop, rt__flow *f, int all)
 static uint64_t taken_now(const rt__session *s)
 {
     rt__conn *c = online(s);
-    return s->keep->n - (c ? rt__out_unbegun(c->out) : 0);
+    return rt__keep_of(s)->n - (c ? rt__out_unbegun(c->out) : 0);
 }
 
 static void held_release(rt_loop *loop, rt__flow *f, uint32_t i)
@@ -1216,13 +1319,13 @@ static void held_release(rt_loop *loop, rt__flow *f, uint32_t i)
 /* The peer has all up to number a. */
 static void ack_apply(rt_loop *loop, rt__session *s, uint64_t a)
 {
-    rt__flow *f = s->keep->flow;
+    rt__flow *f = rt__keep_of(s)->flow;
     uint32_t i;
     if (a > f->acked)
         f->acked = a;
-    if (a == s->keep->n) /* nearly always */
+    if (a == rt__keep_of(s)->n) /* nearly always */
         ring_clear(loop, f);
-    while (f->count > 0 && s->keep->n - f->count < a)
+    while (f->count > 0 && rt__keep_of(s)->n - f->count < a)
         ring_shift(loop, f);
     /* A later number has come, so the value that was written before it has,
        too.  From the end on, because a release moves the last one to its
@@ -1256,14 +1359,14 @@ static void flow_free(rt_loop *loop, rt__flow *f)
    quick acknowledgements would else make forgotten. */
 static void flow_settle(rt_loop *loop, rt__session *s)
 {
-    rt__flow *f = s->keep->flow;
+    rt__flow *f = rt__keep_of(s)->flow;
     if (!f || f->count || f->held_count || f->unacked || f->ack_owed ||
         f->previous.session || f->is_away || f->told_away || f->was_full ||
-        f->acked != s->keep->n || s->state != RT_OPEN ||
+        f->lost || f->acked != rt__keep_of(s)->n || s->state != RT_OPEN ||
         (f->resumes &&
          rt__window_age(f->resumes, RESUMES, loop->now) < RESUMES_MS))
         return;
-    s->keep->flow = NULL;
+    rt__keep_of(s)->flow = NULL;
     flow_free(loop, f);
 }
 
@@ -1307,13 +1410,13 @@ static rt__held *held_find(rt__flow *f, uint32_t key)
 static int keep_room(rt_loop *loop, rt__session *s, enum rt__lane lane,
                      uint32_t key, size_t len)
 {
-    rt__flow *f = s->keep->flow;
+    rt__flow *f = rt__keep_of(s)->flow;
     (void)loop;
     if (lane == RT__DROPPABLE)
         return online(s) ? 0 : RT__SKIPPED;
     if (lane == RT__KEYED)
         return f->held_count >= RT__KEYS && !held_find(f, key) ? RT_EFULL : 0;
-    if (!s->ep->dial || !s->ep->dial->resume)
+    if (!rt__ep_of(s)->dial || !rt__ep_of(s)->dial->resume)
         return 0;
     if (f->count < RT__RING_COUNT && f->bytes + len <= RT__RING_BYTES)
         return 0;
@@ -1353,13 +1456,13 @@ static int held_put(rt_loop *loop, rt__flow *f, rt__piece piece, uint32_t key)
 static int keep_put(rt_loop *loop, rt__session *s, rt__piece piece,
                     enum rt__lane lane, uint32_t key)
 {
-    rt__flow *f = s->keep->flow;
+    rt__flow *f = rt__keep_of(s)->flow;
     if (lane == RT__KEYED && held_put(loop, f, piece, key) < 0) {
         rt__buf_release(loop, piece.buf);
         return RT_ENOMEM;
     }
     if (lane == RT__RELIABLE) {
-        s->keep->n++;
+        rt__keep_of(s)->n++;
         ring_push(loop, f, piece);
     }
     if (!online(s)) {
@@ -1370,7 +1473,7 @@ static int keep_put(rt_loop *loop, rt__session *s, rt__piece piece,
     if (rt__out_put(loop, s->conn, piece, lane, key) < 0)
         rt__conn_lost(loop, s->conn, 1006, RT_BY_ERROR, "out of memory");
     /* A peer in JavaScript could not tell the next two numbers apart. */
-    else if (s->keep->n >= RT__NUMBER_MOST)
+    else if (rt__keep_of(s)->n >= RT__NUMBER_MOST)
         rt__session_end(loop, s, 1000, RT_BY_LIMIT, "count");
     return 0; /* numbered and kept, whatever became of the line */
 }
@@ -1419,13 +1522,14 @@ static int ack_send(rt_loop *loop, rt__conn *c, rt__flow *f, const char *text,
 void rt__flush_begins(rt_loop *loop, rt__conn *c)
 {
     rt__session *s = c->session;
-    rt__flow *f = s && s->keep ? s->keep->flow : NULL;
+    rt__flow *f = s && rt__keep_of(s) ? rt__keep_of(s)->flow : NULL;
     char text[24];
     if (!f || !f->ack_owed || c->state != RT__LIVE)
         return;
-    if (ack_send(loop, c, f, text, ack_text(s->keep->received, text)) < 0)
+    if (ack_send(loop, c, f, text, ack_text(rt__keep_of(s)->received, text)) <
+        0)
         return; /* it is still owed */
-    c->said = loop->now;
+    s->of.said = (uint32_t)loop->now;
     f->ack_owed = 0;
     f->unacked = f->unacked_bytes = 0;
     f->ack_due = 0;
@@ -1436,7 +1540,7 @@ void rt__flush_begins(rt_loop *loop, rt__conn *c)
 void rt__flushed(rt_loop *loop, rt__conn *c)
 {
     rt__session *s = c->session;
-    rt__flow *f = s->keep->flow;
+    rt__flow *f = rt__keep_of(s)->flow;
     uint32_t unbegun = rt__out_unbegun(c->out), i;
     if (!f)
         return;
@@ -1453,7 +1557,7 @@ void rt__flushed(rt_loop *loop, rt__conn *c)
             (c->out->bytes > 0 && rt__out_has_key(c->out, f->held[i].key)))
             continue;
         f->held[i].written = 1;
-        f->held[i].after = s->keep->n - unbegun;
+        f->held[i].after = rt__keep_of(s)->n - unbegun;
     }
 }
 
@@ -1479,7 +1583,7 @@ static int count_in(rt_loop *loop, rt__session *s, size_t len)
     rt__flow *f = flow_open(loop, s);
     if (!f)
         return -1011;
-    s->keep->received++;
+    rt__keep_of(s)->received++;
     f->unacked_bytes += (uint32_t)len;
     if (f->unacked++ == 0) {
         f->ack_due = rt_now(loop) + 500;
@@ -1494,8 +1598,15 @@ static int count_in(rt_loop *loop, rt__session *s, size_t len)
    `life` has 32 bits, so that difference is taken in 32 bits, too. */
 static uint64_t silence_of(rt_loop *loop, const rt__conn *c)
 {
-    uint64_t life = (uint32_t)loop->now - c->life, byte = loop->now - c->heard;
+    uint64_t life = (uint32_t)loop->now - c->life,
+             byte = loop->now - heard_at(c);
     return life < byte ? life : byte;
+}
+
+/* How long we have said nothing, in 32 bits as well. */
+static uint32_t unsaid(const rt_loop *loop, const rt__session *s)
+{
+    return (uint32_t)loop->now - s->of.said;
 }
 
 /* What an open connection of rtnet.1 owes by the clock.  Whoever has said
@@ -1504,18 +1615,19 @@ static uint64_t silence_of(rt_loop *loop, const rt__conn *c)
 void rt__typed_due(rt_loop *loop, rt__conn *c)
 {
     rt__session *s = c->session;
-    rt__flow *f = s->keep->flow;
-    uint64_t ping = s->ep->dial ? s->ep->dial->ping_ms : s->ep->ping_ms;
+    rt__flow *f = rt__keep_of(s)->flow;
+    uint64_t ping = rt__ep_of(s)->dial ? rt__ep_of(s)->dial->ping_ms
+                                       : rt__ep_of(s)->ping_ms;
     uint64_t silent = silence_of(loop, c);
-    if (ping < INT32_MAX && loop->now - c->said >= ping)
+    if (ping < INT32_MAX && unsaid(loop, s) >= ping)
         f = flow_open(loop, s);
     if (f && ((f->ack_due && f->ack_due <= loop->now) ||
-              (ping < INT32_MAX && loop->now - c->said >= ping))) {
+              (ping < INT32_MAX && unsaid(loop, s) >= ping))) {
         ack_owe(loop, s, f);
-        c->said = loop->now;
+        s->of.said = (uint32_t)loop->now;
         f->ack_due = 0;
     }
-    if (s->ep->dial && ping < INT32_MAX && silent > 2 * ping + 5000 &&
+    if (rt__ep_of(s)->dial && ping < INT32_MAX && silent > 2 * ping + 5000 &&
         !c->hold) {
         rt__conn_lost(loop, c, 1006, RT_BY_TIMEOUT, "silence");
         return;
@@ -1523,8 +1635,8 @@ void rt__typed_due(rt_loop *loop, rt__conn *c)
     if (f && f->ack_due)
         rt__conn_due(loop, c, f->ack_due);
     if (ping < INT32_MAX)
-        rt__conn_due(loop, c, c->said + ping);
-    if (s->ep->dial && ping < INT32_MAX)
+        rt__conn_due(loop, c, loop->now - unsaid(loop, s) + ping);
+    if (rt__ep_of(s)->dial && ping < INT32_MAX)
         rt__conn_due(loop, c, loop->now - silent + 2 * ping + 5001);
     flow_settle(loop, s);
 }
@@ -1546,11 +1658,11 @@ typedef struct {
 static line line_of(const rt__session *s)
 {
     line l;
-    const rt__flow *flow = s->keep ? s->keep->flow : NULL;
+    const rt__flow *flow = rt__keep_of(s) ? rt__keep_of(s)->flow : NULL;
     const rt__conn *c = online(s);
     l.wire = c ? (enum rt__wire)c->wire : flow->wire;
     l.typed = c ? c->typed : flow->typed;
-    l.codec = s->ep->codec;
+    l.codec = rt__ep_of(s)->codec;
     return l;
 }
 
@@ -1642,7 +1754,7 @@ static int kind_check(const rt__session *s, int kind, const void *data,
                       size_t len)
 {
     int op = kind & 0xff;
-    if (s->ep->codec)
+    if (rt__ep_of(s)->codec)
         return rt__send_check(op == RT_TEXT ? kind + 1 : kind, data, len);
     if (op != RT_TEXT && op != RT_BINARY)
         return RT_EINVAL;
@@ -1664,7 +1776,7 @@ static enum rt__lane lane_of(int kind, uint32_t *key)
 static int room(rt_loop *loop, rt__session *s, enum rt__lane lane, uint32_t key,
                 size_t size, size_t len)
 {
-    int error = s->keep ? keep_room(loop, s, lane, key, len) : 0;
+    int error = rt__keep_of(s) ? keep_room(loop, s, lane, key, len) : 0;
     if (error != 0 || !online(s))
         return error;
     error = rt__out_room(s->conn, lane, key, size);
@@ -1685,15 +1797,15 @@ static int put(rt_loop *loop, rt__session *s, rt__piece piece,
                enum rt__lane lane, uint32_t key)
 {
     int error;
-    if (s->keep && lane != RT__DROPPABLE)
+    if (rt__keep_of(s) && lane != RT__DROPPABLE)
         error = keep_put(loop, s, piece, lane, key);
     else
         error = rt__out_put(loop, s->conn, piece, lane, key);
     if (error < 0)
         return error;
     loop->stats.messages_out++;
-    if (online(s))
-        s->conn->said = loop->now;
+    if (online(s) && s->conn->typed)
+        s->of.said = (uint32_t)loop->now;
     return online(s) ? rt__out_status(s->conn) : error;
 }
 
@@ -1702,8 +1814,8 @@ static int put(rt_loop *loop, rt__session *s, rt__piece piece,
 static uint8_t *reserve(rt_loop *loop, rt__session *s, size_t size,
                         enum rt__lane lane, rt__piece *piece)
 {
-    if (s->keep && lane != RT__DROPPABLE)
-        return keep_reserve(loop, s->keep->flow, size, piece);
+    if (rt__keep_of(s) && lane != RT__DROPPABLE)
+        return keep_reserve(loop, rt__keep_of(s)->flow, size, piece);
     return rt__out_reserve(loop, s->conn, size, piece);
 }
 
@@ -1719,15 +1831,15 @@ static int borrows(rt_loop *loop, const rt__session *s, enum rt__lane lane,
                    const frame_head *h, const void *data, size_t len,
                    rt__piece *piece)
 {
-    return loop->lent.buf && lane == RT__RELIABLE && !s->keep && !h->masked &&
-           !s->conn->out->blocked &&
+    return loop->lent.buf && lane == RT__RELIABLE && !rt__keep_of(s) &&
+           !h->masked && !s->conn->out->blocked &&
            rt__borrow(loop, s->conn, data, len, h->bytes, h->len, piece);
 }
 
 /* All that has to be there before a message is framed for it. */
 static int send_begin(rt_loop *loop, rt__session *s)
 {
-    if (s->keep)
+    if (rt__keep_of(s))
         return flow_open(loop, s) ? 0 : RT_ENOMEM;
     return stand_alone(loop, s);
 }
@@ -1770,9 +1882,9 @@ static int send_short(rt_loop *loop, rt__session *s, int kind, const void *data,
     rt__conn *c = s->conn;
     size_t head = len < 126 ? 2 : 4;
     uint8_t *to;
-    if (kind > RT_BINARY || len > 1024 || s->keep || !c ||
-        c->state != RT__LIVE || c->wire != RT__WS_SERVER || s->ep->codec ||
-        !(to = rt__out_append(loop, c, head + len)))
+    if (kind > RT_BINARY || len > 1024 || rt__keep_of(s) || !c ||
+        c->state != RT__LIVE || c->wire != RT__WS_SERVER ||
+        rt__ep_of(s)->codec || !(to = rt__out_append(loop, c, head + len)))
         return 0;
     rt__frame_write(to, kind, len, NULL);
     if (len)
@@ -1860,7 +1972,7 @@ static int cast_one(rt_loop *loop, rt__cast *cast, rt__session *s)
     enum rt__lane lane = lane_of(cast->kind, &key);
     line l;
     int error;
-    if (!s->ep->codec && (cast->kind & 0xff) > RT_BINARY)
+    if (!rt__ep_of(s)->codec && (cast->kind & 0xff) > RT_BINARY)
         return RT_EINVAL;
     if ((error = send_begin(loop, s)) < 0)
         return error;
@@ -1881,12 +1993,12 @@ static int cast_one(rt_loop *loop, rt__cast *cast, rt__session *s)
    numbered and forgotten, so that coming back tells of it. */
 static void missed(rt_loop *loop, rt__session *s)
 {
-    if (!resumable(s) || !s->keep->flow) {
+    if (!resumable(s) || !rt__keep_of(s)->flow) {
         rt__session_end(loop, s, 1011, RT_BY_ERROR, "out of memory");
         return;
     }
-    s->keep->n++;
-    ring_clear(loop, s->keep->flow);
+    rt__keep_of(s)->n++;
+    ring_clear(loop, rt__keep_of(s)->flow);
     if (online(s))
         rt__session_drop(loop, s, RT_CLOSE_SLOW, RT_BY_ERROR, "out of memory");
 }
@@ -1914,7 +2026,8 @@ int rt__key_waits(const rt__session *s, int key)
 {
     const rt__conn *c = online(s);
     uint32_t number = (uint32_t)key + 1; /* as lane_of says */
-    if (s->keep && s->keep->flow && held_find(s->keep->flow, number))
+    if (rt__keep_of(s) && rt__keep_of(s)->flow &&
+        held_find(rt__keep_of(s)->flow, number))
         return 1;
     return c && c->out && rt__out_has_key(c->out, number);
 }
@@ -1922,7 +2035,7 @@ int rt__key_waits(const rt__session *s, int key)
 /* It has a newer one already: none of that key is sent any more. */
 void rt__key_forget(rt_loop *loop, rt__session *s, int key)
 {
-    rt__flow *f = s->keep ? s->keep->flow : NULL;
+    rt__flow *f = rt__keep_of(s) ? rt__keep_of(s)->flow : NULL;
     rt__held *held = f ? held_find(f, (uint32_t)key + 1) : NULL;
     if (held)
         held_release(loop, f, (uint32_t)(held - f->held));
@@ -1976,15 +2089,17 @@ static int uid_valid(const char *uid)
 }
 
 /* The holder that has been away longest; NULL: all are here. */
-static rt__session *longest_away(const rt__user *u, const rt__session *but)
+static rt__session *longest_away(const rt_loop *loop, const rt__user *u,
+                                 const rt__session *but)
 {
     rt__session *s, *found = NULL;
     uint64_t since, oldest = UINT64_MAX;
-    for (s = u->first; s; s = s->next_bound) {
-        if (s == but || s->state != RT_AWAY || !s->keep->flow)
+    for (s = u->first; s; s = s->is.more->next_bound) {
+        if (s == but || s->state != RT_AWAY || !rt__keep_of(s)->flow)
             continue;
         /* The timer of the window tells when it began. */
-        since = s->keep->flow->timer.due - s->window_ms;
+        since =
+            rt__timer_due(loop, &rt__keep_of(s)->flow->timer) - window_of(s);
         if (since >= oldest)
             continue;
         oldest = since;
@@ -2007,7 +2122,7 @@ int rt__uid_check(rt_loop *loop, const char *uid)
     if (!uid_valid(uid))
         return RT_EINVAL;
     if (!u || loop->opts.bind_policy == RT_BIND_NEWEST ||
-        u->count < most_bound(loop) || longest_away(u, NULL))
+        u->count < most_bound(loop) || longest_away(loop, u, NULL))
         return 0;
     return RT_EREFUSED;
 }
@@ -2018,8 +2133,9 @@ static void bound_too_many(rt_loop *loop, rt__user *u, rt__session *newest)
     rt__session *goes;
     if (u->count <= most_bound(loop))
         return;
-    goes = loop->opts.bind_policy == RT_BIND_NEWEST ? newest->next_bound
-                                                    : longest_away(u, newest);
+    goes = loop->opts.bind_policy == RT_BIND_NEWEST
+               ? newest->is.more->next_bound
+               : longest_away(loop, u, newest);
     if (goes)
         rt__session_end(loop, goes, RT_CLOSE_REPLACED, RT_BY_REPLACE,
                         "a newer login");
@@ -2048,19 +2164,29 @@ static rt__user *user_new(rt_loop *loop, const char *uid, uint64_t hash)
    only itself is looked for. */
 static void unbind(rt_loop *loop, rt__session *s)
 {
-    rt__user *u = s->bound;
+    rt__user *u = bound_of(s);
     rt__session **p;
     if (!u)
         return;
-    s->bound = NULL;
-    for (p = &u->first; *p != s; p = &(*p)->next_bound)
+    s->is.more->bound = NULL;
+    for (p = &u->first; *p != s; p = &(*p)->is.more->next_bound)
         ;
-    *p = s->next_bound;
+    *p = s->is.more->next_bound;
+    s->is.more->next_bound = NULL;
     u->count--;
     if (u->first)
         return;
     rt__table_remove(&loop->users, &u->node);
     user_free(loop, u);
+}
+
+/* Its copy of the user id, in the place for it. */
+static int uid_note(rt_loop *loop, rt__session *s, const char *uid)
+{
+    if (rt__more_open(loop, s) && (s->is.more->uid = rt__strdup(loop, uid)))
+        return 0;
+    rt__more_settle(loop, s);
+    return RT_ENOMEM;
 }
 
 int rt__bind(rt_loop *loop, rt__session *s, const char *uid)
@@ -2071,21 +2197,22 @@ int rt__bind(rt_loop *loop, rt__session *s, const char *uid)
     if (error < 0)
         return error;
     /* All that can fail comes before anything is bound. */
-    s->uid = rt__strdup(loop, uid);
+    if (uid_note(loop, s, uid) < 0)
+        return RT_ENOMEM;
     u = user_find(loop, uid, &hash);
-    if (!u && s->uid)
-        u = user_new(loop, uid, hash);
-    if (!u || !s->uid) {
-        rt__strfree(loop, s->uid);
-        s->uid = NULL;
+    if (!u && !(u = user_new(loop, uid, hash))) {
+        rt__strfree(loop, s->is.more->uid);
+        s->is.more->uid = NULL;
+        rt__more_settle(loop, s);
         return RT_ENOMEM;
     }
-    if (s->keep && s->keep->flow)
-        away_unlist(loop, s->keep->flow); /* it gives way to nobody now */
-    if (s->ep->bind_ms)
+    if (rt__keep_of(s) && rt__keep_of(s)->flow)
+        away_unlist(loop,
+                    rt__keep_of(s)->flow); /* it gives way to nobody now */
+    if (rt__ep_of(s)->bind_ms)
         rt__timers_stop_fn(loop, s, unbound_over);
-    s->bound = u;
-    s->next_bound = u->first;
+    s->is.more->bound = u;
+    s->is.more->next_bound = u->first;
     u->first = s;
     u->count++;
     bound_too_many(loop, u, s);
@@ -2098,7 +2225,7 @@ int rt_bind(rt_loop *loop, rt_session handle, const char *uid)
     rt__session *s = rt__session_get(loop, handle.id, &error);
     if (!s)
         return error;
-    return s->bound ? RT_EBOUND : rt__bind(loop, s, uid);
+    return bound_of(s) ? RT_EBOUND : rt__bind(loop, s, uid);
 }
 
 rt_session rt_find(rt_loop *loop, const char *uid)
@@ -2114,7 +2241,7 @@ rt_session rt_find(rt_loop *loop, const char *uid)
 const char *rt_uid(rt_loop *loop, rt_session handle)
 {
     rt__session *s = session_any(loop, handle);
-    return s ? s->uid : NULL;
+    return s ? uid_of(s) : NULL;
 }
 
 /* Only s itself can leave the list while it is walked: whoever gives way to it
@@ -2133,7 +2260,8 @@ int rt_push(rt_loop *loop, const char *uid, int kind, const void *data,
     rt__cast_open(&cast, 0, kind, data, len);
     u = user_find(loop, uid, &hash);
     for (s = u ? u->first : NULL; s; s = next) {
-        next = s->next_bound; /* a full queue ends s, which unbinds it */
+        next =
+            s->is.more->next_bound; /* a full queue ends s, which unbinds it */
         count += took(rt__cast_to(loop, &cast, s));
     }
     rt__cast_close(loop, &cast);
@@ -2154,7 +2282,7 @@ int rt_kick(rt_loop *loop, const char *uid, int code, const char *reason)
         return RT_EINVAL;
     u = user_find(loop, uid, &hash);
     for (s = u ? u->first : NULL; s; s = next) {
-        next = s->next_bound;
+        next = s->is.more->next_bound;
         rt__session_end(loop, s, code, RT_BY_APP, reason ? reason : "");
         count++;
     }
@@ -2273,32 +2401,34 @@ static void public_id(rt_loop *loop, const rt__session *s, char out[23])
 
 int rt__keep_open(rt_loop *loop, rt__session *s)
 {
-    if (!s->keep)
-        s->keep = (rt__keep *)rt__alloc(loop, sizeof *s->keep);
-    return s->keep ? 0 : RT_ENOMEM;
+    if (!rt__keep_of(s))
+        keep_set(s, (rt__keep *)rt__alloc(loop, sizeof(rt__keep)));
+    return rt__keep_of(s) ? 0 : RT_ENOMEM;
 }
 
 void rt__keep_close(rt_loop *loop, rt__session *s)
 {
-    if (!s || !s->keep)
+    rt__keep *keep = s ? rt__keep_of(s) : NULL;
+    if (!keep)
         return;
     keep_void(loop, s);
-    if (s->keep->flow)
-        flow_free(loop, s->keep->flow);
-    rt__free(loop, s->keep, sizeof *s->keep);
-    s->keep = NULL;
+    if (keep->flow)
+        flow_free(loop, keep->flow);
+    rt__free(loop, keep, sizeof *keep);
+    keep_set(s, NULL);
 }
 
 /* How many messages are not known to have arrived. */
 static uint64_t keep_unacked(const rt__session *s)
 {
-    const rt__flow *f = s->keep->flow;
+    const rt__keep *k = rt__keep_of(s);
+    const rt__flow *f = k->flow;
     uint64_t most, lost;
-    if (!f || s->ep->dial) /* a client's s->lost is what the server lost */
-        return f ? s->keep->n - f->acked : 0;
-    lost = s->lost + (s->keep->n - f->acked);
-    most = s->keep->n - f->known; /* a peer may have forgotten what it had */
-    return s->lost > 0 && lost > most ? most : lost;
+    if (!f || rt__ep_of(s)->dial) /* a client's f->lost is the server's loss */
+        return f ? k->n - f->acked : 0;
+    lost = f->lost + (k->n - f->acked);
+    most = k->n - f->known; /* a peer may have forgotten what it had */
+    return f->lost > 0 && lost > most ? most : lost;
 }
 
 static void away_unlist(rt_loop *loop, rt__flow *f)
@@ -2341,14 +2471,14 @@ static void away_over(rt_loop *loop, rt__flow *f)
 /* From the instant a session ends its tokens are void. */
 static void keep_void(rt_loop *loop, rt__session *s)
 {
-    if (!s->keep)
+    if (!rt__keep_of(s))
         return;
-    token_void(loop, &s->keep->token);
-    if (!s->keep->flow)
+    token_void(loop, &rt__keep_of(s)->token);
+    if (!rt__keep_of(s)->flow)
         return;
-    token_void(loop, &s->keep->flow->previous);
-    away_over(loop, s->keep->flow);
-    rt__timer_clear(loop, &s->keep->flow->timer);
+    token_void(loop, &rt__keep_of(s)->flow->previous);
+    away_over(loop, rt__keep_of(s)->flow);
+    rt__timer_clear(loop, &rt__keep_of(s)->flow->timer);
 }
 
 /* Cuts both pointers.  What the connection has taken is noted, because a peer
@@ -2356,7 +2486,7 @@ static void keep_void(rt_loop *loop, rt__session *s)
    that does so afterwards. */
 static void detach(rt__session *s)
 {
-    rt__flow *f = s->keep->flow;
+    rt__flow *f = rt__keep_of(s)->flow;
     uint64_t taken = online(s) ? taken_now(s) : 0;
     if (taken > f->top)
         f->top = taken;
@@ -2371,7 +2501,7 @@ static void detach(rt__session *s)
    the same instant, and must not come back in one. */
 static void retry_schedule(rt_loop *loop, rt__session *s)
 {
-    rt__dial *d = s->ep->dial;
+    rt__dial *d = rt__ep_of(s)->dial;
     uint64_t span = (uint64_t)500 << (d->tries < 6 ? d->tries : 6);
     uint64_t wait;
     if (span > 20000)
@@ -2379,7 +2509,7 @@ static void retry_schedule(rt_loop *loop, rt__session *s)
     wait = d->retry_ms ? d->retry_ms - 1 : rt__random(loop) % (span + 1);
     d->retry_ms = 0;
     d->tries++;
-    rt__timer_set(loop, &s->keep->flow->timer, rt_now(loop) + wait);
+    rt__timer_set(loop, &rt__keep_of(s)->flow->timer, rt_now(loop) + wait);
 }
 
 /* Too many are away: an unbound one gives way to a bound one, the longest away
@@ -2391,7 +2521,7 @@ static void away_most(rt_loop *loop, rt__session *s)
     rt__session *goes = s;
     if (loop->away_count <= RT__AWAY_MOST)
         return;
-    if (s->bound && loop->away_first)
+    if (bound_of(s) && loop->away_first)
         goes = loop->away_first->session;
     rt__session_end(loop, goes, RT_CLOSE_EXPIRED, RT_BY_LIMIT,
                     "too many are away");
@@ -2400,27 +2530,27 @@ static void away_most(rt_loop *loop, rt__session *s)
 /* It has no connection any more, and a window of time to get another. */
 static void session_away(rt_loop *loop, rt__session *s)
 {
-    rt__flow *f = s->keep->flow;
+    rt__flow *f = rt__keep_of(s)->flow;
     f->ack_owed = 0;
     ring_trim(loop, f, 1);
     if (s->state == RT_OPENING) { /* dialled, never opened: from the start */
-        s->ep->dial->token[0] = 0;
+        rt__ep_of(s)->dial->token[0] = 0;
         retry_schedule(loop, s);
         return;
     }
     if (s->state != RT_AWAY) /* a client's further tries are not told */
         rt__session_todo(loop, s, RT__TODO_AWAY);
     s->state = RT_AWAY;
-    if (s->ep->dial && s->ep->dial->resume) {
+    if (rt__ep_of(s)->dial && rt__ep_of(s)->dial->resume) {
         if (!f->timer.at)
             retry_schedule(loop, s);
         return;
     }
     f->is_away = 1;
     loop->away_count++;
-    if (!s->bound)
+    if (!bound_of(s))
         away_list(loop, f);
-    rt__timer_set(loop, &f->timer, rt_now(loop) + s->window_ms);
+    rt__timer_set(loop, &f->timer, rt_now(loop) + window_of(s));
     away_most(loop, s);
 }
 
@@ -2460,11 +2590,11 @@ static uint32_t retry_read(const char *reason)
    it said. */
 static void dial_anew(rt_loop *loop, rt__session *old, const char *reason)
 {
-    rt__dial *d = old->ep->dial;
+    rt__dial *d = rt__ep_of(old)->dial;
     rt__session *s = NULL;
     if (loop->draining)
         return; /* so do we */
-    s = rt__session_new(loop, old->ep, 0);
+    s = rt__session_new(loop, rt__ep_of(old), NULL, 0);
     if (!s || rt__keep_open(loop, s) < 0 || !flow_open(loop, s)) {
         if (s)
             rt__session_forget(loop, s);
@@ -2481,7 +2611,7 @@ static void dial_anew(rt_loop *loop, rt__session *old, const char *reason)
 int rt__session_left(rt_loop *loop, rt__conn *c, int code, const char *reason)
 {
     rt__session *s = c->session;
-    rt__dial *d = s->ep->dial;
+    rt__dial *d = rt__ep_of(s)->dial;
     if (d && d->resume) {
         if (code == 1012)
             dial_anew(loop, s, reason);
@@ -2521,7 +2651,7 @@ int rt__session_drop(rt_loop *loop, rt__session *s, int code, int cause,
 void rt__flow_due(rt_loop *loop, rt__flow *f)
 {
     rt__session *s = f->session;
-    if (!s->ep->dial || !s->ep->dial->resume) {
+    if (!rt__ep_of(s)->dial || !rt__ep_of(s)->dial->resume) {
         rt__session_end(loop, s, RT_CLOSE_EXPIRED, RT_BY_TIMEOUT, "");
         return;
     }
@@ -2532,7 +2662,8 @@ void rt__flow_due(rt_loop *loop, rt__flow *f)
 /* Its groups were told that it went away, and will be that it is back. */
 int rt__told_away(const rt__session *s)
 {
-    return s->keep && s->keep->flow && s->keep->flow->told_away;
+    return rt__keep_of(s) && rt__keep_of(s)->flow &&
+           rt__keep_of(s)->flow->told_away;
 }
 
 /* See rt__out_lift. */
@@ -2545,12 +2676,11 @@ void rt__session_lift(rt_loop *loop, rt__session *s, int on)
 /* What is lost is told once, here or in on_close; snapshots make up for it. */
 static void back_now(rt_loop *loop, rt__session *s)
 {
-    rt__flow *f = s->keep->flow;
+    rt__flow *f = rt__keep_of(s)->flow;
     int told = rt__told_away(s);
-    uint64_t lost = s->lost;
-    s->lost = 0;
+    uint64_t lost = f ? f->lost : 0;
     if (f)
-        f->told_away = 0;
+        f->lost = f->told_away = 0;
     if (told)
         rt__groups_presence(loop, s, RT_CAME_BACK);
     tell_back(loop, s, lost);
@@ -2562,8 +2692,8 @@ static void back_now(rt_loop *loop, rt__session *s)
 static void keep_events(rt_loop *loop, rt__session *s, int todo)
 {
     if (todo & RT__TODO_AWAY && !rt__told_away(s)) {
-        if (s->state == RT_AWAY && s->keep->flow) {
-            s->keep->flow->told_away = 1;
+        if (s->state == RT_AWAY && rt__keep_of(s)->flow) {
+            rt__keep_of(s)->flow->told_away = 1;
             rt__groups_presence(loop, s, RT_WENT_AWAY);
         }
         tell_away(loop, s);
@@ -2648,13 +2778,13 @@ static int welcome_send(rt_loop *loop, rt__conn *c, uint64_t base,
     rt__session *s = c->session;
     char text[131], token[23] = "-", who[23];
     int n;
-    if (s->keep->token.session)
-        token_text(s->keep->token.bytes, token);
+    if (rt__keep_of(s)->token.session)
+        token_text(rt__keep_of(s)->token.bytes, token);
     public_id(loop, s, who);
     n = snprintf(text, sizeof text, "w%s %s %llu %llu %s %lu", token, who,
-                 (unsigned long long)s->keep->received,
+                 (unsigned long long)rt__keep_of(s)->received,
                  (unsigned long long)base, status,
-                 (unsigned long)s->ep->ping_ms);
+                 (unsigned long)rt__ep_of(s)->ping_ms);
     memset(token, 0, sizeof token);
     return rt__ws_control(loop, c, RT_TEXT, text, (size_t)n);
 }
@@ -2665,9 +2795,9 @@ static void attach(rt_loop *loop, rt__conn *c, rt__session *s)
 {
     c->session = s;
     s->conn = c;
-    if (s->keep && s->keep->flow) {
-        s->keep->flow->wire = (enum rt__wire)c->wire;
-        s->keep->flow->typed = c->typed;
+    if (rt__keep_of(s) && rt__keep_of(s)->flow) {
+        rt__keep_of(s)->flow->wire = (enum rt__wire)c->wire;
+        rt__keep_of(s)->flow->typed = c->typed;
     }
     rt__conn_opened(loop, c);
     rt__conn_interest(loop, c);
@@ -2710,7 +2840,7 @@ static int ring_reframe(rt_loop *loop, rt__session *s, const rt__piece *piece,
     size_t head = frame_open(p, piece->len, from, &kind, &f);
     size_t len = piece->len - head;
     h = head_make(loop, to, kind, len);
-    out = keep_reserve(loop, s->keep->flow, h.len + len, fresh);
+    out = keep_reserve(loop, rt__keep_of(s)->flow, h.len + len, fresh);
     if (!out)
         return RT_ENOMEM;
     if (f.masked) /* unmasked for the copy, and masked again */
@@ -2733,7 +2863,7 @@ static rt__piece *kept_nth(rt__flow *f, uint32_t i)
 static int ring_adapt(rt_loop *loop, rt__session *s, const line *from)
 {
     line to = line_of(s);
-    rt__flow *f = s->keep->flow;
+    rt__flow *f = rt__keep_of(s)->flow;
     uint32_t i, n = f->count + f->held_count;
     rt__piece *fresh;
     to.codec = NULL; /* its heads are in the frames already */
@@ -2764,7 +2894,7 @@ static int ring_adapt(rt_loop *loop, rt__session *s, const line *from)
    under which it was accepted, bound it. */
 static int replay(rt_loop *loop, rt__session *s)
 {
-    rt__flow *f = s->keep->flow;
+    rt__flow *f = rt__keep_of(s)->flow;
     rt__conn *c = s->conn;
     uint32_t i;
     if (f->count + f->held_count > 0 && rt__out_open(loop, c) < 0)
@@ -2814,16 +2944,15 @@ static int greeting_shed(rt_loop *loop, rt__conn *c, enum rt__refusal why)
 /* h without a token, or with one that nobody knows. */
 static int session_begin(rt_loop *loop, rt__conn *c)
 {
-    rt__session *s = rt__shake_session(loop, c->shake);
+    rt__session *s = rt__shake_session(loop, rt__shake_of(c));
     uint8_t bytes[16];
     if (!s)
-        return greeting_shed(loop, c, rt__shake_lack(c->shake));
-    s->window_ms = s->ep->resume_ms;
+        return greeting_shed(loop, c, rt__shake_lack(rt__shake_of(c)));
     /* Without random bytes there is no token, `w` says "-", and the session
        ends with its connection. */
     if (rt__keep_open(loop, s) < 0 ||
-        (s->window_ms && token_draw(loop, bytes) == 0 &&
-         token_set(loop, &s->keep->token, s, bytes, 0) < 0)) {
+        (c->ep->resume_ms && token_draw(loop, bytes) == 0 &&
+         token_set(loop, &rt__keep_of(s)->token, s, bytes, 0) < 0)) {
         rt__session_forget(loop, s);
         return greeting_shed(loop, c, RT__REFUSED_MEMORY);
     }
@@ -2847,14 +2976,14 @@ static int resume_allowed(rt_loop *loop, rt__conn *c, rt__session *s)
     /* A user id that the host gave at the upgrade is compared, not bound: bound
        now, it would be a newer login and replace the very session that comes
        back. */
-    const char *uid = rt__shake_uid(c->shake);
+    const char *uid = rt__shake_uid(rt__shake_of(c));
     uint64_t fresh;
-    if (memcmp(&s->ep->on, &c->ep->on, sizeof s->ep->on) != 0 ||
-        (uid && (!s->uid || strcmp(uid, s->uid) != 0)))
+    if (memcmp(&rt__ep_of(s)->on, &c->ep->on, sizeof rt__ep_of(s)->on) != 0 ||
+        (uid && (!uid_of(s) || strcmp(uid, uid_of(s)) != 0)))
         return 0;
-    if (!s->ep->on.resume)
+    if (!rt__ep_of(s)->on.resume)
         return 1;
-    fresh = rt__shake_id(loop, c->shake);
+    fresh = rt__shake_id(loop, rt__shake_of(c));
     if (!fresh)
         return RT_ENOMEM;
     return tell_resume(loop, s, fresh) == 0 && alive(s);
@@ -2891,13 +3020,13 @@ static void supersede(rt_loop *loop, rt__session *s)
 static uint64_t ring_rebase(rt_loop *loop, rt__session *s, uint64_t received,
                             uint64_t *base)
 {
-    rt__flow *f = s->keep->flow;
+    rt__flow *f = rt__keep_of(s)->flow;
     ack_apply(loop, s, received);
     *base = received;
-    if (received >= s->keep->n - f->count)
+    if (received >= rt__keep_of(s)->n - f->count)
         return 0;
     ring_clear(loop, f);
-    f->acked = *base = s->keep->n;
+    f->acked = *base = rt__keep_of(s)->n;
     return *base - received;
 }
 
@@ -2906,27 +3035,27 @@ static uint64_t ring_rebase(rt_loop *loop, rt__session *s, uint64_t received,
 static int tokens_turn(rt_loop *loop, rt__session *s, const hello *h,
                        const uint8_t fresh[16])
 {
-    rt__token *previous = &s->keep->flow->previous;
+    rt__token *previous = &rt__keep_of(s)->flow->previous;
     /* h has a copy: the token that it names is one of these two. */
-    token_void(loop, &s->keep->token);
+    token_void(loop, &rt__keep_of(s)->token);
     token_void(loop, previous);
     if (token_set(loop, previous, s, h->token, h->attempt) < 0)
         return RT_ENOMEM;
-    return token_set(loop, &s->keep->token, s, fresh, 0);
+    return token_set(loop, &rt__keep_of(s)->token, s, fresh, 0);
 }
 
 /* It has a connection again: the callbacks, after all else is done. */
 static void come_back(rt_loop *loop, rt__session *s, int was_open)
 {
     int owed = s->todo & RT__TODO_AWAY;
-    s->todo &= (uint8_t)~RT__TODO_AWAY;
+    s->todo &= ~(unsigned int)RT__TODO_AWAY & 15;
     if (was_open || owed)
         tell_away(loop, s);
     if (s->state == RT_OPEN)
         back_now(loop, s);
     else if (s->todo & RT__TODO_AWAY) { /* on_away lost it again: once told */
-        s->todo &= (uint8_t)~RT__TODO_AWAY;
-        s->keep->flow->told_away = 1;
+        s->todo &= ~(unsigned int)RT__TODO_AWAY & 15;
+        rt__keep_of(s)->flow->told_away = 1;
         rt__groups_presence(loop, s, RT_WENT_AWAY);
     }
 }
@@ -2959,11 +3088,11 @@ static int resume_check(rt_loop *loop, rt__conn *c, rt__session *s,
    again in the next one. */
 static void gap_untold(rt__session *s, uint64_t received)
 {
-    rt__flow *f = s->keep->flow;
-    if (s->lost == 0)
+    rt__flow *f = rt__keep_of(s)->flow;
+    if (f->lost == 0)
         f->known = f->acked;
     else if (received < f->acked)
-        s->lost = 0;
+        f->lost = 0;
 }
 
 static int session_resume(rt_loop *loop, rt__conn *c, rt__session *s,
@@ -2984,12 +3113,13 @@ static int session_resume(rt_loop *loop, rt__conn *c, rt__session *s,
     credit_give(loop, s);
     gap_untold(s, h->received);
     lost = ring_rebase(loop, s, h->received, &base);
-    s->lost += lost; /* told by on_back, or, if that never comes, on_close */
+    rt__keep_of(s)->flow->lost +=
+        lost; /* told by on_back, or, if that never comes, on_close */
     if (lost > 0)
         rt__groups_owe(s);
-    rt__window_take(s->keep->flow->resumes, RESUMES, loop->now);
-    acked_now(s->keep->flow); /* `w` says how many came */
-    away_over(loop, s->keep->flow);
+    rt__window_take(rt__keep_of(s)->flow->resumes, RESUMES, loop->now);
+    acked_now(rt__keep_of(s)->flow); /* `w` says how many came */
+    away_over(loop, rt__keep_of(s)->flow);
     s->state = RT_OPEN;
     rt__shake_strip(loop, c);
     attach(loop, c, s);
@@ -3041,7 +3171,7 @@ static int hello_in(rt_loop *loop, rt__conn *c, const char *text)
 void rt__greet(rt_loop *loop, rt__conn *c)
 {
     rt__session *s = c->session;
-    rt__dial *d = s->ep->dial;
+    rt__dial *d = rt__ep_of(s)->dial;
     char text[131] = "h";
     int n = 1;
     c->state = RT__GREETING;
@@ -3051,7 +3181,7 @@ void rt__greet(rt_loop *loop, rt__conn *c)
     d->attempt++;
     if (d->token[0])
         n = snprintf(text, sizeof text, "h%s %llu %llu", d->token,
-                     (unsigned long long)s->keep->received,
+                     (unsigned long long)rt__keep_of(s)->received,
                      (unsigned long long)d->attempt);
     rt__conn_interest(loop, c);
     if (rt__ws_control(loop, c, RT_TEXT, text, (size_t)n) < 0)
@@ -3086,9 +3216,9 @@ static int first_ack(rt_loop *loop, rt__conn *c)
 {
     char text[24];
     int n = snprintf(text, sizeof text, "a%llu",
-                     (unsigned long long)c->session->keep->received);
-    if (c->session->keep->flow)
-        acked_now(c->session->keep->flow);
+                     (unsigned long long)rt__keep_of(c->session)->received);
+    if (rt__keep_of(c->session)->flow)
+        acked_now(rt__keep_of(c->session)->flow);
     return rt__ws_control(loop, c, RT_TEXT, text, (size_t)n);
 }
 
@@ -3110,7 +3240,7 @@ static int client_open(rt_loop *loop, rt__conn *c, rt__session *s)
 static int client_anew(rt_loop *loop, rt__conn *c)
 {
     rt__session *old = c->session;
-    rt__session *heir = rt__session_new(loop, c->ep, 0);
+    rt__session *heir = rt__session_new(loop, c->ep, c, 0);
     if (!heir || rt__keep_open(loop, heir) < 0) {
         if (heir)
             rt__session_forget(loop, heir);
@@ -3131,11 +3261,11 @@ static int client_anew(rt_loop *loop, rt__conn *c)
 /* Called behind the on_close of s, so the application never has both. */
 static void heir_opens(rt_loop *loop, rt__session *s)
 {
-    rt__session *heir = s->ep->dial ? s->ep->dial->heir : NULL;
+    rt__session *heir = rt__ep_of(s)->dial ? rt__ep_of(s)->dial->heir : NULL;
     rt__conn *c;
     if (!heir || heir == s)
         return;
-    s->ep->dial->heir = NULL;
+    rt__ep_of(s)->dial->heir = NULL;
     c = heir->conn;
     if (heir->state != RT_OPENING || !c)
         return;
@@ -3150,27 +3280,29 @@ static void heir_opens(rt_loop *loop, rt__session *s)
    suffices: on this connection a client has written none yet. */
 static int welcome_fits(const rt__session *s, const welcome *w)
 {
-    const rt__flow *f = s->keep->flow;
+    const rt__flow *f = rt__keep_of(s)->flow;
     int gap = !strcmp(w->status, "gap");
     if (!gap && strcmp(w->status, "resumed") != 0)
         return 0;
-    if (strcmp(s->ep->dial->who, w->who) != 0 || !strcmp(w->token, "-") ||
-        w->received < f->acked || w->received > f->top)
+    if (strcmp(rt__ep_of(s)->dial->who, w->who) != 0 ||
+        !strcmp(w->token, "-") || w->received < f->acked ||
+        w->received > f->top)
         return 0;
-    return gap ? w->base > s->keep->received : w->base == s->keep->received;
+    return gap ? w->base > rt__keep_of(s)->received
+               : w->base == rt__keep_of(s)->received;
 }
 
 static int client_back(rt_loop *loop, rt__conn *c, const welcome *w)
 {
     rt__session *s = c->session;
     line from;
-    from.wire = s->keep->flow->wire;
+    from.wire = rt__keep_of(s)->flow->wire;
     from.typed = 1;
     from.codec = NULL;
     ack_apply(loop, s, w->received);
-    s->lost += w->base - s->keep->received;
-    s->keep->received = w->base;
-    welcome_note(s->ep->dial, w);
+    rt__keep_of(s)->flow->lost += w->base - rt__keep_of(s)->received;
+    rt__keep_of(s)->received = w->base;
+    welcome_note(rt__ep_of(s)->dial, w);
     attach(loop, c, s);
     s->state = RT_OPEN;
     if (first_ack(loop, c) < 0 || ring_adapt(loop, s, &from) < 0 ||
@@ -3187,7 +3319,7 @@ static int client_back(rt_loop *loop, rt__conn *c, const welcome *w)
 static int welcome_in(rt_loop *loop, rt__conn *c, const char *text)
 {
     rt__session *s = c->session;
-    rt__dial *d = s->ep->dial;
+    rt__dial *d = rt__ep_of(s)->dial;
     welcome w;
     int known = d->token[0] != 0;
     if (!welcome_read(text, &w))
@@ -3223,13 +3355,13 @@ static int ack_counted(rt_loop *loop, rt__conn *c, int idle)
 static int ack_in(rt_loop *loop, rt__conn *c, const char *text)
 {
     rt__session *s = c->session;
-    rt__flow *f = s->keep->flow;
+    rt__flow *f = rt__keep_of(s)->flow;
     uint64_t a;
     if (!number_read(&text, &a) || *text || a > taken_now(s) ||
-        a < (f ? f->acked : s->keep->n))
+        a < (f ? f->acked : rt__keep_of(s)->n))
         return -1002;
     if (c->confirmed &&
-        ack_counted(loop, c, a == (f ? f->acked : s->keep->n)) < 0)
+        ack_counted(loop, c, a == (f ? f->acked : rt__keep_of(s)->n)) < 0)
         return -1008;
     if (!c->confirmed) {
         c->confirmed = 1;
@@ -3237,7 +3369,7 @@ static int ack_in(rt_loop *loop, rt__conn *c, const char *text)
         rt__conn_opened(loop, c);
         rt__typed_due(loop, c);
         rt__session_pause(loop, s); /* it refills nothing to come back */
-        f = s->keep->flow;
+        f = rt__keep_of(s)->flow;
     }
     if (!f)
         return 0;
@@ -3264,9 +3396,9 @@ static int late_ack(rt__session *s, const uint8_t *data, size_t n)
     const char *text =
         n > 0 && *data == 'a' ? control_text(data, n, copy) : NULL;
     uint64_t a;
-    if (text && number_read(&text, &a) && !*text && s->keep->flow &&
-        a > s->keep->flow->acked && a <= s->keep->n)
-        s->keep->flow->acked = a;
+    if (text && number_read(&text, &a) && !*text && rt__keep_of(s)->flow &&
+        a > rt__keep_of(s)->flow->acked && a <= rt__keep_of(s)->n)
+        rt__keep_of(s)->flow->acked = a;
     return 0;
 }
 
@@ -3386,18 +3518,21 @@ int rt_keep(rt_loop *loop, rt_session handle, int window_ms, char token[23])
         return error;
     if (window_ms <= 0)
         return RT_EINVAL;
-    if (!s->conn || s->conn->typed || s->ep->dial)
+    if (!s->conn || s->conn->typed || rt__ep_of(s)->dial)
         return RT_ESTATE; /* its peer speaks rtnet.1, which sees to it */
     if (token_draw(loop, bytes) < 0)
         return RT_ERANDOM;
     if (stand_alone(loop, s) < 0)
         return RT_ENOMEM;
-    if (rt__keep_open(loop, s) < 0 || !flow_open(loop, s))
+    if (!rt__more_open(loop, s) || rt__keep_open(loop, s) < 0 ||
+        !flow_open(loop, s)) {
+        rt__more_settle(loop, s);
         return RT_ENOMEM;
-    token_void(loop, &s->keep->token);
-    if (token_set(loop, &s->keep->token, s, bytes, 0) < 0)
+    }
+    token_void(loop, &rt__keep_of(s)->token);
+    if (token_set(loop, &rt__keep_of(s)->token, s, bytes, 0) < 0)
         return RT_ENOMEM;
-    s->window_ms = (uint32_t)window_ms;
+    s->is.more->window_ms = (uint64_t)window_ms;
     token_text(bytes, token);
     return 0;
 }
@@ -3424,11 +3559,11 @@ int rt_acked(rt_loop *loop, rt_session handle, uint64_t count)
     rt__session *s = rt__session_get(loop, handle.id, &error);
     if (!s)
         return error;
-    if (!s->keep || (s->conn && s->conn->typed))
+    if (!rt__keep_of(s) || (s->conn && s->conn->typed))
         return RT_ESTATE;
-    if (count > s->keep->n)
+    if (count > rt__keep_of(s)->n)
         return RT_EINVAL;
-    if (s->keep->flow && count > s->keep->flow->acked)
+    if (rt__keep_of(s)->flow && count > rt__keep_of(s)->flow->acked)
         ack_apply(loop, s, count);
     flow_settle(loop, s);
     return 0;
@@ -3441,13 +3576,14 @@ static int adopt_check(const rt__session *old, const rt__session *fresh,
     uint64_t top;
     if (old == fresh || !fresh->conn || fresh->conn->typed)
         return RT_EINVAL;
-    if (!old->keep || !old->keep->flow || old->ep->dial ||
-        old->keep->flow->typed ||
-        memcmp(&old->ep->on, &fresh->ep->on, sizeof old->ep->on) != 0)
+    if (!rt__keep_of(old) || !rt__keep_of(old)->flow || rt__ep_of(old)->dial ||
+        rt__keep_of(old)->flow->typed ||
+        memcmp(&rt__ep_of(old)->on, &rt__ep_of(fresh)->on,
+               sizeof rt__ep_of(old)->on) != 0)
         return RT_ESTATE;
     top = online(old) ? taken_now(old) : 0;
-    if (old->keep->flow->top > top)
-        top = old->keep->flow->top;
+    if (rt__keep_of(old)->flow->top > top)
+        top = rt__keep_of(old)->flow->top;
     return peer_has != RT_UNCOUNTED && peer_has > top ? RT_EINVAL : 0;
 }
 
@@ -3456,18 +3592,18 @@ static int adopt_check(const rt__session *old, const rt__session *fresh,
    of it, for the host says what it has by what it was told. */
 static int adopt_late(rt_loop *loop, rt__session *s, rt__session *fresh)
 {
-    rt__limits *from = fresh->limits;
+    rt__limits *from = limits_of(fresh);
     int late = from && from->late;
     if (late && limits_open(loop, s) < 0)
         return RT_ENOMEM;
-    if (s->limits) {
-        rt__buf_release(loop, s->limits->late);
-        s->limits->late = NULL;
+    if (limits_of(s)) {
+        rt__buf_release(loop, limits_of(s)->late);
+        limits_of(s)->late = NULL;
     }
     if (!late)
         return 0;
-    s->limits->late = from->late;
-    s->limits->late_kind = from->late_kind;
+    limits_of(s)->late = from->late;
+    limits_of(s)->late_kind = from->late_kind;
     from->late = NULL;
     return 0;
 }
@@ -3496,7 +3632,7 @@ int rt_adopt(rt_loop *loop, rt_session old_handle, rt_session fresh_handle,
     line from;
     if (!s || !fresh)
         return error;
-    if ((s->keep && !flow_open(loop, s)) || stand_alone(loop, fresh) < 0)
+    if ((rt__keep_of(s) && !flow_open(loop, s)) || stand_alone(loop, fresh) < 0)
         return RT_ENOMEM;
     if ((error = adopt_check(s, fresh, peer_has)) < 0 ||
         (error = adopt_late(loop, s, fresh)) < 0)
@@ -3505,16 +3641,17 @@ int rt_adopt(rt_loop *loop, rt_session old_handle, rt_session fresh_handle,
     if (s->conn)
         supersede(loop, s);
     if (peer_has == RT_UNCOUNTED) {
-        s->lost += s->keep->n - s->keep->flow->acked;
-        ring_clear(loop, s->keep->flow);
-        s->keep->flow->acked = s->keep->n;
+        rt__keep_of(s)->flow->lost +=
+            rt__keep_of(s)->n - rt__keep_of(s)->flow->acked;
+        ring_clear(loop, rt__keep_of(s)->flow);
+        rt__keep_of(s)->flow->acked = rt__keep_of(s)->n;
     } else {
-        s->lost += ring_rebase(loop, s, peer_has, &base);
+        rt__keep_of(s)->flow->lost += ring_rebase(loop, s, peer_has, &base);
     }
-    if (s->lost > 0)
+    if (rt__keep_of(s)->flow->lost > 0)
         rt__groups_owe(s);
     credit_give(loop, s);
-    away_over(loop, s->keep->flow);
+    away_over(loop, rt__keep_of(s)->flow);
     from = line_of(s);
     c = fresh->conn;
     /* Taken from it first: its end must not say goodbye on this connection. */

@@ -488,6 +488,9 @@ struct rt__shake {
     rt__addr peer;         /* of the socket, or as a PROXY header says */
     enum rt__refusal lack; /* why there is no session */
     char address[46];      /* of the request */
+    /* Four blocks of connections fill the hole that it leaves in the heap, and
+       no rest of it, too small for one, stays free for ever. */
+    char fill[32];
 };
 
 /* Looks for the empty line, from where it stopped before, as a head that comes
@@ -883,7 +886,8 @@ rt__shake *rt__shake_new(rt_loop *loop, rt__conn *c)
     k->request.address = k->address;
     k->request.method = k->request.path = k->request.query = "";
     k->request.body = "";
-    c->shake = k;
+    c->is.shake = k;
+    c->shaking = 1;
     if (!c->ep->dial)
         shake_list(loop, k);
     return k;
@@ -904,7 +908,7 @@ const rt__addr *rt__shake_peer(const rt__shake *k)
 /* Nobody finds it any more; its texts live until the end of the turn. */
 void rt__shake_detach(rt_loop *loop, rt__conn *c)
 {
-    rt__shake *k = c->shake;
+    rt__shake *k = rt__shake_of(c);
     if (!k)
         return;
     shake_unlist(loop, k);
@@ -918,7 +922,7 @@ void rt__shake_detach(rt_loop *loop, rt__conn *c)
    own, as with a resume, is stale from here on. */
 void rt__shake_strip(rt_loop *loop, rt__conn *c)
 {
-    rt__shake *k = c->shake;
+    rt__shake *k = rt__shake_of(c);
     if (!k)
         return;
     if (k->id)
@@ -934,13 +938,14 @@ void rt__shake_strip(rt_loop *loop, rt__conn *c)
 
 void rt__shake_free(rt_loop *loop, rt__conn *c)
 {
-    rt__shake *k = c->shake;
+    rt__shake *k = rt__shake_of(c);
     if (!k)
         return;
     rt__shake_detach(loop, c);
     rt__shake_strip(loop, c);
     rt__free(loop, k, sizeof *k);
-    c->shake = NULL;
+    c->shaking = 0;
+    memset(&c->is, 0, sizeof c->is);
 }
 
 rt__conn *rt__shake_conn(const rt__shake *k)
@@ -973,7 +978,7 @@ rt__session *rt__shake_session(rt_loop *loop, rt__shake *k)
     if (rt__sessions_full(loop))
         return NULL;
     k->lack = RT__REFUSED_MEMORY;
-    s = rt__session_new(loop, k->conn->ep, k->id);
+    s = rt__session_new(loop, k->conn->ep, k->conn, k->id);
     if (!s)
         return NULL;
     k->id = 0;
@@ -1071,7 +1076,7 @@ static const char *extra_header(int status)
 static int answer_send(rt_loop *loop, rt__conn *c, int status, const char *more,
                        const char *type, const void *body, size_t len)
 {
-    rt__shake *k = c->shake;
+    rt__shake *k = rt__shake_of(c);
     const char *texts[8] = {0};
     char line[128], size[64];
     int bare = status == 204 || status == 304;
@@ -1101,8 +1106,8 @@ static void refusal_send(rt_loop *loop, rt__conn *c, int status,
                          const char *more)
 {
     char body[64];
-    c->shake->close_after = 1;
-    c->shake->stage = REPLIED;
+    rt__shake_of(c)->close_after = 1;
+    rt__shake_of(c)->stage = REPLIED;
     snprintf(body, sizeof body, "%d %s\n", status, status_text(status));
     if (answer_send(loop, c, status, more, "text/plain", body, strlen(body)) <
         0)
@@ -1135,7 +1140,7 @@ static void shake_put_off(rt_loop *loop, rt__conn *c, enum rt__refusal why)
    up here.  The old handle is stale, the buffer is used again. */
 static void shake_replied(rt_loop *loop, rt__conn *c)
 {
-    rt__shake *k = c->shake;
+    rt__shake *k = rt__shake_of(c);
     if (k->close_after) {
         rt__conn_finish_soon(loop, c);
         return;
@@ -1155,7 +1160,7 @@ static void shake_replied(rt_loop *loop, rt__conn *c)
    the time that the host took to think is not the client's. */
 static void shake_greet(rt_loop *loop, rt__conn *c)
 {
-    rt__shake *k = c->shake;
+    rt__shake *k = rt__shake_of(c);
     if (rt__out_control(loop, c, k->answer, k->answer_len) < 0) {
         rt__conn_kill(loop, c);
         return;
@@ -1179,14 +1184,14 @@ static void shake_open(rt_loop *loop, rt__conn *c)
     rt__conn_interest(loop, c);
     if (c->state == RT__DEAD) /* before there is a session to be told */
         return;
-    if (c->shake->typed) {
+    if (rt__shake_of(c)->typed) {
         shake_greet(loop, c);
         return;
     }
-    s = rt__shake_session(loop, c->shake);
-    lack = c->shake->lack;
-    if (s &&
-        rt__out_control(loop, c, c->shake->answer, c->shake->answer_len) < 0) {
+    s = rt__shake_session(loop, rt__shake_of(c));
+    lack = rt__shake_of(c)->lack;
+    if (s && rt__out_control(loop, c, rt__shake_of(c)->answer,
+                             rt__shake_of(c)->answer_len) < 0) {
         rt__session_forget(loop, s);
         s = NULL;
         lack = RT__REFUSED_MEMORY;
@@ -1195,7 +1200,7 @@ static void shake_open(rt_loop *loop, rt__conn *c)
         shake_put_off(loop, c, lack);
         return;
     }
-    shake_unlist(loop, c->shake);
+    shake_unlist(loop, rt__shake_of(c));
     s->conn = c;
     c->session = s;
     rt__conn_opened(loop, c);
@@ -1355,8 +1360,8 @@ int rt_reply(rt_loop *loop, rt_session s, int status, const char *type,
    what may never be wanted; that the peer hangs up is still noticed. */
 static void shake_defer(rt_loop *loop, rt__conn *c)
 {
-    c->shake->stage = DEFERRED;
-    c->shake->was_deferred = 1;
+    rt__shake_of(c)->stage = DEFERRED;
+    rt__shake_of(c)->was_deferred = 1;
     c->hold |= RT__HOLD_HOST;
     rt__timer_set(loop, &c->timer,
                   rt_now(loop) + (uint32_t)loop->opts.defer_ms);
@@ -1366,7 +1371,7 @@ static void shake_defer(rt_loop *loop, rt__conn *c)
 /* What on_request said, unless it answered by itself. */
 static void shake_decide(rt_loop *loop, rt__conn *c, int said)
 {
-    rt__shake *k = c->shake;
+    rt__shake *k = rt__shake_of(c);
     if (said == RT_DEFER)
         shake_defer(loop, c);
     else if (said == 0 && k->upgrade)
@@ -1385,7 +1390,7 @@ static void shake_decide(rt_loop *loop, rt__conn *c, int said)
 /* Asks the host, if it wants to be asked; only then is there a handle. */
 static int shake_consult(rt_loop *loop, rt__conn *c)
 {
-    rt__shake *k = c->shake;
+    rt__shake *k = rt__shake_of(c);
     rt_session handle;
     if (!c->ep->on.request)
         return 0;
@@ -1403,7 +1408,7 @@ static int shake_consult(rt_loop *loop, rt__conn *c)
    host has called rt_accept or rt_reply, what on_request returns is ignored. */
 static void request_whole(rt_loop *loop, rt__conn *c)
 {
-    rt__shake *k = c->shake;
+    rt__shake *k = rt__shake_of(c);
     int said;
     k->buf[k->len] = 0;
     k->request.method = k->buf + k->method;
@@ -1480,7 +1485,7 @@ static int forwarded_read(rt_loop *loop, rt__shake *k)
    HTTP/1.0 does not know that, and its Expect is ignored. */
 static void head_whole(rt_loop *loop, rt__conn *c)
 {
-    rt__shake *k = c->shake;
+    rt__shake *k = rt__shake_of(c);
     int status = request_read(k);
     const char *expect =
         status || k->http10 ? NULL : header_nth(k, "expect", 0);
@@ -1577,7 +1582,8 @@ static const char *answer_fault(rt__shake *k, const rt__dial *d)
    that was away cannot be gone on with, and ends. */
 static void answer_open(rt_loop *loop, rt__conn *c)
 {
-    const char *protocol = header_nth(c->shake, "sec-websocket-protocol", 0);
+    const char *protocol =
+        header_nth(rt__shake_of(c), "sec-websocket-protocol", 0);
     if (c->ep->dial->resume && protocol && !strcmp(protocol, "rtnet.1")) {
         c->typed = 1;
         rt__greet(loop, c);
@@ -1614,7 +1620,7 @@ static uint32_t retry_after(rt_loop *loop, const rt__shake *k)
    could resume does not try again. */
 static void answer_whole(rt_loop *loop, rt__conn *c)
 {
-    rt__shake *k = c->shake;
+    rt__shake *k = rt__shake_of(c);
     char *p = k->buf, *line = word_cut(&p, '\r');
     int status = line ? status_read(line) : -1;
     const char *fault = "bad answer to the handshake";
@@ -1649,7 +1655,7 @@ static void shake_reject(rt_loop *loop, rt__conn *c, int status)
    not taken: it is the body, the next request, or frames. */
 static size_t head_feed(rt_loop *loop, rt__conn *c, const uint8_t *p, size_t n)
 {
-    rt__shake *k = c->shake;
+    rt__shake *k = rt__shake_of(c);
     size_t before = k->len;
     ptrdiff_t end;
     if (n > c->ep->max_header - k->len)
@@ -1677,7 +1683,7 @@ static size_t head_feed(rt_loop *loop, rt__conn *c, const uint8_t *p, size_t n)
 
 static size_t body_feed(rt_loop *loop, rt__conn *c, const uint8_t *p, size_t n)
 {
-    rt__shake *k = c->shake;
+    rt__shake *k = rt__shake_of(c);
     size_t left = k->head_len + k->body_len - k->len;
     if (n > left)
         n = left;
@@ -1703,8 +1709,9 @@ void rt__shake_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
                 rt__conn_kill(loop, c);
             return;
         }
-        used = c->shake->stage == READING_HEAD ? head_feed(loop, c, p, n)
-                                               : body_feed(loop, c, p, n);
+        used = rt__shake_of(c)->stage == READING_HEAD
+                   ? head_feed(loop, c, p, n)
+                   : body_feed(loop, c, p, n);
         p += used;
         n -= used;
     }
@@ -1715,7 +1722,7 @@ void rt__shake_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
 /* The host answered a deferred request. */
 void rt__shake_woken(rt_loop *loop, rt__conn *c)
 {
-    rt__shake *k = c->shake;
+    rt__shake *k = rt__shake_of(c);
     if (k->stage == ACCEPTED) {
         shake_open(loop, c);
     } else if (k->stage == REPLIED && c->hold) {
@@ -1737,7 +1744,7 @@ void rt__shake_drained(rt_loop *loop, rt__conn *c)
    it would look like the answer to the next. */
 void rt__shake_deadline(rt_loop *loop, rt__conn *c)
 {
-    rt__shake *k = c->shake;
+    rt__shake *k = rt__shake_of(c);
     if (c->wire == RT__WS_CLIENT)
         rt__conn_lost(loop, c, 1006, RT_BY_TIMEOUT, "handshake timed out");
     else if (k->stage == DEFERRED)
@@ -1752,7 +1759,7 @@ void rt__shake_deadline(rt_loop *loop, rt__conn *c)
    nothing to be told. */
 static void shake_end(rt_loop *loop, rt__conn *c)
 {
-    rt__shake *k = c->shake;
+    rt__shake *k = rt__shake_of(c);
     char reason[32];
     if (c->state == RT__PROXIED) {
         rt__refused(loop, RT__REFUSED_SESSIONS);
@@ -1789,7 +1796,7 @@ const rt_request *rt_request_of(rt_loop *loop, rt_session handle)
     if (k)
         return &k->request;
     s = (rt__session *)rt__slot_get(loop, handle.id, RT__SESSION);
-    k = s && s->conn ? s->conn->shake : NULL;
+    k = s && s->conn ? rt__shake_of(s->conn) : NULL;
     return k && !k->stripped ? &k->request : NULL;
 }
 
@@ -1997,13 +2004,17 @@ int rt__pong_in(rt_loop *loop, rt__conn *c, const uint8_t *data, size_t n)
         return rt__control_in(loop, c);
     c->asked = 0;
     rt__conn_lives(loop, c);
+    if (c->shaking) /* on_open has not returned: its place is taken */
+        return 0;
     rtt = (uint32_t)rt__micros(loop) - c->ping_us;
     rtt = (int32_t)rtt < 1 ? 1 : rtt;
-    off = rtt > c->rtt_us ? rtt - c->rtt_us : c->rtt_us - rtt;
-    if (c->rtt_us)
-        c->jitter_us =
-            (uint32_t)(c->jitter_us + ((int64_t)off - c->jitter_us) / 16);
-    c->rtt_us = rtt;
+    off = rtt > c->is.trip.rtt_us ? rtt - c->is.trip.rtt_us
+                                  : c->is.trip.rtt_us - rtt;
+    if (c->is.trip.rtt_us)
+        c->is.trip.jitter_us =
+            (uint32_t)(c->is.trip.jitter_us +
+                       ((int64_t)off - c->is.trip.jitter_us) / 16);
+    c->is.trip.rtt_us = rtt;
     return 0;
 }
 

@@ -1759,7 +1759,7 @@ static rt__keep *keep_of_first(void)
 {
     rt__session *s =
         (rt__session *)rt__slot_get(st.loop, st.s[1].id, RT__SESSION);
-    return s ? s->keep : NULL;
+    return s ? rt__keep_of(s) : NULL;
 }
 
 /* As if 2^53 - 3 messages had gone each way, all of them acknowledged. */

@@ -627,7 +627,8 @@ static void slot_without_generations_is_retired(void)
 {
     rt_loop *loop = loop_open(16);
     uint64_t id = slot_new(loop, RT__GROUP, 1), last, next;
-    struct rt__slot *slot = &loop->slots[index_of(id)];
+    uint64_t i = index_of(id);
+    struct rt__slot *slot = &loop->slots[i / RT__SLOTS][i % RT__SLOTS];
     CHECK(slot->is.object == &things[1]);
     EQUAL(slot->tag, id >> 24 << 8 | RT__GROUP);
     slot->tag = (((uint64_t)1 << 40) - 1) << 8 | RT__GROUP;
@@ -761,9 +762,11 @@ static void handle_without_memory(void)
 
 /* ---- timers: the heap ---------------------------------------------------- */
 
-static int is_before(const rt__timer *a, const rt__timer *b)
+static int is_before(const rt_loop *loop, uint32_t a, uint32_t b)
 {
-    return a->due != b->due ? a->due < b->due : (int32_t)(a->seq - b->seq) < 0;
+    if (loop->timers[a].due != loop->timers[b].due)
+        return loop->timers[a].due < loop->timers[b].due;
+    return (int32_t)(loop->timer_seqs[a] - loop->timer_seqs[b]) < 0;
 }
 
 /* Everybody knows its place and stands behind the one above it. */
@@ -771,13 +774,14 @@ static int is_heap(rt_loop *loop)
 {
     uint32_t i;
     for (i = 0; i < loop->timer_count; i++) {
-        if (loop->timers[i]->at != i + 1)
+        if (loop->timers[i].timer->at != i + 1)
             return 0;
-        if (i > 0 && is_before(loop->timers[i], loop->timers[(i - 1) / 2]))
+        if (i > 0 && is_before(loop, i, (i - 1) / 2))
             return 0;
     }
     return loop->timer_count <= loop->timer_users &&
-           loop->timer_users <= loop->timer_cap;
+           loop->timer_users <= loop->timer_cap &&
+           loop->timer_users <= loop->seq_cap;
 }
 
 static void heap_step(rt_loop *loop, rt__timer *t, int *set)
@@ -788,7 +792,7 @@ static void heap_step(rt_loop *loop, rt__timer *t, int *set)
     } else { /* also when it is set: then it moves */
         uint64_t due = rt_now(loop) - 20 + below(1000);
         rt__timer_set(loop, t, due);
-        EQUAL(t->due, due < rt_now(loop) ? rt_now(loop) : due);
+        EQUAL(rt__timer_due(loop, t), due < rt_now(loop) ? rt_now(loop) : due);
         *set = 1;
     }
     EQUAL(t->at != 0, *set);
