@@ -3126,6 +3126,8 @@ static void flush_all(rt_loop *loop)
     loop->dirty = NULL;
     while ((o = list) != NULL) {
         list = o->next;
+        if (list)
+            RT__PREFETCH(list->conn);
         o->dirty = 0;
         if (o->conn)
             rt__conn_flush(loop, o->conn);
@@ -5305,11 +5307,14 @@ static int can_wait(rt_loop *loop, const rt__ready *r)
 static void sources_ready(rt_loop *loop, int n)
 {
     int i, later = 0;
-    for (i = 0; i < n; i++)
+    for (i = 0; i < n; i++) {
+        if (i + 4 < n) /* of thousands, the next ones are in no cache */
+            RT__PREFETCH(loop->by_fd[(uint32_t)loop->ready[i + 4].key]);
         if (can_wait(loop, &loop->ready[i]))
             loop->ready[later++] = loop->ready[i];
         else
             source_ready(loop, &loop->ready[i]);
+    }
     for (i = 0; i < later && i < RT__NEWCOMERS; i++)
         source_ready(loop, &loop->ready[i]);
 }
