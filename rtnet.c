@@ -4017,6 +4017,20 @@ static ssize_t conn_receive(rt_loop *loop, rt__conn *c)
     return n;
 }
 
+/* A long answer goes while it is in the cache, up to four portions of it: what
+   one message can be.  (Who can resume is told in one piece what it missed, and
+   what follows.) */
+static void answer_early(rt_loop *loop, rt__conn *c)
+{
+    int i;
+    for (i = 0; i < 4; i++) {
+        if (!c->out || c->out->blocked || c->out->bytes < RT__EARLY ||
+            !c->session || rt__keep_of(c->session))
+            return;
+        rt__conn_flush(loop, c);
+    }
+}
+
 /* One recv for an event; the wait is level-triggered and tells of the rest in
    the next turn, after the others had theirs.  An event is a hint, the call is
    the truth: after a hang-up, too, it is read until 0 or an error. */
@@ -4050,11 +4064,7 @@ static void conn_readable(rt_loop *loop, rt__conn *c)
         return;
     }
     inbox_return(loop);
-    /* A long answer goes while it is in the cache.  (Who can resume is told in
-       one piece what it missed, and what follows.) */
-    if (c->out && c->out->bytes >= RT__EARLY && c->session &&
-        !rt__keep_of(c->session))
-        rt__conn_flush(loop, c);
+    answer_early(loop, c);
 }
 
 /* A dialled session without a handshake of its own is open now. */
