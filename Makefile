@@ -9,7 +9,7 @@ FLAGS = -std=c99 $(WARN) -I. $(CFLAGS)
 
 LIB = rtnet ws session group ratelimit
 OBJ = $(LIB:%=$(BUILD)/%.o)
-PROGRAMS = echo_server fanout_server rtload storm echo chat arena restart
+PROGRAMS = echo_server fanout_server rtload limit storm echo chat arena restart
 # One example needs hiredis: it is built where that is installed.
 HIREDIS := $(shell $(CC) -E -include hiredis/async.h -x c /dev/null \
              >/dev/null 2>&1 && echo cluster)
@@ -38,7 +38,7 @@ $(BUILD)/limit: bench/limit.c $(wildcard bench/*.h) | $(BUILD)
 	$(CC) $(FLAGS) $< -o $@
 
 $(BUILD)/%: bench/%.c $(BUILD)/librtnet.a $(wildcard bench/*.h)
-	$(CC) $(FLAGS) $< $(BUILD)/librtnet.a -o $@
+	$(CC) $(FLAGS) $< $(BUILD)/librtnet.a -pthread -o $@
 
 $(BUILD)/%: examples/%.c $(BUILD)/librtnet.a
 	$(CC) $(FLAGS) $< $(BUILD)/librtnet.a -o $@
@@ -52,7 +52,7 @@ demo: $(BUILD)/arena
 test check: all
 	@$(MAKE) --no-print-directory -j2 -f test/Makefile $@ BUILD=$(BUILD)
 
-bench: all $(BUILD)/limit
+bench: all
 	python3 bench/pair.py
 
 clean:

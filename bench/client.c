@@ -5,17 +5,12 @@
  * closed, which the event tells.
  */
 #include "rtload.h"
+#include "socket.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <strings.h>
 #include <sys/epoll.h>
-#include <unistd.h>
 
 #ifndef IP_BIND_ADDRESS_NO_PORT
 #define IP_BIND_ADDRESS_NO_PORT 24
@@ -215,6 +210,9 @@ static int socket_open(load *l, conn *c)
     if (c->fd < 0)
         return -1;
     l->alive++;
+    if (socket_congestion(c->fd, l->set.congestion) < 0 ||
+        socket_buffer(c->fd, SO_RCVBUF, l->set.rcvbuf) < 0)
+        return -1;
     return 0;
 }
 

@@ -19,6 +19,9 @@ static void on_writable(rt_loop *loop, rt_session s)
 
 int main(int argc, char **argv)
 {
-    const rt_handler on = {.message = on_message, .writable = on_writable};
-    return server_run(argc, argv, "echo_server", &on, NULL);
+    const server echo = {
+        .program = "echo_server",
+        .about = "",
+        .on = {.message = on_message, .writable = on_writable}};
+    return server_run(&echo, argc, argv);
 }

@@ -12,30 +12,29 @@
  */
 #define _GNU_SOURCE
 #include "options.h"
+#include "socket.h"
 #include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <signal.h>
 #include <stdint.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 enum { IN_MAX = 262144, EVENTS = 512, HEAD_MAX = 14, MESSAGES_MAX = 65536 };
 enum mode { MODE_ECHO, MODE_WSECHO, MODE_FANOUT, MODE_FANOUTC };
 
-typedef struct {
-    int fd, open;
-    long slot;       /* in members */
-    uint64_t left;   /* payload of the frame still to come */
-    uint8_t mask[4]; /* turned so that the next byte meets mask[0] */
+typedef struct conn conn;
+struct conn {
+    int fd, open, ended; /* ended: its close frame came */
+    long slot;           /* in members */
+    uint64_t left;       /* payload of the frame still to come */
+    uint8_t mask[4];     /* turned so that the next byte meets mask[0] */
     uint8_t head[HEAD_MAX];
     size_t head_len;
     uint8_t *rest; /* what a send did not take */
     size_t rest_len, rest_at;
-} conn;
+    conn *next; /* of those that are closed */
+};
 
 static const char answer[] = "HTTP/1.1 101 Switching Protocols\r\n"
                              "Upgrade: websocket\r\n"
@@ -46,6 +45,8 @@ static const char answer[] = "HTTP/1.1 101 Switching Protocols\r\n"
 static int mode, poller;
 static conn **members;
 static long count, room;
+/* Closed ones: an event may still be waiting for those of this turn. */
+static conn *gone, *spare;
 /* The bytes of one recv, made into a server's frames in place. */
 static uint8_t in[HEAD_MAX + IN_MAX];
 static size_t ends[MESSAGES_MAX]; /* where in them messages end */
@@ -101,8 +102,8 @@ static size_t head_read(conn *c, const uint8_t *p, size_t n)
     return bytes + 6;
 }
 
-/* Turns n bytes at p into what goes out, at in.  Returns how many that is, 0
-   too when the peer closes. */
+/* Turns n bytes at p into what goes out, at in.  Returns how many that is.  A
+   close frame goes back, too, and ends it all. */
 static size_t frames_turn(conn *c, uint8_t *p, size_t n)
 {
     uint8_t *to = in, *end = p + n;
@@ -113,10 +114,7 @@ static size_t frames_turn(conn *c, uint8_t *p, size_t n)
             head = head_read(c, p, (size_t)(end - p));
             if (head == 0)
                 break;
-            if ((p[0] & 15) == 8) {
-                c->head_len = 0;
-                return 0;
-            }
+            c->ended = (p[0] & 15) == 8;
             memmove(to, p, head - 4);
             to[1] &= 127;
             to += head - 4;
@@ -128,10 +126,12 @@ static size_t frames_turn(conn *c, uint8_t *p, size_t n)
         c->left -= take;
         to += take;
         p += take;
+        if (c->ended)
+            break;
         if (c->left == 0 && messages < MESSAGES_MAX)
             ends[messages++] = (size_t)(to - in);
     }
-    c->head_len = (size_t)(end - p);
+    c->head_len = c->ended ? 0 : (size_t)(end - p);
     memcpy(c->head, p, c->head_len);
     return (size_t)(to - in);
 }
@@ -146,8 +146,10 @@ static void conn_close(conn *c)
     }
     close(c->fd);
     free(c->rest);
-    c->rest = NULL;
-    c->fd = -1; /* not freed: an event may be waiting */
+    memset(c, 0, sizeof *c);
+    c->fd = -1;
+    c->next = gone;
+    gone = c;
 }
 
 static void conn_open(conn *c)
@@ -207,16 +209,17 @@ static void fan_each(void)
 static void conn_work(conn *c, size_t n)
 {
     size_t len = frames_turn(c, in + HEAD_MAX - c->head_len, n + c->head_len);
-    if (len == 0 && c->head_len == 0) {
-        conn_close(c);
-        return;
-    }
-    if (mode == MODE_WSECHO)
-        conn_send(c, in, len);
-    else if (mode == MODE_FANOUTC)
-        fan_out(in, len);
-    else
+    size_t whole = messages ? ends[messages - 1] : 0;
+    /* From here on it goes back to the sender, and nobody else. */
+    size_t own = mode == MODE_WSECHO ? 0 : c->ended ? whole : len;
+    if (mode == MODE_FANOUTC)
+        fan_out(in, own);
+    else if (mode == MODE_FANOUT)
         fan_each();
+    if (own < len)
+        conn_send(c, in + own, len - own);
+    if (c->ended && c->left == 0)
+        conn_close(c);
 }
 
 /* Returns 0 when there was nothing more to read. */
@@ -266,13 +269,26 @@ static void accept_all(int listener)
 {
     int fd;
     while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK)) >= 0) {
-        conn *c = need(calloc(1, sizeof *c));
+        conn *c = spare ? spare : need(calloc(1, sizeof *c));
+        spare = c->next;
+        c->next = NULL;
         c->fd = fd;
         watch(fd, c, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
     }
 }
 
-static int listen_on(long port)
+/* No event of this turn is left that could mean them. */
+static void recycle(void)
+{
+    while (gone) {
+        conn *c = gone;
+        gone = c->next;
+        c->next = spare;
+        spare = c;
+    }
+}
+
+static int listen_on(long port, const char *congestion)
 {
     struct sockaddr_in a = {.sin_family = AF_INET};
     socklen_t len = sizeof a;
@@ -281,7 +297,8 @@ static int listen_on(long port)
     a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* inherited */
-    if (bind(fd, (struct sockaddr *)&a, sizeof a) < 0 || listen(fd, 1024) < 0 ||
+    if (socket_congestion(fd, congestion) < 0 ||
+        bind(fd, (struct sockaddr *)&a, sizeof a) < 0 || listen(fd, 1024) < 0 ||
         getsockname(fd, (struct sockaddr *)&a, &len) < 0)
         die("listen");
     printf("listening on %d\n", ntohs(a.sin_port));
@@ -300,6 +317,7 @@ static void serve(int listener)
             else
                 accept_all(listener);
         }
+        recycle();
     }
 }
 
@@ -315,21 +333,24 @@ static int mode_read(const option_set *set, const char *name)
 int main(int argc, char **argv)
 {
     long port = 9002;
-    const char *name = NULL;
+    const char *name = NULL, *congestion = NULL;
     const option table[] = {
         {"port", OPTION_INT, &port, 0, 65535, "0 for any free one (9002)"},
+        {"congestion", OPTION_TEXT, &congestion, 0, 0,
+         "TCP's congestion control, like cubic (the system's)"},
     };
     option_set set = {"limit", "limit echo|wsecho|fanout|fanoutc [options]",
-                      table, 1, &name};
+                      table, 2, &name};
     struct rlimit files;
     int listener;
     options_parse(&set, argc, argv);
     mode = mode_read(&set, name);
+    socket_judge(&set, congestion);
     getrlimit(RLIMIT_NOFILE, &files);
     files.rlim_cur = files.rlim_max;
     setrlimit(RLIMIT_NOFILE, &files);
     poller = epoll_create1(0);
-    listener = listen_on(port);
+    listener = listen_on(port, congestion);
     watch(listener, NULL, EPOLLIN);
     serve(listener);
     return 0;

@@ -3,6 +3,7 @@
  */
 #include "rtload.h"
 #include "options.h"
+#include "socket.h"
 #include <errno.h>
 #include <signal.h>
 #include <sys/epoll.h>
@@ -51,6 +52,7 @@ static void settings_judge(const option_set *set, settings *s)
     bad = client_target(&the_load);
     if (bad)
         options_fail(set, "'%s': %s", s->url, bad);
+    socket_judge(set, s->congestion);
     if (s->senders > s->connections)
         options_fail(set, "--senders: there are only %ld connections",
                      s->connections);
@@ -84,6 +86,10 @@ static void settings_read(int argc, char **argv)
          "fanout: how many of the connections send (1)"},
         {"timeout", OPTION_REAL, &s->timeout, 0.1, 1e6,
          "seconds until a silent server is an error (10)"},
+        {"congestion", OPTION_TEXT, &s->congestion, 0, 0,
+         "TCP's congestion control, like cubic (the system's)"},
+        {"rcvbuf", OPTION_INT, &s->rcvbuf, 0, 1 << 30,
+         "bytes of a socket's receive buffer; 0: it grows (0)"},
         {"text", OPTION_FLAG, &s->text, 0, 0, "text messages, not binary"},
         {"resume", OPTION_FLAG, &s->resume, 0, 0,
          "speak rtnet.1, so that sessions could be resumed; none is"},

@@ -27,11 +27,11 @@
 enum scenario { SCENE_ECHO, SCENE_FANOUT, SCENE_STORM, SCENE_IDLE };
 
 typedef struct {
-    const char *url, *scenario_name;
+    const char *url, *scenario_name, *congestion;
     int scenario;
     int text, raw, json, quiet;
     int resume; /* speak rtnet.1: one byte of type before each payload */
-    long connections, size, depth, senders;
+    long connections, size, depth, senders, rcvbuf;
     double rate, duration, warmup, timeout; /* per second; seconds */
 } settings;
 
