@@ -1,4 +1,4 @@
-# rtnet.  make all | test | check | bench | demo | clean
+# rtnet.  make all | test | check | bench | bench-peers | demo | clean
 CC ?= cc
 CFLAGS ?= -O2 -g
 WARN = -Wall -Wextra -pedantic -Wshadow -Wconversion -Wstrict-prototypes \
@@ -58,4 +58,4 @@ bench: all
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all demo test check bench clean
+.PHONY: all demo test check bench bench-peers clean

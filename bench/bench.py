@@ -235,6 +235,12 @@ def measure_rate(bench, row):
     return relative(rates), runs, note
 
 
+def calls_whole(server, event, words):
+    """All calls of a run, for each handshake."""
+    count, run = rounds.calls(server, event, words(0.8))
+    return count / run["received"]
+
+
 def calls_each(server, event, words):
     """What more messages need: a run's handshakes and its end cancel out."""
     few, small = rounds.calls(server, event, words(0.3))
@@ -246,8 +252,10 @@ def measure_calls(bench, row):
     event, why = rounds.calls_event()
     if not event:
         raise Skipped(why)
-    figures = bench.paired(row, lambda name, server: calls_each(
-        server, event, lambda s: bench.words(row, name, s)), 3)
+    each = calls_whole if row.name == "calls_storm" else calls_each
+    figures = bench.paired(row, lambda name, server: each(
+        server, event, lambda s: bench.words(row, name, s)),
+        1 if bench.o.quick else 3)
     limit = figures.pop("limit")
     return figures, {}, f"limit {statistics.median(limit):.3g}"
 
@@ -576,7 +584,7 @@ def write_json(bench, all_found, about):
              "verdict": f.verdict(bench.o.rounds >= ENOUGH), "note": f.note,
              "series": [{n: {**spread(v), "values": v} for n, v in s.items()}
                         for s in f.series],
-             "raw": f.raw} for f in all_found]
+             "took_s": round(f.took, 1), "raw": f.raw} for f in all_found]
     with open(f"{bench.o.build}/bench.json", "w", encoding="ascii") as f:
         json.dump({**about, "rounds": bench.o.rounds, "quick": bench.o.quick,
                    "peers": [p.name for p in bench.peers],
@@ -591,9 +599,9 @@ def draw(bench, all_found, about):
              f"{about['kernel']}, {about['congestion']}, loopback, "
              f"{about['date'][:10]}")
     names = ["rtnet", *(p.name for p in bench.peers)]
-    bars = [(f.title, f.row.goal, f.row.at_most,
+    bars = [(f.title, f.row.goal,
              {n: spread(f.all_values(n)) for n in names if f.all_values(n)})
-            for f in all_found if f.series and not f.row.unit]
+            for f in all_found if f.series and f.row.kind == "rate"]
     if bars:
         picture.bars(f"{out}/ratios.svg", bars, names, where)
     for f in all_found:

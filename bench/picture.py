@@ -71,7 +71,7 @@ RATIO_MAX = 1.6
 
 
 def bars(path, rows, names, where):
-    """rows: title, goal, whether that is a most, and by name a spread."""
+    """rows: title, goal, and by name a spread."""
     colours = coloured(names)
     thick = 18 if len(names) == 1 else 11
     step = thick * len(names) + 18
@@ -80,7 +80,7 @@ def bars(path, rows, names, where):
                 "can do", where)
     x = legend(page, colours, 24, 84)
     page.line(x + 8, 74, x + 8, 88, GOAL, 3)
-    page.text(x + 17, 84, "goal (at least; for user CPU at most)")
+    page.text(x + 17, 84, "goal")
     bars_scale(page, 104, height - 36)
     for i, row in enumerate(rows):
         bars_row(page, row, colours, 112 + i * step, thick)
@@ -100,7 +100,7 @@ def bars_scale(page, top, bottom):
 
 
 def bars_row(page, row, colours, y, thick):
-    title, goal, _, spreads = row
+    title, goal, spreads = row
     page.text(NAMES_X - 12, y + thick * len(colours) / 2 + 4.5, title, "end")
     for i, (name, colour) in enumerate(colours.items()):
         if name in spreads:
@@ -136,14 +136,22 @@ def log_ticks(low, high):
     return [t for t in every if first <= t <= last]
 
 
-def curve_y(page, values, unit):
+def even_ticks(high):
+    """From 0 to beyond high, in about five steps of 1, 2 or 5."""
+    step = next(t for t in log_ticks(high / 100, high) if 5 * t >= high)
+    return [step * i for i in range(math.ceil(high / step) + 1)]
+
+
+def curve_y(page, values, unit, log):
     """Draws the vertical axis; returns what places a value on it."""
-    ticks = log_ticks(min(values) * 0.9, max(values) * 1.1)
-    low, high = math.log(ticks[0]), math.log(ticks[-1])
+    high = max(values) * 1.1
+    ticks = log_ticks(min(values) * 0.9, high) if log else even_ticks(high)
+    scale = math.log if log else float
+    low, span = scale(ticks[0]), scale(ticks[-1]) - scale(ticks[0])
 
     def place(value):
-        part = (math.log(value) - low) / (high - low)
-        return CURVE_BOTTOM - part * (CURVE_BOTTOM - CURVE_TOP)
+        return (CURVE_BOTTOM -
+                (scale(value) - low) / span * (CURVE_BOTTOM - CURVE_TOP))
 
     for tick in ticks:
         page.line(LEFT, place(tick), WIDTH - RIGHT, place(tick))
@@ -152,14 +160,15 @@ def curve_y(page, values, unit):
     return place
 
 
-def curve(path, title, where, points, x_axis, unit):
-    """points: by name (x, value); x_axis: from x to its place 0..1, the ticks
-    and their texts, and what they are."""
+def curve(path, title, where, points, x_axis, log=False):
+    """points: by name (x, us); x_axis: from x to its place 0..1, the ticks and
+    their texts, and what they are; log: the other axis is logarithmic."""
     place, ticks, about = x_axis
     page = Page(WIDTH, CURVE_HEIGHT, title, where)
     colours = coloured(list(points))
     legend(page, colours, LEFT, 84)
-    y = curve_y(page, [v for each in points.values() for _, v in each], unit)
+    y = curve_y(page, [us for each in points.values() for _, us in each], "us",
+                log)
 
     def x(value):
         return LEFT + 16 + place(value) * (WIDTH - RIGHT - LEFT - 48)
@@ -189,7 +198,7 @@ def latency(path, points, where):
             [(p, f"{p:g} %") for p in seen],
             "so many of the echoes took no longer")
     curve(path, "Echo on schedule, 100 connections, 20,000 a second", where,
-          points, axis, "us")
+          points, axis, log=True)
 
 
 def growth(path, points, where):
@@ -198,4 +207,4 @@ def growth(path, points, where):
     axis = (lambda n: math.log(n / counts[0]) / span,
             [(n, f"{n:,}") for n in counts], "connections")
     curve(path, "Time of one processor for an echo, as connections grow",
-          where, points, axis, "us")
+          where, points, axis)
