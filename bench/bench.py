@@ -231,7 +231,10 @@ def measure_rate(bench, row):
     runs = bench.paired(row, lambda name, server:
                         server.load(bench.words(row, name)))
     rates = column(runs, "per_s")
-    note = f"{statistics.median(rates['rtnet']):,.0f}/s"
+    cpu = {name: statistics.median(each) for name, each in
+           column(runs, "server_cpu_us").items()}
+    note = (f"{statistics.median(rates['rtnet']):,.0f}/s; server CPU for each "
+            f"{cpu['rtnet']:.3g} us, limit {cpu['limit']:.3g} us")
     return relative(rates), runs, note
 
 
@@ -488,7 +491,7 @@ class Found:
         if self.met():
             return "met" + many
         text = missed_by(self.row, statistics.median(self.medians())) + many
-        return text + (", within the spread" if self.covered() else "")
+        return text + (", within the spread" if self.open() else "")
 
     def all_values(self, name):
         return [v for s in self.series for v in s.get(name, [])]
