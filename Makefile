@@ -9,7 +9,8 @@ FLAGS = -std=c99 $(WARN) -I. $(CFLAGS)
 
 LIB = rtnet ws session group ratelimit
 OBJ = $(LIB:%=$(BUILD)/%.o)
-PROGRAMS = echo_server fanout_server rtload limit storm echo chat arena restart
+PROGRAMS = echo_server fanout_server rooms_server rtload limit memory storm \
+           echo chat arena restart
 # One example needs hiredis: it is built where that is installed.
 HIREDIS := $(shell $(CC) -E -include hiredis/async.h -x c /dev/null \
              >/dev/null 2>&1 && echo cluster)
@@ -26,7 +27,8 @@ $(BUILD)/%.o: %.c rtnet.h rtnet_internal.h | $(BUILD)
 $(BUILD)/librtnet.a: $(OBJ)
 	$(AR) rcs $@ $(OBJ)
 
-RTLOAD = $(addprefix bench/,rtload.c client.c drive.c wire.c)
+RTLOAD = $(addprefix bench/,rtload.c rtload_result.c rtload_share.c client.c \
+           drive.c wire.c)
 $(BUILD)/rtload: $(RTLOAD) $(wildcard bench/*.h) | $(BUILD)
 	$(CC) $(FLAGS) $(RTLOAD) -o $@ -lm
 
@@ -52,8 +54,19 @@ demo: $(BUILD)/arena
 test check: all
 	@$(MAKE) --no-print-directory -j2 -f test/Makefile $@ BUILD=$(BUILD)
 
+# One peer is built where its library is installed.
+LWS := $(shell $(CC) -E -include libwebsockets.h -x c /dev/null \
+         >/dev/null 2>&1 && echo lws_server)
+
+$(BUILD)/lws_server: bench/peers/lws_server.c bench/options.h | $(BUILD)
+	$(CC) $(FLAGS) $< -o $@ -lwebsockets
+
+# QUICK=1 for a minute, ROWS=echo100,idle for some of the rows.
 bench: all
-	python3 bench/pair.py
+	python3 bench/bench.py --build $(BUILD)
+
+bench-peers: all $(LWS:%=$(BUILD)/%)
+	python3 bench/bench.py --build $(BUILD) --peers
 
 clean:
 	rm -rf $(BUILD)

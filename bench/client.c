@@ -61,6 +61,8 @@ static int request_make(load *l, const char *path)
     n = snprintf(l->request, cap, format, *path == '/' ? "" : "/", path,
                  l->target, l->set.resume ? offer : "");
     l->request_len = (size_t)n;
+    l->request_path =
+        (size_t)(strstr(l->request, " HTTP/1.1\r\n") - l->request);
     return 0;
 }
 
@@ -143,10 +145,27 @@ int conn_fail(load *l, conn *c, const char *format, ...)
     c->state = CONN_DEAD;
     if (l->phase == PHASE_CLOSING)
         return -1; /* everything has been counted by then */
-    if (l->phase == PHASE_OPENING || l->set.scenario == SCENE_FANOUT)
+    if (l->phase <= PHASE_READY || is_fan(l))
         l->fatal = 1; /* it is not the test that was asked for any more */
-    load_error(l, "connection %u: %s", (unsigned)c->id, text);
+    load_error(l, "connection %ld: %s", l->base + (long)c->id, text);
     return -1;
+}
+
+int conn_lost(load *l, conn *c, const char *format, ...)
+{
+    char text[256];
+    va_list list;
+    if (c->slow && l->phase == PHASE_CATCHUP) {
+        conn_shut(l, c);
+        c->state = CONN_DEAD;
+        l->behind--;
+        l->dropped++;
+        return -1;
+    }
+    va_start(list, format);
+    vsnprintf(text, sizeof text, format, list);
+    va_end(list);
+    return conn_fail(l, c, "%s", text);
 }
 
 /* ---- the upgrade */
@@ -239,11 +258,27 @@ void conn_opened(load *l, conn *c)
     drive_opened(l, c);
 }
 
+/* The request of c, in *text: in rooms its path ends with the room's number.
+   Returns how long it is. */
+static size_t request_of(const load *l, const conn *c, const char **text)
+{
+    long room = (l->base + (long)c->id) / l->members;
+    int head = (int)l->request_path;
+    *text = l->request;
+    if (!in_rooms(l))
+        return l->request_len;
+    *text = (char *)l->out;
+    return (size_t)snprintf((char *)l->out, OUT_MAX, "%.*s%ld%s", head,
+                            l->request, room, l->request + head);
+}
+
 /* Sends the request as soon as the socket is connected. */
 static void conn_request(load *l, conn *c)
 {
-    ssize_t n = send(c->fd, l->request, l->request_len, MSG_NOSIGNAL);
-    if (n == (ssize_t)l->request_len)
+    const char *text;
+    size_t len = request_of(l, c, &text);
+    ssize_t n = send(c->fd, text, len, MSG_NOSIGNAL);
+    if (n == (ssize_t)len)
         c->state = CONN_UPGRADING;
     else if (n >= 0)
         conn_fail(l, c, "the request did not fit into an empty socket");
@@ -253,14 +288,14 @@ static void conn_request(load *l, conn *c)
 
 static void conn_reset(load *l, conn *c)
 {
-    uint32_t id = c->id;
-    uint64_t since = c->since;
-    memset(c, 0, sizeof *c);
-    c->id = id;
-    c->fd = -1;
-    c->since = since;
-    c->started = c->active = l->now;
-    c->state = CONN_CONNECTING;
+    *c = (conn){.fd = -1,
+                .state = CONN_CONNECTING,
+                .slow = c->slow,
+                .id = c->id,
+                .seat = c->seat,
+                .since = c->since,
+                .started = l->now,
+                .active = l->now};
 }
 
 /* Where much is written, or the connect is not complete, an event tells when
@@ -268,12 +303,23 @@ static void conn_reset(load *l, conn *c)
 static int conn_watch(load *l, conn *c)
 {
     struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET};
-    if (c->state == CONN_CONNECTING || l->set.scenario <= SCENE_FANOUT)
+    if (c->state == CONN_CONNECTING || is_talking(l))
         event.events |= EPOLLOUT;
     event.data.ptr = c;
     if (epoll_ctl(l->epoll, EPOLL_CTL_ADD, c->fd, &event) < 0)
         return conn_fail(l, c, "epoll_ctl: %s", strerror(errno));
     return 0;
+}
+
+void conn_mute(load *l, conn *c)
+{
+    if (epoll_ctl(l->epoll, EPOLL_CTL_DEL, c->fd, NULL) < 0)
+        conn_fail(l, c, "epoll_ctl: %s", strerror(errno));
+}
+
+int conn_unmute(load *l, conn *c)
+{
+    return conn_watch(l, c);
 }
 
 void conn_start(load *l, conn *c)
@@ -423,7 +469,7 @@ static int conn_eof(load *l, conn *c)
         return conn_fail(l, c,
                          "the server went away instead of answering "
                          "the upgrade");
-    return conn_fail(l, c, "the server went away after %llu messages",
+    return conn_lost(l, c, "the server went away after %llu messages",
                      (unsigned long long)c->got);
 }
 
@@ -435,7 +481,7 @@ static int conn_broken(load *l, conn *c)
         connect_failed(l, c, errno);
         return -1;
     }
-    return conn_fail(l, c, "%s after %llu messages", strerror(errno),
+    return conn_lost(l, c, "%s after %llu messages", strerror(errno),
                      (unsigned long long)c->got);
 }
 
@@ -543,18 +589,18 @@ static void conn_write(load *l, conn *c)
 static void message_start(load *l, conn *c)
 {
     uint64_t depth = (uint64_t)l->set.depth, i = c->begun % depth;
-    uint64_t number = c->begun++ * (uint64_t)l->senders + c->id;
-    l->times[c->id * depth + i] = l->period ? drive_due(l, number) : l->now;
+    uint64_t number = c->begun++ * (uint64_t)l->senders + c->seat;
+    l->times[c->seat * depth + i] = l->period ? drive_due(l, number) : l->now;
     if (l->missing)
-        l->missing[c->id * depth + i] = (uint32_t)l->alive;
+        l->missing[c->seat * depth + i] = (uint32_t)(l->members - l->set.slow);
 }
 
 void conn_pump(load *l, conn *c)
 {
     uint64_t most, depth = (uint64_t)l->set.depth;
-    if (c->state == CONN_OPEN && c->id < l->senders) {
+    if (c->state == CONN_OPEN && c->seat != NO_SEAT) {
         most = drive_allowed(l, c);
-        if (most > c->done + depth)
+        if (most > c->done + depth && l->set.scenario != SCENE_MIXED)
             most = c->done + depth;
         while (c->begun < most)
             message_start(l, c);

@@ -17,7 +17,8 @@
 
 enum {
     EVENTS = 512,
-    OPENING_MAX = 100 /* handshakes in progress: no backlog is overrun */
+    OPENING_MAX = 100, /* handshakes in progress: no backlog is overrun */
+    READY_NS = 5000000 /* until the others are looked at again */
 };
 
 static volatile sig_atomic_t stop_asked;
@@ -66,7 +67,7 @@ uint64_t drive_allowed(const load *l, const conn *c)
     if (l->given_up || l->phase > PHASE_DRAIN || l->phase < PHASE_WARMUP)
         return c->begun;
     if (l->period) /* the messages of a schedule go to the senders in turn */
-        return (l->due + senders - 1 - c->id) / senders;
+        return (l->due + senders - 1 - c->seat) / senders;
     return is_running(l) ? UINT64_MAX : c->begun;
 }
 
@@ -91,6 +92,9 @@ void drive_opened(load *l, conn *c)
 {
     if (l->set.scenario != SCENE_STORM) {
         l->opened++;
+        c->since = l->now;
+        if (c->slow)
+            conn_mute(l, c);
         return;
     }
     drive_record(l, c->since);
@@ -109,7 +113,7 @@ void drive_ended(load *l, const conn *c)
 static uint64_t waits_since(const load *l, const conn *c)
 {
     uint64_t depth = (uint64_t)l->set.depth;
-    uint64_t began = l->times[c->id * depth + c->done % depth];
+    uint64_t began = l->times[c->seat * depth + c->done % depth];
     /* In fanout any delivery is progress, in echo only one's own. */
     uint64_t moved = l->missing ? l->moved : c->active;
     return began > moved ? began : moved;
@@ -124,12 +128,17 @@ static void check_fanout(load *l, conn *c)
 {
     uint64_t depth = (uint64_t)l->set.depth;
     conn_fail(l, c, "%u members have not received its message %llu in %g s",
-              (unsigned)l->missing[c->id * depth + c->done % depth],
+              (unsigned)l->missing[c->seat * depth + c->done % depth],
               (unsigned long long)c->done, l->set.timeout);
 }
 
 static void check_open(load *l, conn *c)
 {
+    if (l->set.scenario == SCENE_MIXED) {
+        if (is_late(l, c->since))
+            conn_fail(l, c, "no snapshot in %g s", l->set.timeout);
+        return;
+    }
     if (c->begun == c->done || !is_late(l, waits_since(l, c)))
         return;
     if (l->missing)
@@ -181,12 +190,17 @@ static void tick(load *l)
 
 /* ---- sending */
 
+static conn *sender(const load *l, uint64_t seat)
+{
+    return &l->conns[l->seats[seat]];
+}
+
 /* Begins what the schedule has made due. */
 static void schedule(load *l)
 {
     uint64_t end = l->now < l->until ? l->now : l->until;
     while (l->period && drive_due(l, l->due) < end) {
-        conn *c = &l->conns[l->due++ % (uint64_t)l->senders];
+        conn *c = sender(l, l->due++ % (uint64_t)l->senders);
         if (c->state == CONN_OPEN && l->set.scenario != SCENE_STORM)
             conn_pump(l, c);
     }
@@ -214,9 +228,12 @@ static void storm(load *l)
 /* Fanout: messages that the last member has make room for others. */
 static void refill(load *l)
 {
-    l->refill = 0;
-    for (long i = 0; i < l->senders; i++)
-        conn_pump(l, &l->conns[i]);
+    while (l->refill) {
+        conn *c = l->refill;
+        l->refill = c->refill_next;
+        c->awaited = 0;
+        conn_pump(l, c);
+    }
 }
 
 /* ---- phases */
@@ -242,10 +259,31 @@ static void begin(load *l)
     l->from = l->until = UINT64_MAX;
     if (l->set.rate > 0)
         l->period = (uint64_t)(65536e9 / l->set.rate);
+    /* Several processes take turns, as their senders do. */
+    l->start +=
+        (l->period >> 16) * (uint64_t)l->index / (uint64_t)l->set.processes;
     if (l->set.scenario == SCENE_IDLE)
         measure(l);
-    for (long i = 0; i < l->senders && !l->fatal; i++)
-        conn_pump(l, &l->conns[i]);
+    for (long i = 0; i < l->senders && is_talking(l) && !l->fatal; i++)
+        conn_pump(l, sender(l, (uint64_t)i));
+}
+
+/* Begins, at once or when the other processes are ready, too. */
+static void ready(load *l)
+{
+    uint64_t go;
+    l->phase = PHASE_READY;
+    if (!l->go) {
+        memory_opened(l);
+        l->now = clock_ns();
+        begin(l);
+        return;
+    }
+    go = __atomic_load_n(l->go, __ATOMIC_ACQUIRE);
+    if (go == 0 || l->now < go)
+        return;
+    l->now = go;
+    begin(l);
 }
 
 static void opening(load *l)
@@ -256,7 +294,7 @@ static void opening(load *l)
         conn_start(l, &l->conns[l->opened + l->opening]);
     }
     if (l->opened == l->set.connections)
-        begin(l);
+        ready(l);
 }
 
 static void drain(load *l)
@@ -268,6 +306,12 @@ static void drain(load *l)
     phase_enter(l, PHASE_DRAIN, l->set.timeout);
 }
 
+/* Mixed: to the end, each must have got its snapshots. */
+static int lacks_snapshot(const load *l, const conn *c)
+{
+    return l->set.scenario == SCENE_MIXED && c->since < l->until;
+}
+
 /* What was begun is done, with rtnet.1 acknowledged, too, and nothing more is
    due. */
 static int is_drained(const load *l)
@@ -275,9 +319,10 @@ static int is_drained(const load *l)
     if (l->set.scenario == SCENE_STORM)
         return l->alive == 0 && !storm_may(l);
     for (long i = 0; i < l->senders; i++) {
-        const conn *c = &l->conns[i];
-        if (c->fd >= 0 && (c->done < drive_allowed(l, c) ||
-                           (l->set.resume && c->known < c->sent)))
+        const conn *c = sender(l, (uint64_t)i);
+        if (c->fd >= 0 &&
+            (c->done < drive_allowed(l, c) ||
+             (l->set.resume && c->known < c->sent) || lacks_snapshot(l, c)))
             return 0;
     }
     return 1;
@@ -291,7 +336,8 @@ static uint64_t count_unsent(const load *l)
     if (l->set.scenario == SCENE_STORM)
         return l->due - l->begun;
     for (long i = 0; i < l->senders; i++)
-        n += drive_allowed(l, &l->conns[i]) - l->conns[i].begun;
+        n += drive_allowed(l, sender(l, (uint64_t)i)) -
+             sender(l, (uint64_t)i)->begun;
     return n;
 }
 
@@ -303,10 +349,41 @@ static void farewell(load *l)
             conn_finish(l, &l->conns[i]);
 }
 
+/* Slow: whoever did not read does now, and must find all that was sent. */
+static void catch_up(load *l)
+{
+    phase_enter(l, PHASE_CATCHUP, l->set.timeout);
+    l->moved = l->now;
+    for (long i = 0; i < l->set.connections && l->sent > 0; i++) {
+        conn *c = &l->conns[i];
+        if (!c->slow || c->state != CONN_OPEN)
+            continue;
+        l->behind++;
+        if (conn_unmute(l, c) < 0)
+            l->behind--;
+    }
+}
+
+static void catching_up(load *l)
+{
+    l->phase_end = l->moved + in_ns(l->set.timeout);
+    if (l->behind > 0 && l->now < l->phase_end)
+        return;
+    if (l->behind > 0)
+        load_error(l,
+                   "%ld slow connections have not got all, and nothing "
+                   "more came in %g s",
+                   l->behind, l->set.timeout);
+    farewell(l);
+}
+
 static void draining(load *l)
 {
     if (is_drained(l)) {
-        farewell(l);
+        if (l->set.slow > 0)
+            catch_up(l);
+        else
+            farewell(l);
     } else if (l->now >= l->phase_end && !l->given_up) {
         /* The server is too far behind: only what is on its way counts. */
         l->unsent = count_unsent(l);
@@ -334,12 +411,16 @@ static void step(load *l)
     wire_ack_due(l);
     if (l->phase == PHASE_OPENING)
         opening(l);
+    else if (l->phase == PHASE_READY)
+        ready(l);
     else if (l->phase == PHASE_WARMUP && l->now >= l->phase_end)
         measure(l);
     else if (is_running(l) && (l->now >= l->phase_end || stop_asked))
         drain(l);
     else if (l->phase == PHASE_DRAIN)
         draining(l);
+    else if (l->phase == PHASE_CATCHUP)
+        catching_up(l);
     else if (l->phase == PHASE_CLOSING &&
              (l->alive == 0 || l->now >= l->phase_end))
         l->phase = PHASE_DONE;
@@ -372,8 +453,12 @@ static void arm(load *l, uint64_t when)
 static int wait_ms(load *l)
 {
     uint64_t next = l->tick, due;
-    if (l->phase != PHASE_OPENING && l->phase_end < next)
+    if (l->phase == PHASE_READY)
+        next = l->now + READY_NS;
+    if (l->phase > PHASE_READY && l->phase_end < next)
         next = l->phase_end;
+    if (l->memory_look > 0 && l->memory_look < next)
+        next = l->memory_look;
     if (l->ack_first && l->ack_first->ack_due < next)
         next = l->ack_first->ack_due;
     if (l->period && is_running(l)) {
@@ -409,12 +494,13 @@ void drive(load *l)
     l->tick = l->now + SECOND;
     l->phase = PHASE_OPENING;
     if (l->set.scenario == SCENE_STORM)
-        begin(l);
+        ready(l);
     while (l->phase != PHASE_DONE) {
         tick(l);
         step(l);
+        memory_watch(l);
         if (l->fatal || (is_running(l) && !is_alive(l)) ||
-            (stop_asked && l->phase == PHASE_OPENING))
+            (stop_asked && l->phase <= PHASE_READY))
             break_off(l);
         if (l->phase != PHASE_DONE)
             wait_events(l);

@@ -90,6 +90,21 @@ static inline uint64_t hist_at(const histogram *h, double p)
     return h->max;
 }
 
+/* What was recorded in from was recorded in h, too. */
+static inline void hist_merge(histogram *h, const histogram *from)
+{
+    if (from->count == 0)
+        return;
+    if (h->count == 0 || from->min < h->min)
+        h->min = from->min;
+    if (from->max > h->max)
+        h->max = from->max;
+    h->count += from->count;
+    h->sum += from->sum;
+    for (size_t i = 0; i < HIST_BUCKETS; i++)
+        h->bucket[i] += from->bucket[i];
+}
+
 static inline double hist_mean(const histogram *h)
 {
     return h->count ? h->sum / (double)h->count : 0;

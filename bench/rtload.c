@@ -1,5 +1,5 @@
 /*
- * rtload, the load generator: command line, progress and result.
+ * rtload, the load generator: command line and start.
  */
 #include "rtload.h"
 #include "options.h"
@@ -12,7 +12,11 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SHOWN_ERRORS = 5, SPARE_FILES = 16 };
+enum {
+    SPARE_FILES = 16,
+    PROCESSES_MAX = 64,
+    INPUTS_PER_S = 20 /* mixed: of each player, if no rate is given */
+};
 
 static load the_load;
 
@@ -22,7 +26,11 @@ static const char usage[] =
     "rtload URL [options]\n"
     "URL is ws://host:port/path, host an address or localhost.  Scenarios:\n"
     "  echo    each message is returned to its sender\n"
+    "  sparse  echo, and --active of the connections send\n"
     "  fanout  each message is sent to all connections, the sender too\n"
+    "  slow    fanout, and --slow of the connections never read\n"
+    "  rooms   fanout to the --room members of /0, of /1, ..., and all send\n"
+    "  mixed   inputs to rooms, and snapshots from the server's tick\n"
     "  storm   connect, upgrade, close, and again\n"
     "  idle    connect and stay\n"
     "Ends with 0 when every message was right, 1 when not, 2 when misused.\n"
@@ -30,38 +38,98 @@ static const char usage[] =
 
 static void scenario_read(const option_set *set, settings *s)
 {
-    static const char *const names[] = {"echo", "fanout", "storm", "idle"};
-    for (int i = 0; i < 4; i++) {
+    static const char *const names[] = {"echo",  "sparse", "fanout", "slow",
+                                        "rooms", "mixed",  "storm",  "idle"};
+    for (int i = 0; i <= SCENE_IDLE; i++) {
         if (strcmp(s->scenario_name, names[i]) != 0)
             continue;
         s->scenario = i;
         return;
     }
-    options_fail(set, "--scenario: '%s' is not echo, fanout, storm or idle",
+    options_fail(set,
+                 "--scenario: '%s' is not echo, sparse, fanout, slow, rooms, "
+                 "mixed, storm or idle",
                  s->scenario_name);
+}
+
+/* An option of one or two scenarios: its default there, wrong elsewhere. */
+static void only_with(const option_set *set, const char *name, long *value,
+                      int here, long preset)
+{
+    if (!here && *value != 0)
+        options_fail(set, "--%s: not in this scenario", name);
+    if (here && *value == 0)
+        *value = preset;
+}
+
+static void judge_scenario(const option_set *set, settings *s)
+{
+    int slow = s->scenario == SCENE_SLOW, rooms = in_rooms(&the_load);
+    only_with(set, "active", &s->active, s->scenario == SCENE_SPARSE, 10);
+    only_with(set, "slow", &s->slow, slow, (s->connections + 9) / 10);
+    only_with(set, "room", &s->room, rooms, 4);
+    if (s->active > s->connections || s->senders > s->connections)
+        options_fail(set, "--%s: there are only %ld connections",
+                     s->active ? "active" : "senders", s->connections);
+    if (slow && s->slow > s->connections - s->senders)
+        options_fail(set, "--slow: of %ld connections, %ld send",
+                     s->connections, s->senders);
+    if (rooms && s->connections % s->room != 0)
+        options_fail(set, "--room: %ld connections make no rooms of %ld",
+                     s->connections, s->room);
+    if (rooms && strpbrk(s->url, "?"))
+        options_fail(set, "'%s': the path ends with the room's number", s->url);
+    if (is_fan(&the_load) && s->size < STAMP_MAX)
+        options_fail(set, "--size: %s needs at least %d bytes",
+                     s->scenario_name, STAMP_MAX);
+    if (s->scenario == SCENE_MIXED && s->rate == 0)
+        s->rate = INPUTS_PER_S * (double)s->connections;
+    if (s->scenario == SCENE_IDLE)
+        s->rate = 0;
+}
+
+static void judge_raw(const option_set *set, const settings *s)
+{
+    if (s->raw && (!is_echo(&the_load) || s->size < 1))
+        options_fail(set, "--raw: only with echo, and messages of some size");
+    if (s->raw && s->resume)
+        options_fail(set, "--resume: not with --raw");
+    if (s->slow && s->resume)
+        options_fail(set, "--resume: who never reads cannot acknowledge");
+}
+
+static void judge_processes(const option_set *set, const settings *s)
+{
+    long units = s->connections / (s->room ? s->room : 1);
+    if (s->processes == 1)
+        return;
+    if (is_fan(&the_load) && s->scenario != SCENE_ROOMS)
+        options_fail(set, "--processes: what one sends, all the others must "
+                          "get, and only one process can count that");
+    if (s->processes > units)
+        options_fail(set, "--processes: there are only %ld %s", units,
+                     s->room ? "rooms" : "connections");
 }
 
 static void settings_judge(const option_set *set, settings *s)
 {
+    load *l = &the_load;
     const char *bad;
     scenario_read(set, s);
     if (!s->url)
         options_fail(set, "the URL is missing");
-    if (s->scenario == SCENE_IDLE)
-        s->rate = 0;
-    bad = client_target(&the_load);
+    bad = client_target(l);
     if (bad)
         options_fail(set, "'%s': %s", s->url, bad);
     socket_judge(set, s->congestion);
-    if (s->senders > s->connections)
-        options_fail(set, "--senders: there are only %ld connections",
-                     s->connections);
-    if (s->scenario == SCENE_FANOUT && s->size < STAMP_MAX)
-        options_fail(set, "--size: fanout needs at least %d bytes", STAMP_MAX);
-    if (s->raw && (s->scenario != SCENE_ECHO || s->size < 1))
-        options_fail(set, "--raw: only with echo, and messages of some size");
-    if (s->raw && s->resume)
-        options_fail(set, "--resume: not with --raw");
+    judge_scenario(set, s);
+    judge_raw(set, s);
+    judge_processes(set, s);
+    if (s->pid > 0)
+        l->memory_before = memory_read(l);
+    if (s->pid > 0 && l->memory_before == 0)
+        options_fail(set, "--pid: /proc/%ld/smaps_rollup: %s", s->pid,
+                     strerror(errno));
 }
 
 static void settings_read(int argc, char **argv)
@@ -69,7 +137,7 @@ static void settings_read(int argc, char **argv)
     settings *s = &the_load.set;
     const option table[] = {
         {"scenario", OPTION_TEXT, &s->scenario_name, 0, 0,
-         "echo, fanout, storm or idle (echo)"},
+         "which of those above (echo)"},
         {"connections", OPTION_INT, &s->connections, 1, 1000000,
          "how many at a time (1)"},
         {"size", OPTION_INT, &s->size, 0, 64 << 20,
@@ -84,6 +152,16 @@ static void settings_read(int argc, char **argv)
         {"warmup", OPTION_REAL, &s->warmup, 0, 1e6, "seconds before that (1)"},
         {"senders", OPTION_INT, &s->senders, 1, 1000000,
          "fanout: how many of the connections send (1)"},
+        {"active", OPTION_INT, &s->active, 1, 1000000,
+         "sparse: how many send (10)"},
+        {"slow", OPTION_INT, &s->slow, 1, 1000000,
+         "slow: how many never read, until all is over (a tenth)"},
+        {"room", OPTION_INT, &s->room, 1, 1000000,
+         "rooms, mixed: members of each (4)"},
+        {"processes", OPTION_INT, &s->processes, 1, PROCESSES_MAX,
+         "how many share the connections (1)"},
+        {"pid", OPTION_INT, &s->pid, 1, 1 << 30,
+         "the server's process, to look at its memory"},
         {"timeout", OPTION_REAL, &s->timeout, 0.1, 1e6,
          "seconds until a silent server is an error (10)"},
         {"congestion", OPTION_TEXT, &s->congestion, 0, 0,
@@ -103,190 +181,6 @@ static void settings_read(int argc, char **argv)
                       &s->url};
     options_parse(&set, argc, argv);
     settings_judge(&set, s);
-}
-
-/* ---- what is said while it runs */
-
-void load_error(load *l, const char *format, ...)
-{
-    va_list list;
-    l->errors++;
-    if (l->errors > SHOWN_ERRORS)
-        return;
-    va_start(list, format);
-    fputs("rtload: ", stderr);
-    vfprintf(stderr, format, list);
-    fputs(l->errors == SHOWN_ERRORS ? " (further errors are only counted)\n"
-                                    : "\n",
-          stderr);
-    va_end(list);
-}
-
-static const char *unit(const load *l)
-{
-    static const char *const units[] = {"messages", "deliveries", "handshakes",
-                                        "messages"};
-    return units[l->set.scenario];
-}
-
-static void progress_rate(load *l)
-{
-    static uint64_t before;
-    fprintf(stderr, "rtload: %s%llu %s/s",
-            l->phase == PHASE_WARMUP ? "warming up: " : "",
-            (unsigned long long)(l->received - before), unit(l));
-    before = l->received;
-    if (l->hist.count > 0)
-        fprintf(stderr, ", so far p50 %.0f us, p99 %.0f us",
-                (double)hist_at(&l->hist, 50) / 1e3,
-                (double)hist_at(&l->hist, 99) / 1e3);
-    fputs("\n", stderr);
-}
-
-void load_progress(load *l)
-{
-    if (l->set.quiet)
-        return;
-    if (l->phase == PHASE_OPENING)
-        fprintf(stderr, "rtload: %ld of %ld connections\n", l->opened,
-                l->set.connections);
-    else if (l->set.scenario == SCENE_IDLE)
-        fprintf(stderr, "rtload: %ld of %ld connections are alive\n", l->alive,
-                l->set.connections);
-    else if (l->phase < PHASE_DRAIN)
-        progress_rate(l);
-    else
-        fprintf(stderr, "rtload: waiting for the last answers\n");
-}
-
-/* ---- the result */
-
-static double seconds(const load *l)
-{
-    return (double)(l->until - l->from) / 1e9;
-}
-
-static double per_second(const load *l)
-{
-    return (double)l->counted / seconds(l);
-}
-
-static double megabytes(const load *l)
-{
-    return l->set.scenario <= SCENE_FANOUT
-               ? per_second(l) * (double)l->set.size / 1e6
-               : 0;
-}
-
-static double cpu_each(const load *l)
-{
-    return l->counted ? l->cpu / (double)l->counted : 0;
-}
-
-static double latency(const load *l, double p)
-{
-    return (double)hist_at(&l->hist, p) / 1e3;
-}
-
-static void json_text(const char *name, const char *text)
-{
-    printf("  \"%s\": \"", name);
-    for (; *text; text++) {
-        if (*text == '"' || *text == '\\')
-            putchar('\\');
-        if ((unsigned char)*text >= ' ')
-            putchar(*text);
-    }
-    puts("\",");
-}
-
-static void json_settings(const load *l)
-{
-    const settings *s = &l->set;
-    json_text("scenario", s->scenario_name);
-    json_text("url", s->url);
-    json_text("kind", s->raw ? "raw" : s->text ? "text" : "binary");
-    printf("  \"resume\": %s,\n", s->resume ? "true" : "false");
-    printf("  \"connections\": %ld,\n  \"size\": %ld,\n  \"depth\": %ld,\n"
-           "  \"senders\": %ld,\n  \"rate\": %.10g,\n  \"warmup_s\": %.3f,\n"
-           "  \"duration_s\": %.3f,\n",
-           s->connections, s->size, s->depth, l->senders, s->rate, s->warmup,
-           seconds(l));
-}
-
-static void json_result(const load *l)
-{
-    printf("  \"sent\": %llu,\n  \"received\": %llu,\n  \"unsent\": %llu,\n"
-           "  \"measured\": %llu,\n  \"errors\": %llu,\n  \"alive\": %ld,\n",
-           (unsigned long long)l->sent, (unsigned long long)l->received,
-           (unsigned long long)l->unsent, (unsigned long long)l->counted,
-           (unsigned long long)l->errors, l->held);
-    printf("  \"acks_sent\": %llu,\n  \"acks_received\": %llu,\n",
-           (unsigned long long)l->acks_sent,
-           (unsigned long long)l->acks_received);
-    printf("  \"per_s\": %.1f,\n  \"mb_per_s\": %.3f,\n", per_second(l),
-           megabytes(l));
-    printf("  \"latency_us\": {\"min\": %.1f, \"mean\": %.1f, \"p50\": %.1f,"
-           " \"p90\": %.1f, \"p99\": %.1f, \"p99.9\": %.1f, \"max\": %.1f},\n",
-           (double)l->hist.min / 1e3, hist_mean(&l->hist) / 1e3, latency(l, 50),
-           latency(l, 90), latency(l, 99), latency(l, 99.9), latency(l, 100));
-    printf("  \"own_cpu_us_each\": %.3f\n", cpu_each(l));
-}
-
-static void print_json(const load *l)
-{
-    puts("{");
-    json_settings(l);
-    json_result(l);
-    puts("}");
-}
-
-static void print_idle(const load *l)
-{
-    printf("idle: %ld of %ld connections are alive after %.1f s\n", l->held,
-           l->set.connections, seconds(l));
-}
-
-static void print_text(const load *l)
-{
-    const settings *s = &l->set;
-    printf("%s: %ld connections, %ld in flight, %ld bytes, %.1f s\n",
-           s->scenario_name, s->connections, s->depth, s->size, seconds(l));
-    printf("  %-10s %.0f/s", unit(l), per_second(l));
-    if (s->scenario <= SCENE_FANOUT)
-        printf(", %.2f MB/s", megabytes(l));
-    printf("\n  latency    p50 %.1f  p90 %.1f  p99 %.1f  p99.9 %.1f  max %.1f"
-           " us%s\n",
-           latency(l, 50), latency(l, 90), latency(l, 99), latency(l, 99.9),
-           latency(l, 100), l->period ? ", from the intended time" : "");
-    printf("  counted    %llu sent, %llu received, %llu errors\n",
-           (unsigned long long)l->sent, (unsigned long long)l->received,
-           (unsigned long long)l->errors);
-    if (s->resume)
-        printf("  acks       %llu sent, %llu received\n",
-               (unsigned long long)l->acks_sent,
-               (unsigned long long)l->acks_received);
-    printf("  own CPU    %.2f us for each\n", cpu_each(l));
-}
-
-static int print_result(const load *l)
-{
-    if (l->unsent > 0)
-        fprintf(stderr,
-                "rtload: the server does not keep this rate: %llu messages "
-                "were never sent, and no latency tells of them\n",
-                (unsigned long long)l->unsent);
-    if (!l->measured && l->errors == 0)
-        fputs("rtload: interrupted before anything was measured\n", stderr);
-    if (!l->measured)
-        return 1;
-    if (l->set.json)
-        print_json(l);
-    else if (l->set.scenario == SCENE_IDLE)
-        print_idle(l);
-    else
-        print_text(l);
-    return l->errors > 0 || fflush(stdout) != 0;
 }
 
 /* ---- start */
@@ -321,26 +215,81 @@ static int raise_limit(const load *l)
     return -1;
 }
 
-static int allocate(load *l)
+long count_senders(const load *l)
 {
-    size_t n = (size_t)l->set.connections, senders = (size_t)l->senders;
-    size_t ring = senders * (size_t)l->set.depth;
-    l->conns = calloc(n, sizeof *l->conns);
-    l->spare = calloc(n, sizeof *l->spare);
-    l->times = calloc(ring, sizeof *l->times);
-    if (l->set.scenario == SCENE_FANOUT) {
-        l->missing = calloc(ring, sizeof *l->missing);
-        l->next = calloc(n * senders, sizeof *l->next);
-        if (!l->missing || !l->next)
-            return die("fanout counters");
+    const settings *s = &l->set;
+    if (s->scenario == SCENE_IDLE)
+        return 0;
+    if (s->scenario == SCENE_SPARSE)
+        return s->active;
+    return s->scenario == SCENE_FANOUT || s->scenario == SCENE_SLOW ? s->senders
+                                                                    : l->total;
+}
+
+/* Who sends: evenly spread over all, but in fanout the first ones.  Some of
+   them are connections of this process. */
+static int seats_take(load *l)
+{
+    long all = count_senders(l), n = l->set.connections;
+    l->senders = 0;
+    l->seats = calloc((size_t)n, sizeof *l->seats);
+    for (long i = 0; i < all && l->seats; i++) {
+        long id = (is_fan(l) ? i : i * l->total / all) - l->base;
+        if (id < 0 || id >= n)
+            continue;
+        l->conns[id].seat = (uint32_t)l->senders;
+        l->seats[l->senders++] = (uint32_t)id;
     }
-    if (!l->conns || !l->spare || !l->times || wire_init(l) < 0)
-        return die("allocating");
-    for (size_t i = 0; i < n; i++) {
-        l->conns[i].id = (uint32_t)i;
-        l->conns[i].fd = -1;
+    return l->seats ? 0 : -1;
+}
+
+/* The rates count for all processes together. */
+static void rate_share(load *l)
+{
+    long all = count_senders(l);
+    if (l->set.processes > 1 && all > 0)
+        l->set.rate *= (double)l->senders / (double)all;
+}
+
+static int allocate_fan(load *l, size_t ring)
+{
+    size_t n = (size_t)l->set.connections;
+    int rooms = l->set.scenario == SCENE_ROOMS;
+    l->talkers = rooms ? l->members : l->senders;
+    l->missing = calloc(ring, sizeof *l->missing);
+    l->next = calloc(n * (size_t)l->talkers, sizeof *l->next);
+    return l->missing && l->next ? 0 : -1;
+}
+
+static void conns_init(load *l)
+{
+    long n = l->set.connections;
+    for (long i = 0; i < n; i++) {
+        conn *c = &l->conns[i];
+        c->id = (uint32_t)i;
+        c->fd = -1;
+        c->seat = NO_SEAT;
+        c->slow = i >= n - l->set.slow;
         l->spare[l->spares++] = (uint32_t)(n - 1 - i);
     }
+}
+
+static int allocate(load *l)
+{
+    size_t n = (size_t)l->set.connections, ring;
+    l->conns = calloc(n, sizeof *l->conns);
+    l->spare = calloc(n, sizeof *l->spare);
+    if (!l->conns || !l->spare || wire_init(l) < 0)
+        return die("allocating");
+    conns_init(l);
+    if (seats_take(l) < 0)
+        return die("allocating");
+    rate_share(l);
+    l->members = l->set.room ? l->set.room : l->set.connections;
+    ring = (size_t)l->senders * (size_t)l->set.depth;
+    l->times = calloc(ring + 1, sizeof *l->times);
+    if (!l->times || (is_fan(l) && allocate_fan(l, ring) < 0))
+        return die("allocating counters");
     return 0;
 }
 
@@ -357,14 +306,6 @@ static int open_files(load *l)
     return 0;
 }
 
-static long count_senders(const settings *s)
-{
-    static const long none = 0;
-    if (s->scenario == SCENE_FANOUT)
-        return s->senders;
-    return s->scenario == SCENE_IDLE ? none : s->connections;
-}
-
 static void release(load *l)
 {
     for (long i = 0; i < l->set.connections; i++) {
@@ -377,13 +318,24 @@ static void release(load *l)
     free(l->conns);
     free(l->spare);
     free(l->times);
+    free(l->seats);
     free(l->missing);
     free(l->next);
     free(l->frame);
     free(l->plain);
     free(l->in);
     free(l->out);
-    free(l->request);
+}
+
+int load_run(load *l)
+{
+    if (raise_limit(l) < 0 || open_files(l) < 0 || allocate(l) < 0)
+        return -1;
+    signal(SIGINT, drive_stop);
+    signal(SIGTERM, drive_stop);
+    drive(l);
+    release(l);
+    return 0;
 }
 
 int main(int argc, char **argv)
@@ -395,17 +347,14 @@ int main(int argc, char **argv)
                         .size = 64,
                         .depth = 1,
                         .senders = 1,
+                        .processes = 1,
                         .duration = 5,
                         .warmup = 1,
                         .timeout = 10};
     settings_read(argc, argv);
-    l->senders = count_senders(&l->set);
-    if (raise_limit(l) < 0 || open_files(l) < 0 || allocate(l) < 0)
-        return 1;
-    signal(SIGINT, drive_stop);
-    signal(SIGTERM, drive_stop);
-    drive(l);
-    bad = print_result(l);
-    release(l);
+    l->total = l->set.connections;
+    bad = l->set.processes > 1 ? share_run(l) : load_run(l);
+    bad = bad < 0 ? 1 : load_result(l);
+    free(l->request);
     return bad;
 }

@@ -8,7 +8,9 @@
  * message (in fanout also of the time), so nothing that was sent is kept: a
  * frame of which the kernel took half is simply made again.
  *
- *   rtload.c  command line, progress, result
+ *   rtload.c         command line, start
+ *   rtload_share.c   several processes as one; the memory of the server
+ *   rtload_result.c  progress, result
  *   drive.c   the phases of a run, the scenarios, when to send, deadlines
  *   client.c  sockets: connect, upgrade, read, write, close
  *   wire.c    messages to frames and back, and whether they are right
@@ -24,7 +26,16 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
-enum scenario { SCENE_ECHO, SCENE_FANOUT, SCENE_STORM, SCENE_IDLE };
+enum scenario {
+    SCENE_ECHO,
+    SCENE_SPARSE, /* echo, by a few of the connections */
+    SCENE_FANOUT,
+    SCENE_SLOW,  /* fanout, and some never read */
+    SCENE_ROOMS, /* fanout, within rooms */
+    SCENE_MIXED, /* inputs to the server, snapshots from it */
+    SCENE_STORM,
+    SCENE_IDLE
+};
 
 typedef struct {
     const char *url, *scenario_name, *congestion;
@@ -32,14 +43,17 @@ typedef struct {
     int text, raw, json, quiet;
     int resume; /* speak rtnet.1: one byte of type before each payload */
     long connections, size, depth, senders, rcvbuf;
-    double rate, duration, warmup, timeout; /* per second; seconds */
+    long active, slow, room, processes, pid; /* 0: not given, or not needed */
+    double rate, duration, warmup, timeout;  /* per second; seconds */
 } settings;
 
 enum phase {
     PHASE_OPENING, /* the connections, in batches */
+    PHASE_READY,   /* other processes are not */
     PHASE_WARMUP,
     PHASE_MEASURE,
     PHASE_DRAIN,   /* wait for what is still in flight */
+    PHASE_CATCHUP, /* slow: those who never read do now */
     PHASE_CLOSING, /* say goodbye, for a short time */
     PHASE_DONE
 };
@@ -58,6 +72,7 @@ enum {
     HEAD_MAX = 14,      /* of a frame, with its mask */
     STAMP_WORD = 9,     /* 63 bits, 7 to a byte, so valid in a text too */
     STAMP_MAX = 18,     /* two words */
+    SNAPSHOT_MIN = 16,  /* its number and time */
     CONTROL_MAX = 125,  /* payload of a control frame */
     LETTER_MAX = 129,   /* of a control message of rtnet.1, without its type */
     ACK_COUNT = 16,     /* rtnet.1: messages, or */
@@ -68,6 +83,8 @@ enum {
     OUT_MAX = 65536     /* bytes of one send that are put together first */
 };
 
+#define NO_SEAT UINT32_MAX
+
 typedef struct conn conn;
 struct conn {
     int fd;
@@ -75,7 +92,11 @@ struct conn {
     uint8_t blocked;  /* the socket takes no more; an event will tell */
     uint8_t checking; /* the contents of the present message are compared */
     uint8_t end_seen; /* the peer's close frame came */
-    uint32_t id;
+    uint8_t slow;     /* does not read */
+    uint8_t awaited;  /* is in load.refill */
+    uint32_t id;      /* its place in load.conns */
+    uint32_t seat;    /* its number among those that send, or NO_SEAT */
+    conn *refill_next;
 
     /* Out: numbers of messages begun, wholly written, and answered. */
     uint64_t begun, sent, done;
@@ -83,16 +104,17 @@ struct conn {
 
     /* In: messages received; the frame and the message in hand. */
     uint64_t got;
-    uint64_t left;    /* payload of the frame still to come */
-    size_t at;        /* payload of the message that came */
-    uint8_t op, fin;  /* of the frame */
-    uint8_t within;   /* a message has begun and not ended */
-    uint8_t head_len; /* bytes of an incomplete frame header */
+    uint64_t sequence; /* mixed: of the newest snapshot */
+    uint64_t left;     /* payload of the frame still to come */
+    size_t at;         /* payload of the message that came */
+    uint8_t op, fin;   /* of the frame */
+    uint8_t within;    /* a message has begun and not ended */
+    uint8_t head_len;  /* bytes of an incomplete frame header */
     uint8_t head[HEAD_MAX];
     uint8_t stamp[STAMP_MAX];
 
     uint64_t started; /* ns: when the handshake began */
-    uint64_t since;   /* ns: when it should have */
+    uint64_t since;   /* ns: when it should have; mixed: newest snapshot */
     uint64_t active;  /* ns: when a byte last moved */
 
     /* rtnet.1: what is acknowledged of got, and by the server of sent. */
@@ -118,18 +140,29 @@ typedef struct {
     struct sockaddr_storage address;
     socklen_t address_len;
     char target[80]; /* "127.0.0.1:9000", for people */
-    char *request;   /* the upgrade, whole */
-    size_t request_len;
+    char *request;   /* the upgrade, whole but for the number of a room, */
+    size_t request_len, request_path; /* which ends its path */
 
     conn *conns;
-    long senders;      /* connections that send, the first ones */
-    uint64_t *times;   /* [sender][message % depth]: ns, when begun or due */
-    uint32_t *missing; /* fanout, same shape: members that have it not yet */
-    uint32_t *next;    /* fanout, [member][sender]: which message is next */
+    /* Where several processes share the connections: how many there are in all,
+       which of them is this one's first. */
+    long total, base;
+    int index;       /* of this process */
+    uint64_t *go;    /* ns: when all begin, 0: not yet known; NULL: alone */
+    long senders;    /* connections that send */
+    uint32_t *seats; /* [sender]: which they are */
+    uint64_t *times; /* [sender][message % depth]: ns, when begun or due */
+    /* Where messages go to others, too: members that do not have it yet, of the
+       same shape; [member][sender of the room]: which message is next. */
+    uint32_t *missing, *next;
+    long members, talkers; /* of one room; fanout is one room */
+    conn *refill;          /* those that may send again */
 
     uint8_t *frame; /* the frame of every message, its stamp not filled in */
     uint8_t *plain; /* its payload, not masked */
     size_t head_len, stamp_len, frame_len;
+    size_t look_len;        /* bytes of a message in that are kept */
+    size_t snapshot_size;   /* of the first one */
     uint8_t reply_head[11]; /* what a reply that is one frame begins with */
     size_t reply_head_len;
     uint8_t *in;
@@ -139,7 +172,6 @@ typedef struct {
     int source;      /* n: connect from 127.0.0.n; 0: the system chooses */
     int phase;       /* enum phase */
     int fatal;       /* going on makes no sense */
-    int refill;      /* fanout: some sender may send again */
     int measured;    /* there is a result */
     int given_up;    /* what was not sent yet of a schedule will not be */
     uint64_t now;    /* ns, monotonic */
@@ -167,17 +199,58 @@ typedef struct {
     uint64_t counted;            /* of received, those that are measured */
     uint64_t unsent;             /* of a schedule, never sent */
     uint64_t errors;
+    long behind, dropped; /* slow: that have not all yet; that were closed */
+    /* Anonymous memory of the server in bytes: before the first connection,
+       when all are open, and its greatest; ns: when to look again. */
+    uint64_t memory_before, memory_after, memory_peak, memory_look;
     double cpu; /* us of this process while measuring */
     histogram hist;
 } load;
 
-/* ---- rtload.c: what is said to people */
+/* Are messages returned, sent to all of a room, or known otherwise? */
+static inline int is_echo(const load *l)
+{
+    return l->set.scenario <= SCENE_SPARSE;
+}
+static inline int is_fan(const load *l)
+{
+    return l->set.scenario >= SCENE_FANOUT && l->set.scenario <= SCENE_ROOMS;
+}
+static inline int in_rooms(const load *l)
+{
+    return l->set.scenario == SCENE_ROOMS || l->set.scenario == SCENE_MIXED;
+}
+static inline int is_talking(const load *l)
+{
+    return l->set.scenario <= SCENE_MIXED;
+}
+
+/* ---- rtload.c */
+
+/* Runs what l->set asks for, in this process.  0, or -1 when it could not. */
+int load_run(load *l);
+/* How many connections send, in all processes. */
+long count_senders(const load *l);
+
+/* ---- rtload_share.c */
+
+/* Runs it in set.processes, and gives their sum to l.  0 or -1. */
+int share_run(load *l);
+/* Anonymous memory of the process set.pid in bytes; 0: errno tells why not. */
+uint64_t memory_read(const load *l);
+/* All connections are open; looks again if it is time to. */
+void memory_opened(load *l);
+void memory_watch(load *l);
+
+/* ---- rtload_result.c: what is said to people */
 
 /* Counts an error and prints the first few. */
 void load_error(load *l, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 /* A line about how it goes, once a second. */
 void load_progress(load *l);
+/* The result; returns what main returns. */
+int load_result(const load *l);
 
 /* ---- drive.c */
 
@@ -203,6 +276,9 @@ const char *client_target(load *l);
 void conn_start(load *l, conn *c);
 /* The peer is ready for messages. */
 void conn_opened(load *l, conn *c);
+/* Slow: leaves c alone, looks at it again.  -1 when it has failed. */
+void conn_mute(load *l, conn *c);
+int conn_unmute(load *l, conn *c);
 void conn_event(load *l, conn *c, uint32_t events);
 /* Begins what may be begun and writes what can be written. */
 void conn_pump(load *l, conn *c);
@@ -210,6 +286,10 @@ void conn_pump(load *l, conn *c);
 void conn_finish(load *l, conn *c);
 /* The connection is over, without an error. */
 void conn_end(load *l, conn *c);
+/* The peer has ended it before its time: an error, but not of a slow one, which
+   is only counted.  Returns -1. */
+int conn_lost(load *l, conn *c, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 /* The connection is over, with one.  Returns -1. */
 int conn_fail(load *l, conn *c, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

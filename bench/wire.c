@@ -3,7 +3,10 @@
  * stamp, the first bytes: in echo the numbers of the connection and of the
  * message; in fanout the numbers of the sender and of the message, then the
  * time.  So a reply tells which message it answers, and a fan-out how long it
- * took, without any state.  All frames use one mask: a server has to undo it
+ * took, without any state.  (Rooms are fan-outs, too; only in mixed the server
+ * has something of its own to say: a snapshot's number and time, 8 bytes each,
+ * little endian, and then each byte is its place in the snapshot, modulo 256.)
+ *  All frames use one mask: a server has to undo it
  * all the same, and preparing is what keeps this side cheap.
  *
  * With rtnet.1 a type byte stands before each payload: m, all that is sent and
@@ -71,20 +74,21 @@ static uint64_t word_get(const uint8_t *p)
 static uint64_t *time_of(const load *l, const conn *c, uint64_t message)
 {
     uint64_t depth = (uint64_t)l->set.depth;
-    return &l->times[c->id * depth + message % depth];
+    return &l->times[c->seat * depth + message % depth];
 }
 
 /* 20 bits tell connections apart, 43 the messages of one. */
-static uint64_t identity(const conn *c, uint64_t message)
+static uint64_t identity(const load *l, const conn *c, uint64_t message)
 {
-    return (uint64_t)c->id << 43 | (message & (((uint64_t)1 << 43) - 1));
+    uint64_t who = (uint64_t)l->base + c->id;
+    return who << 43 | (message & (((uint64_t)1 << 43) - 1));
 }
 
 static void stamp_make(const load *l, const conn *c, uint64_t message,
                        uint8_t *out)
 {
     if (l->stamp_len >= STAMP_WORD)
-        word_put(out, identity(c, message));
+        word_put(out, identity(l, c, message));
     if (l->stamp_len >= STAMP_MAX)
         word_put(out + STAMP_WORD, *time_of(l, c, message));
 }
@@ -129,9 +133,10 @@ static void fill(load *l, size_t size)
 int wire_init(load *l)
 {
     size_t size = (size_t)l->set.size;
-    l->stamp_len = l->set.scenario == SCENE_FANOUT ? STAMP_MAX : STAMP_WORD;
+    l->stamp_len = is_fan(l) ? STAMP_MAX : STAMP_WORD;
     if (size < l->stamp_len)
         l->stamp_len = 0;
+    l->look_len = l->set.scenario == SCENE_MIXED ? SNAPSHOT_MIN : l->stamp_len;
     l->frame = malloc(size + HEAD_MAX + 1);
     l->plain = malloc(size + 1);
     l->in = malloc(IN_MAX);
@@ -257,11 +262,13 @@ void wire_written(load *l, conn *c, size_t n)
         c->out_at = 0;
         c->sent++;
         l->sent++;
-        return;
+    } else {
+        c->sent += n / l->frame_len;
+        l->sent += n / l->frame_len;
+        c->out_at = n % l->frame_len;
     }
-    c->sent += n / l->frame_len;
-    l->sent += n / l->frame_len;
-    c->out_at = n % l->frame_len;
+    if (l->set.scenario == SCENE_MIXED) /* no answer is to come */
+        c->done = c->sent;
 }
 
 void wire_control(conn *c, int op, const uint8_t *data, size_t len)
@@ -331,10 +338,22 @@ void wire_ack_due(load *l)
 
 /* ---- in */
 
+/* What comes has been sent from here. */
+static int is_ours(const load *l)
+{
+    return l->set.scenario <= SCENE_ROOMS;
+}
+
 /* Scenarios in which the server has nothing to say take whatever it says. */
 static int is_checked(const load *l)
 {
-    return l->set.scenario <= SCENE_FANOUT;
+    return l->set.scenario <= SCENE_MIXED;
+}
+
+/* The kind of what comes. */
+static int reply_op(const load *l)
+{
+    return is_ours(l) ? message_op(l) : OP_BINARY;
 }
 
 static void message_begin(conn *c)
@@ -344,17 +363,28 @@ static void message_begin(conn *c)
     c->checking = c->got == 0 || (c->got + c->id) % SAMPLE == 0;
 }
 
+/* Is that, n bytes at p, what stands there in a message? */
+static int is_content(const load *l, size_t at, const uint8_t *p, size_t n)
+{
+    if (is_ours(l))
+        return memcmp(p, l->plain + at, n) == 0;
+    for (size_t i = 0; i < n; i++)
+        if (p[i] != (uint8_t)(at + i))
+            return 0;
+    return 1;
+}
+
 /* Compares or passes over a part of the payload, and keeps the stamp. */
 static int message_part(load *l, conn *c, const uint8_t *p, size_t n)
 {
     size_t at = c->at, stamp = 0;
     c->at += n;
-    if (at < l->stamp_len) {
-        stamp = l->stamp_len - at < n ? l->stamp_len - at : n;
+    if (at < l->look_len) {
+        stamp = l->look_len - at < n ? l->look_len - at : n;
         memcpy(c->stamp + at, p, stamp);
     }
     if (c->checking && is_checked(l) &&
-        memcmp(p + stamp, l->plain + at + stamp, n - stamp) != 0)
+        !is_content(l, at + stamp, p + stamp, n - stamp))
         return conn_fail(l, c, "reply %llu: the contents are not those sent",
                          (unsigned long long)c->got);
     return 0;
@@ -363,7 +393,7 @@ static int message_part(load *l, conn *c, const uint8_t *p, size_t n)
 static int message_echoed(load *l, conn *c)
 {
     uint8_t want[STAMP_MAX];
-    if (c->got >= c->sent)
+    if (c->got >= c->sent) /* one that does not send has sent nothing */
         return conn_fail(l, c, "reply %llu came before its message was sent",
                          (unsigned long long)c->got);
     stamp_make(l, c, c->got, want);
@@ -379,30 +409,96 @@ static int message_echoed(load *l, conn *c)
 static void message_delivered(load *l, conn *sender, uint64_t message)
 {
     uint64_t depth = (uint64_t)l->set.depth;
-    if (--l->missing[sender->id * depth + message % depth] > 0)
+    if (--l->missing[sender->seat * depth + message % depth] > 0)
         return;
     sender->done++;
-    l->refill = 1;
+    if (sender->awaited)
+        return;
+    sender->awaited = 1;
+    sender->refill_next = l->refill;
+    l->refill = sender;
+}
+
+/* The one of c's room that sent a message with that word, or NULL. */
+static conn *sender_of(const load *l, const conn *c, uint64_t word)
+{
+    uint64_t from = (word >> 43) - (uint64_t)l->base;
+    uint64_t members = (uint64_t)l->members;
+    if (c->stamp[0] & 0x80 || from >= (uint64_t)l->set.connections ||
+        from / members != c->id / members || l->conns[from].seat == NO_SEAT)
+        return NULL;
+    return &l->conns[from];
+}
+
+/* Is it the next one that c gets from that sender?  When it was begun is known
+   of the last ones only, which one who is late does not look at. */
+static int is_next(const load *l, const conn *c, const conn *sender,
+                   uint32_t next)
+{
+    return word_get(c->stamp) == identity(l, sender, next) &&
+           next < sender->sent &&
+           (c->slow ||
+            word_get(c->stamp + STAMP_WORD) == *time_of(l, sender, next));
 }
 
 static int message_fanned(load *l, conn *c)
 {
-    uint64_t word = word_get(c->stamp), from = word >> 43;
-    uint64_t begun = word_get(c->stamp + STAMP_WORD);
+    uint64_t word = word_get(c->stamp);
+    conn *sender = sender_of(l, c, word);
+    size_t talkers = (size_t)l->talkers;
     uint32_t *next;
-    if (from >= (uint64_t)l->senders || c->stamp[0] & 0x80)
+    if (!sender)
         return conn_fail(l, c, "a message that nobody here has sent");
-    next = &l->next[c->id * (size_t)l->senders + from];
-    if (word != identity(&l->conns[from], *next) ||
-        *next >= l->conns[from].sent ||
-        begun != *time_of(l, &l->conns[from], *next))
+    next = &l->next[c->id * talkers + sender->seat % talkers];
+    if (!is_next(l, c, sender, *next))
         return conn_fail(l, c,
                          "message %llu of sender %llu came when %u was next",
                          (unsigned long long)(word & 0x7ffffffffff),
-                         (unsigned long long)from, (unsigned)*next);
-    drive_record(l, begun);
-    message_delivered(l, &l->conns[from], (*next)++);
+                         (unsigned long long)(word >> 43), (unsigned)*next);
     c->got++;
+    if (c->slow) {
+        l->moved = l->now;
+        (*next)++;
+        if (c->got == l->sent)
+            l->behind--;
+        return 0;
+    }
+    drive_record(l, word_get(c->stamp + STAMP_WORD));
+    message_delivered(l, sender, (*next)++);
+    return 0;
+}
+
+/* ---- snapshots */
+
+static uint64_t little_get(const uint8_t *p)
+{
+    uint64_t value = 0;
+    for (int i = 7; i >= 0; i--)
+        value = value << 8 | p[i];
+    return value;
+}
+
+/* The first one tells how long they are and with which number they begin. */
+static int message_snapshot(load *l, conn *c)
+{
+    uint64_t number = little_get(c->stamp), then = little_get(c->stamp + 8);
+    if (l->snapshot_size == 0)
+        l->snapshot_size = c->at;
+    if (c->at < SNAPSHOT_MIN || c->at != l->snapshot_size)
+        return conn_fail(l, c, "a snapshot has %zu bytes, not %zu", c->at,
+                         c->at < SNAPSHOT_MIN ? (size_t)SNAPSHOT_MIN
+                                              : l->snapshot_size);
+    if (c->got > 0 && number != c->sequence + 1)
+        return conn_fail(l, c, "snapshot %llu came behind %llu",
+                         (unsigned long long)number,
+                         (unsigned long long)c->sequence);
+    if (then > l->now || (double)(l->now - then) > l->set.timeout * 1e9)
+        return conn_fail(l, c, "snapshot %llu has no time of these %g s",
+                         (unsigned long long)number, l->set.timeout);
+    c->sequence = number;
+    c->since = l->now;
+    c->got++;
+    drive_record(l, then);
     return 0;
 }
 
@@ -410,13 +506,15 @@ static int message_end(load *l, conn *c)
 {
     int bad = 0;
     c->within = 0;
-    if (is_checked(l) && c->at != (size_t)l->set.size)
+    if (is_ours(l) && c->at != (size_t)l->set.size)
         return conn_fail(l, c, "reply %llu has %zu bytes, not %ld",
                          (unsigned long long)c->got, c->at, l->set.size);
-    if (l->set.scenario == SCENE_ECHO)
+    if (is_echo(l))
         bad = message_echoed(l, c);
-    else if (l->set.scenario == SCENE_FANOUT)
+    else if (is_fan(l))
         bad = message_fanned(l, c);
+    else if (l->set.scenario == SCENE_MIXED)
+        bad = message_snapshot(l, c);
     else if (c->type != 'u')
         c->got++;
     if (l->set.resume && c->type != 'u' && bad == 0)
@@ -433,7 +531,7 @@ static int closed_by_server(load *l, conn *c, size_t len)
     }
     if (len >= 2)
         code = (unsigned)(c->control_in[0] << 8 | c->control_in[1]);
-    return conn_fail(l, c, "the server closed it: %u %.*s", code,
+    return conn_lost(l, c, "the server closed it: %u %.*s", code,
                      len > 2 ? (int)len - 2 : 0,
                      (const char *)c->control_in + 2);
 }
@@ -516,12 +614,12 @@ static int frame_begin(load *l, conn *c)
     if (c->op > OP_BINARY || (c->op == 0) != c->within)
         return conn_fail(l, c, "a bad frame: opcode %d %s a message", c->op,
                          c->within ? "within" : "outside");
-    if (c->op != 0 && c->op != message_op(l) && is_checked(l))
+    if (c->op != 0 && c->op != reply_op(l) && is_checked(l))
         return conn_fail(l, c, "reply %llu is of the other kind",
                          (unsigned long long)c->got);
     if (c->op != 0)
         message_begin(c);
-    if (is_checked(l) && c->left > (uint64_t)l->set.size - c->at)
+    if (is_ours(l) && c->left > (uint64_t)l->set.size - c->at)
         return conn_fail(l, c, "reply %llu has at least %llu bytes, not %ld",
                          (unsigned long long)c->got,
                          (unsigned long long)(c->at + c->left), l->set.size);
@@ -652,7 +750,7 @@ int wire_feed(load *l, conn *c, const uint8_t *p, size_t n)
         ptrdiff_t used = 0;
         if (c->left > 0)
             used = feed_payload(l, c, p, n);
-        else if (c->head_len == 0 && !c->within && is_checked(l) &&
+        else if (c->head_len == 0 && !c->within && is_ours(l) &&
                  c->state != CONN_GREETING)
             used = feed_whole(l, c, p, n);
         if (used == 0 && l->set.raw)
@@ -669,7 +767,7 @@ int wire_feed(load *l, conn *c, const uint8_t *p, size_t n)
 
 uint64_t wire_skippable(const load *l, const conn *c)
 {
-    if (c->op >= OP_CLOSE || c->checking || c->at < l->stamp_len)
+    if (c->op >= OP_CLOSE || c->checking || c->at < l->look_len)
         return 0;
     return c->left;
 }

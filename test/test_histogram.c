@@ -142,6 +142,29 @@ static void every_value_has_a_narrow_bucket(void)
     EQUAL(hist_index(UINT64_MAX), HIST_BUCKETS - 1);
 }
 
+/* Two parts, and the first of them into an empty one before. */
+static void merging_is_recording_in_one(void)
+{
+    static histogram part[2], sum;
+    hist_reset(&hist);
+    for (int i = 0; i < 20000; i++) {
+        uint64_t value = next_random() >> (next_random() & 63);
+        hist_add(&hist, value);
+        hist_add(&part[i % 3 == 0], value);
+    }
+    hist_merge(&sum, &part[0]);
+    hist_merge(&sum, &part[1]);
+    EQUAL(sum.count, hist.count);
+    EQUAL(sum.min, hist.min);
+    EQUAL(sum.max, hist.max);
+    CHECK(memcmp(sum.bucket, hist.bucket, sizeof sum.bucket) == 0);
+    CHECK(hist_mean(&sum) > hist_mean(&hist) * 0.999 &&
+          hist_mean(&sum) < hist_mean(&hist) * 1.001);
+    hist_reset(&part[0]);
+    hist_merge(&sum, &part[0]);
+    EQUAL(sum.min, hist.min);
+}
+
 int main(void)
 {
     RUN(uniform_samples);
@@ -152,5 +175,6 @@ int main(void)
     RUN(equal_samples_give_that_value);
     RUN(an_empty_one_gives_zero);
     RUN(every_value_has_a_narrow_bucket);
+    RUN(merging_is_recording_in_one);
     return test_done();
 }
