@@ -21,7 +21,7 @@
 #define NONCE "dGhlIHNhbXBsZSBub25jZQ=="
 #define ACCEPT "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
-enum { SOURCES = 200, SKIP_MIN = 65536, OP_CLOSE = 8 };
+enum { SOURCES = 200, OP_CLOSE = 8 };
 
 /* ---- the target */
 
@@ -493,7 +493,7 @@ static int conn_broken(load *l, conn *c)
  */
 static int conn_receive(load *l, conn *c)
 {
-    size_t want = IN_MAX, skip = (size_t)wire_skippable(l, c);
+    size_t want = wire_want(l, c), skip = (size_t)wire_skippable(l, c);
     int flags = 0, bad;
     ssize_t n;
     if (skip >= SKIP_MIN) {

@@ -79,6 +79,7 @@ enum {
     ACK_BYTES = 16384,  /* payload, until an acknowledgement is due */
     ANSWER_MAX = 16384, /* bytes of an answer to the upgrade */
     IN_MAX = 262144,    /* bytes of one recv */
+    SKIP_MIN = 8192,    /* bytes from which not copying is worth a recv */
     IOV_COUNT = 128,    /* pieces of one send */
     OUT_MAX = 65536     /* bytes of one send that are put together first */
 };
@@ -161,8 +162,9 @@ typedef struct {
     uint8_t *frame; /* the frame of every message, its stamp not filled in */
     uint8_t *plain; /* its payload, not masked */
     size_t head_len, stamp_len, frame_len;
-    size_t look_len;        /* bytes of a message in that are kept */
-    size_t snapshot_size;   /* of the first one */
+    uint8_t stamp_key[STAMP_MAX]; /* the mask where the stamp stands */
+    size_t look_len;              /* bytes of a message in that are kept */
+    size_t snapshot_size;         /* of the first one */
     uint8_t reply_head[11]; /* what a reply that is one frame begins with */
     size_t reply_head_len;
     uint8_t *in;
@@ -309,6 +311,9 @@ int wire_feed(load *l, conn *c, const uint8_t *p, size_t n);
 int wire_skip(load *l, conn *c, size_t n);
 /* How many such bytes follow. */
 uint64_t wire_skippable(const load *l, const conn *c);
+/* How many bytes to receive: no more than the beginning of a long message that
+   need not be looked at. */
+size_t wire_want(const load *l, const conn *c);
 /* Puts a control frame between the messages of c. */
 void wire_control(conn *c, int op, const uint8_t *data, size_t len);
 /* rtnet.1: says h; owes what time has made due; owes nothing any more. */

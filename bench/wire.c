@@ -57,10 +57,16 @@ static size_t head_put(uint8_t *p, int op, size_t len, int masked)
     return (size_t)bytes + 6;
 }
 
+/* 63 bits, 7 to a byte, the lowest first: 56 of them are spread by halves. */
 static void word_put(uint8_t *p, uint64_t value)
 {
-    for (int i = 0; i < STAMP_WORD; i++)
-        p[i] = (uint8_t)(value >> 7 * i & 0x7f);
+    uint64_t x = value & 0xffffffffffffff;
+    x = (x & 0xfffffff) | (x & 0xfffffff0000000) << 4;
+    x = (x & 0x3fff00003fff) | (x & 0xfffc0000fffc000) << 2;
+    x = (x & 0x7f007f007f007f) | (x & 0x3f803f803f803f80) << 1;
+    for (int i = 0; i < 8; i++) /* one store, where bytes are in that order */
+        p[i] = (uint8_t)(x >> 8 * i);
+    p[8] = (uint8_t)(value >> 56 & 0x7f);
 }
 
 static uint64_t word_get(const uint8_t *p)
@@ -93,13 +99,18 @@ static void stamp_make(const load *l, const conn *c, uint64_t message,
         word_put(out + STAMP_WORD, *time_of(l, c, message));
 }
 
-static void stamp_mask(const load *l, uint8_t *p)
+/* Puts the stamp of a message where it is to be masked. */
+static void stamp_put(const load *l, const conn *c, uint64_t message,
+                      uint8_t *p)
 {
-    size_t phase = (size_t)l->set.resume;
-    if (l->set.raw)
+    uint8_t stamp[STAMP_MAX];
+    if (l->stamp_len == 0)
         return;
-    for (size_t i = 0; i < l->stamp_len; i++)
-        p[i] ^= mask[(i + phase) & 3];
+    stamp_make(l, c, message, stamp);
+    for (size_t i = 0; i < STAMP_WORD; i++)
+        p[i] = stamp[i] ^ l->stamp_key[i];
+    for (size_t i = STAMP_WORD; i < l->stamp_len; i++)
+        p[i] = stamp[i] ^ l->stamp_key[i];
 }
 
 static void fill_heads(load *l, size_t size)
@@ -120,6 +131,8 @@ static void fill(load *l, size_t size)
     size_t typed = (size_t)l->set.resume;
     fill_heads(l, size + typed);
     l->frame_len = l->head_len + size;
+    for (size_t i = 0; i < STAMP_MAX && !l->set.raw; i++)
+        l->stamp_key[i] = mask[(i + typed) & 3];
     for (size_t i = 0; i < size; i++) {
         seed = seed * 1664525u + 1013904223u;
         l->plain[i] = (uint8_t)(seed >> 24);
@@ -222,8 +235,7 @@ int wire_gather(load *l, conn *c, struct iovec *iov)
         if (g.used + copied > OUT_MAX || g.count + 2 > IOV_COUNT)
             break;
         memcpy(p, l->frame, copied);
-        stamp_make(l, c, m, p + l->head_len);
-        stamp_mask(l, p + l->head_len);
+        stamp_put(l, c, m, p + l->head_len);
         gather_piece(&g, p, copied);
         gather_piece(&g, l->frame + copied, l->frame_len - copied);
         g.used += copied;
@@ -356,11 +368,17 @@ static int reply_op(const load *l)
     return is_ours(l) ? message_op(l) : OP_BINARY;
 }
 
+/* Is the contents of the next message compared? */
+static int is_sample(const conn *c)
+{
+    return c->got == 0 || (c->got + c->id) % SAMPLE == 0;
+}
+
 static void message_begin(conn *c)
 {
     c->within = 1;
     c->at = 0;
-    c->checking = c->got == 0 || (c->got + c->id) % SAMPLE == 0;
+    c->checking = (uint8_t)is_sample(c);
 }
 
 /* Is that, n bytes at p, what stands there in a message? */
@@ -379,7 +397,10 @@ static int message_part(load *l, conn *c, const uint8_t *p, size_t n)
 {
     size_t at = c->at, stamp = 0;
     c->at += n;
-    if (at < l->look_len) {
+    if (at == 0 && n >= STAMP_MAX) { /* the usual case: of a known size */
+        stamp = l->look_len;
+        memcpy(c->stamp, p, STAMP_MAX);
+    } else if (at < l->look_len) {
         stamp = l->look_len - at < n ? l->look_len - at : n;
         memcpy(c->stamp + at, p, stamp);
     }
@@ -397,7 +418,7 @@ static int message_echoed(load *l, conn *c)
         return conn_fail(l, c, "reply %llu came before its message was sent",
                          (unsigned long long)c->got);
     stamp_make(l, c, c->got, want);
-    if (memcmp(want, c->stamp, l->stamp_len) != 0)
+    if (l->stamp_len > 0 && memcmp(want, c->stamp, STAMP_WORD) != 0)
         return conn_fail(l, c, "reply %llu is not the next one",
                          (unsigned long long)c->got);
     drive_record(l, *time_of(l, c, c->got));
@@ -718,14 +739,24 @@ static ptrdiff_t feed_payload(load *l, conn *c, const uint8_t *p, size_t n)
     return (ptrdiff_t)n;
 }
 
+/* Does what is at p begin as a reply in one frame does? */
+static int is_usual(const load *l, const uint8_t *p)
+{
+    size_t len = l->reply_head_len;
+    if (len < 2)
+        return 1;
+    if (p[0] != l->reply_head[0] || p[1] != l->reply_head[1])
+        return 0;
+    return len == 2 || memcmp(p + 2, l->reply_head + 2, len - 2) == 0;
+}
+
 /* The main line: replies that are one frame each and lie whole in the buffer.
    Takes as many as there are; returns their bytes, or -1. */
 static ptrdiff_t feed_whole(load *l, conn *c, const uint8_t *p, size_t n)
 {
     size_t used = 0, size = (size_t)l->set.size;
     size_t whole = l->reply_head_len + size;
-    while (n - used >= whole &&
-           memcmp(p + used, l->reply_head, l->reply_head_len) == 0) {
+    while (n - used >= whole && is_usual(l, p + used)) {
         message_begin(c);
         if (message_part(l, c, p + used + l->reply_head_len, size) < 0 ||
             message_end(l, c) < 0)
@@ -763,6 +794,15 @@ int wire_feed(load *l, conn *c, const uint8_t *p, size_t n)
         n -= (size_t)used;
     }
     return 0;
+}
+
+size_t wire_want(const load *l, const conn *c)
+{
+    int next = is_echo(l) && c->state == CONN_OPEN && c->left == 0 &&
+               c->head_len == 0 && !c->within && !is_sample(c);
+    if (!next || l->set.size < SKIP_MIN)
+        return IN_MAX;
+    return l->reply_head_len + l->look_len;
 }
 
 uint64_t wire_skippable(const load *l, const conn *c)
