@@ -73,7 +73,7 @@ RATIO_MAX = 1.6
 def bars(path, rows, names, where):
     """rows: title, goal, and by name a spread."""
     colours = coloured(names)
-    thick = 18 if len(names) == 1 else 11
+    thick = 18 if len(names) == 1 else 12
     step = thick * len(names) + 18
     height = 112 + step * len(rows) + 36
     page = Page(WIDTH, height, "Work done, as a ratio to the least a server "
@@ -119,7 +119,7 @@ def bar(page, spread, colour, y, thick):
     for x in (low, high):
         page.line(x, middle - 3, x, middle + 3, INK, 1.2)
     page.text(WIDTH - RIGHT, middle + 4.5, f"{spread['median']:.2f}", "end",
-              size=min(13, thick + 1))
+              size=min(13, thick - 2))
 
 
 # ---- curves -----------------------------------------------------------------
