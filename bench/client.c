@@ -21,7 +21,7 @@
 #define NONCE "dGhlIHNhbXBsZSBub25jZQ=="
 #define ACCEPT "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
-enum { SOURCES = 200, OP_CLOSE = 8 };
+enum { OP_CLOSE = 8 };
 
 /* ---- the target */
 
@@ -205,7 +205,7 @@ static void source_bind(const load *l, int fd)
 {
     struct sockaddr_in from = {.sin_family = AF_INET};
     int on = 1;
-    if (l->source == 0)
+    if (l->source == 0 || !is_loopback4(l))
         return;
     from.sin_addr.s_addr = htonl(0x7f000000u + (uint32_t)l->source);
     setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);

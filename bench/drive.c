@@ -264,6 +264,7 @@ static void begin(load *l)
         (l->period >> 16) * (uint64_t)l->index / (uint64_t)l->set.processes;
     if (l->set.scenario == SCENE_IDLE)
         measure(l);
+    l->now = clock_ns(); /* it is a little after the common time */
     for (long i = 0; i < l->senders && is_talking(l) && !l->fatal; i++)
         conn_pump(l, sender(l, (uint64_t)i));
 }

@@ -91,7 +91,8 @@ static void judge_scenario(const option_set *set, settings *s)
 static void judge_raw(const option_set *set, const settings *s)
 {
     if (s->raw && (!is_echo(&the_load) || s->size < 1))
-        options_fail(set, "--raw: only with echo, and messages of some size");
+        options_fail(
+            set, "--raw: only with echo or sparse, and messages of some size");
     if (s->raw && s->resume)
         options_fail(set, "--resume: not with --raw");
     if (s->slow && s->resume)

@@ -73,6 +73,7 @@ enum {
     STAMP_WORD = 9,     /* 63 bits, 7 to a byte, so valid in a text too */
     STAMP_MAX = 18,     /* two words */
     SNAPSHOT_MIN = 16,  /* its number and time */
+    SOURCES = 200,      /* loopback addresses to connect from */
     CONTROL_MAX = 125,  /* payload of a control frame */
     LETTER_MAX = 129,   /* of a control message of rtnet.1, without its type */
     ACK_COUNT = 16,     /* rtnet.1: messages, or */

@@ -49,8 +49,17 @@ void memory_opened(load *l)
         l->memory_after = l->memory_peak = memory_read(l);
 }
 
-/* In idle all stay open while it measures; in storm what counts is what is left
-   when it is over. */
+/* In idle all stay open while it measures, but the last look must be over by
+   then; in storm what counts is what is left when it is over. */
+static int is_watched(const load *l)
+{
+    if (l->phase < PHASE_WARMUP || l->phase > PHASE_DRAIN)
+        return 0;
+    if (l->set.scenario == SCENE_IDLE)
+        return l->now + LOOK_NS < l->until;
+    return l->set.scenario == SCENE_SLOW;
+}
+
 void memory_watch(load *l)
 {
     int scene = l->set.scenario;
@@ -59,8 +68,7 @@ void memory_watch(load *l)
         return;
     if (scene == SCENE_STORM && l->phase == PHASE_DONE)
         memory_opened(l);
-    if ((scene != SCENE_IDLE && scene != SCENE_SLOW) ||
-        l->phase < PHASE_WARMUP || l->phase > PHASE_DRAIN) {
+    if (!is_watched(l)) {
         l->memory_look = 0;
         return;
     }
@@ -68,7 +76,7 @@ void memory_watch(load *l)
         return;
     now = memory_read(l);
     l->memory_look = l->now + LOOK_NS;
-    if (scene == SCENE_IDLE && l->phase < PHASE_DRAIN)
+    if (scene == SCENE_IDLE)
         l->memory_after = now;
     if (now > l->memory_peak)
         l->memory_peak = now;
@@ -102,7 +110,7 @@ static void part_init(load *part, const load *whole, int index, uint64_t *go)
     part->set.connections = (end - first) * unit;
     part->set.quiet = 1;
     part->set.pid = 0;
-    part->source = 1 + index * SOURCES_EACH % 200;
+    part->source = 1 + index * SOURCES_EACH % SOURCES;
 }
 
 /* Never returns. */
@@ -167,6 +175,7 @@ static void whole_look(load *l, const stage *s, long n)
     l->phase = PHASE_DONE;
     l->opened = l->alive = 0;
     l->received = 0;
+    l->until = s->part[0].until;
     for (long i = 0; i < n; i++) {
         int phase = __atomic_load_n(&s->part[i].phase, __ATOMIC_ACQUIRE);
         if (phase < l->phase)
@@ -240,6 +249,7 @@ static void whole_sum(load *l, const stage *s)
     l->received = 0;
     l->measured = 1;
     l->from = UINT64_MAX;
+    l->until = 0;
     for (long i = 0; i < l->set.processes; i++)
         whole_add(l, &s->part[i]);
 }
