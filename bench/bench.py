@@ -389,6 +389,7 @@ def measure_rooms(bench, row):
         "--rate", str(rate), "--depth", "64", "--processes", "2", "--warmup",
         "2", "--duration", str(max(1, bench.seconds(5))), "--timeout", "30"])
     note = (f"{players:,} players, {rate / players:.1f} sends/s each, "
+            f"{run['per_s']:,.0f} of {4 * rate:,} deliveries/s, "
             f"{100 * run['server_share']:.0f} % of a processor")
     if run["unsent"]:
         note += f", {run['unsent']:,} messages never sent: the rate is not kept"
@@ -434,7 +435,7 @@ def measure_growth(bench, row):
         one = dataclasses.replace(row, load=f"--connections {count}")
         runs = bench.paired(one, lambda name, server:
                             server.load(bench.words(one, name)),
-                            1 if bench.o.quick else 3)
+                            1 if bench.o.quick else 2)
         for name, each in column(runs, "per_s").items():
             found.setdefault(name, []).append(
                 (count, 1e6 / statistics.median(each)))
