@@ -1,4 +1,4 @@
-# rtnet.  make all | test | check | bench | demo | clean
+# rtnet.  make all | test | check | bench | bench-peers | demo | clean
 CC ?= cc
 CFLAGS ?= -O2 -g
 WARN = -Wall -Wextra -pedantic -Wshadow -Wconversion -Wstrict-prototypes \
@@ -9,7 +9,7 @@ FLAGS = -std=c99 $(WARN) -I. $(CFLAGS)
 
 LIB = rtnet ws session group ratelimit
 OBJ = $(LIB:%=$(BUILD)/%.o)
-PROGRAMS = echo_server fanout_server rooms_server rtload limit storm \
+PROGRAMS = echo_server fanout_server rooms_server rtload limit memory storm \
            scale_sim echo chat arena restart
 # One example needs hiredis: it is built where that is installed.
 HIREDIS := $(shell $(CC) -E -include hiredis/async.h -x c /dev/null \
@@ -60,10 +60,21 @@ demo: $(BUILD)/arena
 test check: all
 	@$(MAKE) --no-print-directory -j2 -f test/Makefile $@ BUILD=$(BUILD)
 
+# One peer is built where its library is installed.
+LWS := $(shell $(CC) -E -include libwebsockets.h -x c /dev/null \
+         >/dev/null 2>&1 && echo lws_server)
+
+$(BUILD)/lws_server: bench/peers/lws_server.c bench/options.h | $(BUILD)
+	$(CC) $(FLAGS) $< -o $@ -lwebsockets
+
+# QUICK=1 for a minute, ROWS=echo100,idle for some of the rows.
 bench: all
-	python3 bench/pair.py
+	python3 bench/bench.py --build $(BUILD)
+
+bench-peers: all $(LWS:%=$(BUILD)/%)
+	python3 bench/bench.py --build $(BUILD) --peers
 
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all demo test check bench clean
+.PHONY: all demo test check bench bench-peers clean

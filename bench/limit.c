@@ -212,7 +212,7 @@ static void conn_work(conn *c, size_t n)
     size_t whole = messages ? ends[messages - 1] : 0;
     /* From here on it goes back to the sender, and nobody else. */
     size_t own = mode == MODE_WSECHO ? 0 : c->ended ? whole : len;
-    if (mode == MODE_FANOUTC)
+    if (mode == MODE_FANOUTC && own > 0)
         fan_out(in, own);
     else if (mode == MODE_FANOUT)
         fan_each();
