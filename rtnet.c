@@ -2516,15 +2516,50 @@ uint8_t *rt__out_reserve(rt_loop *loop, rt__conn *c, size_t size,
     return rt__buf_data(b) + piece->off;
 }
 
-/* The main line of who answers many messages in a turn: a reliable frame grows
-   the last piece, in place, where that stands at the arena's end and the soft
-   mark is far.  NULL: it goes the long way. */
+/* A blocked one is not listed: writing to a full socket is a wasted call, and
+   its writable event lists it again. */
+static void out_dirty(rt_loop *loop, rt__out *o)
+{
+    if (o->dirty || o->blocked)
+        return; /* its turn comes anyway */
+    o->dirty = 1;
+    o->next = loop->dirty;
+    loop->dirty = o;
+}
+
+/* The first piece of an empty queue, at the arena's end. */
+static uint8_t *out_begin(rt_loop *loop, rt__conn *c, size_t size)
+{
+    rt__buf *b = arena_room(loop, size);
+    rt__out *o;
+    if (!b || rt__out_open(loop, c) < 0)
+        return NULL;
+    o = c->out;
+    o->q[0].buf = b;
+    o->q[0].off = b->len;
+    o->q[0].len = (uint32_t)size;
+    o->count = 1;
+    b->refs++;
+    b->len += (uint32_t)size;
+    o->bytes = size;
+    o->messages = 1;
+    out_dirty(loop, o);
+    return rt__buf_data(b) + b->len - size;
+}
+
+/* The main line: a short reliable frame finds an empty queue, or grows the last
+   piece in place, where that stands at the arena's end and the soft mark is
+   far.  NULL: it goes the long way. */
 uint8_t *rt__out_append(rt_loop *loop, rt__conn *c, size_t size)
 {
     rt__out *o = c->out;
     rt__buf *b = loop->arena;
     rt__piece *last;
-    if (!o || o->count == 0 || o->blocked || b->cap - b->len < size)
+    if (!o)
+        return c->crowd || size + RT__PIECE_COST > c->ep->soft_mark
+                   ? NULL
+                   : out_begin(loop, c, size);
+    if (o->count == 0 || o->blocked || b->cap - b->len < size)
         return NULL;
     last = &o->q[o->head + o->count - 1];
     if (last->buf != b || last->off + last->len != b->len ||
@@ -2610,17 +2645,6 @@ static int loose_push(rt_loop *loop, rt__out *o, rt__piece piece, uint32_t key)
     old->piece = piece;
     old->key = key;
     return 0;
-}
-
-/* A blocked one is not listed: writing to a full socket is a wasted call, and
-   its writable event lists it again. */
-static void out_dirty(rt_loop *loop, rt__out *o)
-{
-    if (o->dirty || o->blocked)
-        return; /* its turn comes anyway */
-    o->dirty = 1;
-    o->next = loop->dirty;
-    loop->dirty = o;
 }
 
 /* Has something to say at the next flush, even if nothing is queued. */
