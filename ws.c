@@ -41,6 +41,15 @@ static uint64_t word_mask(uint8_t *out, const uint8_t *in, uint64_t key)
     return x & HIGH_BITS;
 }
 
+static uint64_t half_mask(uint8_t *out, const uint8_t *in, uint32_t key)
+{
+    uint32_t x;
+    memcpy(&x, in, 4);
+    x ^= key;
+    memcpy(out, &x, 4);
+    return x & (uint32_t)HIGH_BITS;
+}
+
 /* The same for a block: in words here, which every machine can; below in what
    is wider.  The two do the same, and the tests call both. */
 static uint64_t words_mask(uint8_t *out, const uint8_t *in, uint64_t key)
@@ -122,12 +131,12 @@ static uint64_t block_high(const uint8_t *p)
 #define block_high words_high
 #endif
 
-static uint64_t bytes_mask(uint8_t *out, const uint8_t *in, size_t from,
-                           size_t to, const uint8_t *mask, size_t phase)
+static uint64_t bytes_mask(uint8_t *out, const uint8_t *in, size_t n,
+                           const uint8_t *mask, size_t phase)
 {
     unsigned int high = 0;
     size_t i;
-    for (i = from; i < to; i++) {
+    for (i = 0; i < n; i++) {
         out[i] = (uint8_t)(in[i] ^ mask[(phase + i) & 3]);
         high |= out[i];
     }
@@ -136,28 +145,36 @@ static uint64_t bytes_mask(uint8_t *out, const uint8_t *in, size_t from,
 
 /* First the bytes up to where the mask begins anew, so that it need not be
    turned, and byte order does not matter; nothing behind the n-th is touched:
-   the next frame stands there. */
+   the next frame stands there.  Of nothing there may be no place to add to. */
 static inline size_t mask_run(int wide, uint8_t *out, const uint8_t *in,
                               size_t n, const uint8_t *mask, size_t phase)
 {
-    size_t i = (0 - phase) & 3, ascii;
+    size_t all = n, head = (0 - phase) & 3, ascii;
     uint64_t key, high;
     uint32_t half;
-    if (i > n)
-        i = n;
-    high = bytes_mask(out, in, 0, i, mask, phase);
+    if (n <= head)
+        return bytes_mask(out, in, n, mask, phase) ? 0 : n;
+    high = bytes_mask(out, in, head, mask, phase);
+    ascii = high ? 0 : head;
+    out += head;
+    in += head;
+    n -= head;
     memcpy(&half, mask, 4);
     key = half | (uint64_t)half << 32;
-    ascii = high ? 0 : i;
-    for (; n - i >= BLOCK; i += BLOCK) {
-        high |= wide ? block_mask(out + i, in + i, key)
-                     : words_mask(out + i, in + i, key);
+    for (; n >= BLOCK; n -= BLOCK, out += BLOCK, in += BLOCK) {
+        high |= wide ? block_mask(out, in, key) : words_mask(out, in, key);
         ascii += high ? 0 : BLOCK;
     }
-    for (; n - i >= 8; i += 8)
-        high |= word_mask(out + i, in + i, key);
-    high |= bytes_mask(out, in, i, n, mask, phase);
-    return high ? ascii : n;
+    for (; n >= 8; n -= 8, out += 8, in += 8)
+        high |= word_mask(out, in, key);
+    if (n >= 4) {
+        high |= half_mask(out, in, half);
+        n -= 4;
+        out += 4;
+        in += 4;
+    }
+    high |= bytes_mask(out, in, n, mask, 0);
+    return high ? ascii : all;
 }
 
 /* out = in ^ mask, out may be in; phase: where in the payload in begins.
