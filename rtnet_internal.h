@@ -13,6 +13,13 @@
 #if defined(__linux__) && !defined(RT__NO_EPOLL)
 #define RT__EPOLL 1
 #endif
+/* What every processor of the kind has, so that nothing is chosen at run
+   time.  The order of bytes in NEON's lanes is that of little-endian ones. */
+#if defined(__SSE2__)
+#define RT__SSE2 1
+#elif defined(__aarch64__) && defined(__ARM_NEON) && !defined(__AARCH64EB__)
+#define RT__NEON 1
+#endif
 
 #include "rtnet.h"
 
@@ -427,10 +434,9 @@ enum rt__hold {
     RT__HOLD_HOST = 16 /* the host thinks about a request */
 };
 
-/* An incremental check of UTF-8: how many bytes must follow, the first of
-   them between lo and hi. */
+/* An incremental check of UTF-8: what must follow, 0: nothing. */
 typedef struct {
-    uint8_t need, lo, hi;
+    uint8_t need;
 } rt__utf8;
 
 /* A decoded frame header. */
@@ -589,8 +595,11 @@ void rt__in_began(rt_loop *loop, rt__conn *c);
 
 int rt__utf8_feed(rt__utf8 *u, const uint8_t *p, size_t n);
 int rt__utf8_valid(const void *p, size_t n);
-void rt__mask(uint8_t *out, const uint8_t *in, size_t n, const uint8_t mask[4],
-              size_t phase);
+int rt__utf8_feed_words(rt__utf8 *u, const uint8_t *p, size_t n);
+size_t rt__mask(uint8_t *out, const uint8_t *in, size_t n,
+                const uint8_t mask[4], size_t phase);
+size_t rt__mask_words(uint8_t *out, const uint8_t *in, size_t n,
+                      const uint8_t mask[4], size_t phase);
 int rt__frame_read(const uint8_t *p, size_t n, int masked, rt__frame *f);
 size_t rt__frame_write(uint8_t *out, int op, size_t len, const uint8_t *mask);
 int rt__close_code_valid(int code);

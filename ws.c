@@ -12,8 +12,18 @@
 #include "rtnet_internal.h"
 
 #include <stdio.h>
+#if RT__SSE2
+#include <emmintrin.h>
+#elif RT__NEON
+#include <arm_neon.h>
+#endif
 
-/* ---- UTF-8 (RFC 3629) --------------------------------------------------- */
+/* ---- many bytes at a time: unmasking, and is it ASCII? ------------------ */
+
+/* What the machine does at once, as four of its registers; and how much text
+   that is not ASCII is gone through before ASCII is looked for again. */
+enum { BLOCK = 64, PIECE = 16 };
+#define HIGH_BITS 0x8080808080808080u
 
 /* Any alignment will do, which a cast would not allow. */
 static uint64_t load64(const uint8_t *p)
@@ -23,89 +33,266 @@ static uint64_t load64(const uint8_t *p)
     return x;
 }
 
-/* Most text is ASCII: eight bytes are looked at together, in any byte order,
-   and none behind the n-th. */
-static size_t ascii_run(const uint8_t *p, size_t n)
+/* out = in ^ key for 8 bytes, out may be in; 0 where the result is ASCII. */
+static uint64_t word_mask(uint8_t *out, const uint8_t *in, uint64_t key)
+{
+    uint64_t x = load64(in) ^ key;
+    memcpy(out, &x, 8);
+    return x & HIGH_BITS;
+}
+
+static uint64_t half_mask(uint8_t *out, const uint8_t *in, uint32_t key)
+{
+    uint32_t x;
+    memcpy(&x, in, 4);
+    x ^= key;
+    memcpy(out, &x, 4);
+    return x & (uint32_t)HIGH_BITS;
+}
+
+/* The same for a block: in words here, which every machine can; below in what
+   is wider.  The two do the same, and the tests call both. */
+static uint64_t words_mask(uint8_t *out, const uint8_t *in, uint64_t key)
+{
+    uint64_t high = 0;
+    size_t i;
+    for (i = 0; i < BLOCK; i += 8)
+        high |= word_mask(out + i, in + i, key);
+    return high;
+}
+
+/* 0 where a block is ASCII. */
+static uint64_t words_high(const uint8_t *p)
+{
+    uint64_t high = 0;
+    size_t i;
+    for (i = 0; i < BLOCK; i += 8)
+        high |= load64(p + i);
+    return high & HIGH_BITS;
+}
+
+#if RT__SSE2
+static __m128i quarter(const uint8_t *p)
+{
+    return _mm_loadu_si128((const __m128i *)p);
+}
+
+static __m128i quarter_mask(uint8_t *out, const uint8_t *in, __m128i key)
+{
+    __m128i x = _mm_xor_si128(quarter(in), key);
+    _mm_storeu_si128((__m128i *)out, x);
+    return x;
+}
+
+static uint64_t block_mask(uint8_t *out, const uint8_t *in, uint64_t key)
+{
+    __m128i wide = _mm_set1_epi32((int)(uint32_t)key);
+    __m128i a = quarter_mask(out, in, wide);
+    __m128i b = quarter_mask(out + 16, in + 16, wide);
+    __m128i c = quarter_mask(out + 32, in + 32, wide);
+    __m128i d = quarter_mask(out + 48, in + 48, wide);
+    a = _mm_or_si128(_mm_or_si128(a, b), _mm_or_si128(c, d));
+    return (uint64_t)_mm_movemask_epi8(a);
+}
+
+static uint64_t block_high(const uint8_t *p)
+{
+    __m128i a = _mm_or_si128(quarter(p), quarter(p + 16));
+    __m128i b = _mm_or_si128(quarter(p + 32), quarter(p + 48));
+    return (uint64_t)_mm_movemask_epi8(_mm_or_si128(a, b));
+}
+#elif RT__NEON
+static uint8x16_t quarter_mask(uint8_t *out, const uint8_t *in, uint8x16_t key)
+{
+    uint8x16_t x = veorq_u8(vld1q_u8(in), key);
+    vst1q_u8(out, x);
+    return x;
+}
+
+static uint64_t block_mask(uint8_t *out, const uint8_t *in, uint64_t key)
+{
+    uint8x16_t wide = vreinterpretq_u8_u64(vdupq_n_u64(key));
+    uint8x16_t a = quarter_mask(out, in, wide);
+    uint8x16_t b = quarter_mask(out + 16, in + 16, wide);
+    uint8x16_t c = quarter_mask(out + 32, in + 32, wide);
+    uint8x16_t d = quarter_mask(out + 48, in + 48, wide);
+    a = vorrq_u8(vorrq_u8(a, b), vorrq_u8(c, d));
+    return vmaxvq_u8(a) & 0x80;
+}
+
+static uint64_t block_high(const uint8_t *p)
+{
+    uint8x16_t a = vorrq_u8(vld1q_u8(p), vld1q_u8(p + 16));
+    uint8x16_t b = vorrq_u8(vld1q_u8(p + 32), vld1q_u8(p + 48));
+    return vmaxvq_u8(vorrq_u8(a, b)) & 0x80;
+}
+#else
+#define block_mask words_mask
+#define block_high words_high
+#endif
+
+static uint64_t bytes_mask(uint8_t *out, const uint8_t *in, size_t n,
+                           const uint8_t *mask, size_t phase)
+{
+    unsigned int high = 0;
+    size_t i;
+    for (i = 0; i < n; i++) {
+        out[i] = (uint8_t)(in[i] ^ mask[(phase + i) & 3]);
+        high |= out[i];
+    }
+    return high & 0x80;
+}
+
+/* First the bytes up to where the mask begins anew, so that it need not be
+   turned, and byte order does not matter; nothing behind the n-th is touched:
+   the next frame stands there.  Of nothing there may be no place to add to. */
+static inline size_t mask_run(int wide, uint8_t *out, const uint8_t *in,
+                              size_t n, const uint8_t *mask, size_t phase)
+{
+    size_t all = n, head = (0 - phase) & 3, ascii;
+    uint64_t key, high;
+    uint32_t half;
+    if (n <= head)
+        return bytes_mask(out, in, n, mask, phase) ? 0 : n;
+    high = bytes_mask(out, in, head, mask, phase);
+    ascii = high ? 0 : head;
+    out += head;
+    in += head;
+    n -= head;
+    memcpy(&half, mask, 4);
+    key = half | (uint64_t)half << 32;
+    for (; n >= BLOCK; n -= BLOCK, out += BLOCK, in += BLOCK) {
+        high |= wide ? block_mask(out, in, key) : words_mask(out, in, key);
+        ascii += high ? 0 : BLOCK;
+    }
+    for (; n >= 8; n -= 8, out += 8, in += 8)
+        high |= word_mask(out, in, key);
+    if (n >= 4) {
+        high |= half_mask(out, in, half);
+        n -= 4;
+        out += 4;
+        in += 4;
+    }
+    high |= bytes_mask(out, in, n, mask, 0);
+    return high ? ascii : all;
+}
+
+/* out = in ^ mask, out may be in; phase: where in the payload in begins.
+   Returns how many bytes of the result are surely ASCII: n, or up to a block
+   where some are not.  A text's check begins there, and mostly has ended. */
+size_t rt__mask(uint8_t *out, const uint8_t *in, size_t n,
+                const uint8_t mask[4], size_t phase)
+{
+    return mask_run(1, out, in, n, mask, phase);
+}
+
+/* The same on every machine; for the tests. */
+size_t rt__mask_words(uint8_t *out, const uint8_t *in, size_t n,
+                      const uint8_t mask[4], size_t phase)
+{
+    return mask_run(0, out, in, n, mask, phase);
+}
+
+/* How many bytes are surely ASCII; up to 7 more may be.  The last word is
+   looked at with some bytes of the one before. */
+static inline size_t ascii_run(int wide, const uint8_t *p, size_t n)
 {
     size_t i = 0;
-    while (n - i >= 8 && !(load64(p + i) & 0x8080808080808080u))
+    while (n - i >= BLOCK && !(wide ? block_high(p + i) : words_high(p + i)))
+        i += BLOCK;
+    while (n - i >= 8 && !(load64(p + i) & HIGH_BITS))
         i += 8;
-    while (i < n && p[i] < 0x80)
-        i++;
+    if (n >= 8 && n - i < 8 && !(load64(p + n - 8) & HIGH_BITS))
+        return n;
     return i;
 }
 
-/* What may follow a first byte: how many bytes, the first of them between lo
-   and hi, which keeps out overlong forms, surrogates and > U+10FFFF.  (c0 and
-   c1 can only begin overlong forms.) */
-static int utf8_lead(rt__utf8 *u, uint8_t b)
-{
-    u->lo = 0x80;
-    u->hi = 0xbf;
-    if (b < 0xc2 || b > 0xf4)
-        return 0;
-    u->need = b < 0xe0 ? 1 : b < 0xf0 ? 2 : 3;
-    if (b == 0xe0)
-        u->lo = 0xa0;
-    if (b == 0xed)
-        u->hi = 0x9f;
-    if (b == 0xf0)
-        u->lo = 0x90;
-    if (b == 0xf4)
-        u->hi = 0x8f;
-    return 1;
-}
+/* ---- UTF-8 (RFC 3629) --------------------------------------------------- */
+
+/* What may follow, each state being where its successor stands in a byte's
+   row of 64 bits: nothing any more, a new character, 1 to 3 continuations; the
+   last four are narrower at their first, which keeps out overlong forms,
+   surrogates and what is above U+10FFFF.  (c0 and c1 can only begin overlong
+   forms.)  So a byte costs one shift, whatever the text. */
+enum {
+    DEAD = 0,
+    WHOLE = 6,
+    ONE = 12,
+    TWO = 18,
+    THREE = 24,
+    AFTER_E0 = 30,
+    AFTER_ED = 36,
+    AFTER_F0 = 42,
+    AFTER_F4 = 48
+};
+#define STEP(from, to) ((uint64_t)(to) << (from))
+#define TAIL (STEP(ONE, WHOLE) | STEP(TWO, ONE) | STEP(THREE, TWO))
+#define TIMES2(x) x, x
+#define TIMES4(x) TIMES2(x), TIMES2(x)
+#define TIMES8(x) TIMES4(x), TIMES4(x)
+#define TIMES16(x) TIMES8(x), TIMES8(x)
+#define TIMES64(x) TIMES16(x), TIMES16(x), TIMES16(x), TIMES16(x)
+
+static const uint64_t utf8_rows[256] = {
+    TIMES64(STEP(WHOLE, WHOLE)),                               /* 00 */
+    TIMES64(STEP(WHOLE, WHOLE)),                               /* 40 */
+    TIMES16(TAIL | STEP(AFTER_ED, ONE) | STEP(AFTER_F4, TWO)), /* 80 */
+    TIMES16(TAIL | STEP(AFTER_ED, ONE) | STEP(AFTER_F0, TWO)), /* 90 */
+    TIMES16(TAIL | STEP(AFTER_E0, ONE) | STEP(AFTER_F0, TWO)), /* a0 */
+    TIMES16(TAIL | STEP(AFTER_E0, ONE) | STEP(AFTER_F0, TWO)), /* b0 */
+    TIMES2(DEAD),                                              /* c0 */
+    TIMES2(STEP(WHOLE, ONE)),                                  /* c2 */
+    TIMES4(STEP(WHOLE, ONE)),                                  /* c4 */
+    TIMES8(STEP(WHOLE, ONE)),                                  /* c8 */
+    TIMES16(STEP(WHOLE, ONE)),                                 /* d0 */
+    STEP(WHOLE, AFTER_E0),                                     /* e0 */
+    TIMES4(STEP(WHOLE, TWO)),                                  /* e1 */
+    TIMES8(STEP(WHOLE, TWO)),                                  /* e5 */
+    STEP(WHOLE, AFTER_ED),                                     /* ed */
+    TIMES2(STEP(WHOLE, TWO)),                                  /* ee */
+    STEP(WHOLE, AFTER_F0),                                     /* f0 */
+    TIMES2(STEP(WHOLE, THREE)),                                /* f1 */
+    STEP(WHOLE, THREE),                                        /* f3 */
+    STEP(WHOLE, AFTER_F4) /* f4, and the others are dead */
+};
 
 /* Goes on with n more bytes; 0 as soon as no continuation can be valid.  The
    text may end where u->need is 0.  Frames may cut a character in two (RFC
    6455, 5.6), so that its state is kept in u from one to the next. */
+static inline int utf8_run(int wide, rt__utf8 *u, const uint8_t *p, size_t n)
+{
+    uint64_t state = u->need ^ (unsigned int)WHOLE;
+    size_t i = 0, end;
+    while (i < n && state != DEAD) {
+        if (state == WHOLE)
+            i += ascii_run(wide, p + i, n - i);
+        end = n - i < PIECE ? n : i + PIECE;
+        for (; i < end; i++)
+            state = utf8_rows[p[i]] >> (state & 63);
+        state &= 63;
+    }
+    u->need = (uint8_t)(state ^ WHOLE);
+    return state != DEAD;
+}
+
 int rt__utf8_feed(rt__utf8 *u, const uint8_t *p, size_t n)
 {
-    size_t i = 0;
-    while (i < n) {
-        if (u->need == 0) {
-            i += ascii_run(p + i, n - i);
-            if (i < n && !utf8_lead(u, p[i++]))
-                return 0;
-            continue;
-        }
-        if (p[i] < u->lo || p[i] > u->hi)
-            return 0;
-        u->lo = 0x80;
-        u->hi = 0xbf;
-        u->need--;
-        i++;
-    }
-    return 1;
+    return utf8_run(1, u, p, n);
+}
+
+/* The same on every machine; for the tests. */
+int rt__utf8_feed_words(rt__utf8 *u, const uint8_t *p, size_t n)
+{
+    return utf8_run(0, u, p, n);
 }
 
 int rt__utf8_valid(const void *p, size_t n)
 {
-    rt__utf8 u = {0, 0, 0};
+    rt__utf8 u = {0};
     return rt__utf8_feed(&u, (const uint8_t *)p, n) && u.need == 0;
 }
 
 /* ---- frames (RFC 6455, 5.2) --------------------------------------------- */
-
-/* out = in ^ mask, out may be in; phase: where in the payload in begins.  The
-   wide mask is made of bytes, so that byte order does not matter; nothing
-   behind the n-th is touched: the next frame stands there. */
-void rt__mask(uint8_t *out, const uint8_t *in, size_t n, const uint8_t mask[4],
-              size_t phase)
-{
-    uint8_t turned[8];
-    uint64_t wide, x;
-    size_t i;
-    for (i = 0; i < 8; i++)
-        turned[i] = mask[(phase + i) & 3];
-    memcpy(&wide, turned, 8);
-    for (i = 0; n - i >= 8; i += 8) {
-        x = load64(in + i) ^ wide;
-        memcpy(out + i, &x, 8);
-    }
-    for (; i < n; i++)
-        out[i] = (uint8_t)(in[i] ^ turned[i & 7]);
-}
 
 static uint64_t frame_length(const uint8_t *p, size_t bytes)
 {
@@ -2136,17 +2323,19 @@ static uint64_t message_left(const rt__in *in)
     return in->frame.fin || in->left > have ? in->left : have;
 }
 
-/* n more bytes of the payload are here, unmasked.  Text is checked as it comes:
-   a wrong one is not collected to its end. */
+/* n more bytes of the payload are here, unmasked, the first of them ASCII. Text
+   is checked as it comes: a wrong one is not collected to its end. */
 static int payload_taken(rt_loop *loop, rt__conn *c, const uint8_t *to,
-                         size_t n)
+                         size_t n, size_t ascii)
 {
     rt__in *in = c->in;
+    if (in->utf8.need) /* its first bytes end a character */
+        ascii = 0;
     in->left -= n;
     if (!(in->frame.op & 8) && !(c->typed && *rt__buf_data(in->data) == 'a'))
         rt__conn_lives(loop, c); /* an `a` is counted when it is whole */
     if (!(in->frame.op & 8) && in->message == RT_TEXT &&
-        !rt__utf8_feed(&in->utf8, to, n))
+        !rt__utf8_feed(&in->utf8, to + ascii, n - ascii))
         return -1007;
     return 0;
 }
@@ -2158,6 +2347,7 @@ static int payload_in(rt_loop *loop, rt__conn *c, const uint8_t *p, size_t n)
     rt__in *in = c->in;
     const uint8_t *mask = in->frame.mask;
     size_t phase = (size_t)(in->frame.len - in->left) & 3;
+    size_t ascii = 0;
     uint8_t *to;
     if (in->frame.op & 8) {
         to = in->control + in->control_len;
@@ -2166,10 +2356,10 @@ static int payload_in(rt_loop *loop, rt__conn *c, const uint8_t *p, size_t n)
         return NEED_MEMORY;
     }
     if (in->frame.masked)
-        rt__mask(to, p, n, mask, phase);
+        ascii = rt__mask(to, p, n, mask, phase);
     else
         memcpy(to, p, n);
-    return payload_taken(loop, c, to, n);
+    return payload_taken(loop, c, to, n, ascii);
 }
 /* The frame under way has all its bytes.  Those of a control frame are copied,
    as c->in may be freed before they are read.  A message's deadline runs on
@@ -2282,13 +2472,13 @@ static size_t head_size(const rt__frame *f)
 static int frame_in_place(rt_loop *loop, rt__conn *c, const rt__frame *f,
                           uint8_t *payload)
 {
-    size_t n = (size_t)f->len;
+    size_t n = (size_t)f->len, ascii = 0;
     int fault;
     if (f->masked)
-        rt__mask(payload, payload, n, f->mask, 0);
+        ascii = rt__mask(payload, payload, n, f->mask, 0);
     if (f->op & 8)
         return control_in(loop, c, f->op, payload, n);
-    if (f->op == RT_TEXT && !rt__utf8_valid(payload, n))
+    if (f->op == RT_TEXT && !rt__utf8_valid(payload + ascii, n - ascii))
         return -1007;
     if (n < RT__LEND || !in_inbox(loop, payload))
         return deliver(loop, c, f->op, payload, n);
@@ -2357,13 +2547,14 @@ void rt__ws_filled(rt_loop *loop, rt__conn *c, size_t room, size_t n)
     rt__in *in = c->in;
     size_t phase = (size_t)(in->frame.len - in->left) & 3;
     uint8_t *at = rt__buf_data(in->data) + in->data->len - room;
+    size_t ascii = 0;
     int fault;
     in->data->len -= (uint32_t)(room - n);
     if (n == 0)
         return;
     if (in->frame.masked)
-        rt__mask(at, at, n, in->frame.mask, phase);
-    fault = payload_taken(loop, c, at, n);
+        ascii = rt__mask(at, at, n, in->frame.mask, phase);
+    fault = payload_taken(loop, c, at, n, ascii);
     if (fault == 0 && in->left == 0)
         fault = frame_whole(loop, c);
     if (fault < 0)

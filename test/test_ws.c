@@ -152,7 +152,7 @@ static size_t dies_at(const uint8_t *p, size_t n, int *ends)
 /* How often the two differ over one text, fed byte by byte and whole. */
 static long differs(const uint8_t *p, size_t n)
 {
-    rt__utf8 u = {0, 0, 0};
+    rt__utf8 u = {0};
     walker w = {0, 0, 0};
     long bad = 0;
     size_t i;
@@ -246,6 +246,16 @@ static const char *const texts[] = {
     "\xe2\x82x\xf0\x9f\x98\x80 its third byte is missing",
     "\xf0\x9f\x98\x80\x80 one too many"};
 
+/* What the machine is good at, and the same on every machine. */
+typedef struct {
+    size_t (*mask)(uint8_t *out, const uint8_t *in, size_t n,
+                   const uint8_t mask[4], size_t phase);
+    int (*feed)(rt__utf8 *u, const uint8_t *p, size_t n);
+} twin;
+
+static const twin twins[] = {{rt__mask, rt__utf8_feed},
+                             {rt__mask_words, rt__utf8_feed_words}};
+
 /* One part of a text, flush against the forbidden page. */
 static int feed_part(rt__utf8 *u, const char *text, size_t from, size_t to)
 {
@@ -257,7 +267,7 @@ static int feed_part(rt__utf8 *u, const char *text, size_t from, size_t to)
 static void compare_split(const char *text, size_t a, size_t b)
 {
     size_t cut[4], i, dead;
-    rt__utf8 u = {0, 0, 0};
+    rt__utf8 u = {0};
     int ends;
     cut[0] = 0;
     cut[1] = a;
@@ -282,29 +292,53 @@ static void utf8_every_split_of_mixed_texts(void)
                 compare_split(texts[i], a, b);
 }
 
-/* The code skips ASCII in words: what ends the run stands at every place. */
-static void compare_in_ascii(size_t n, size_t at, const char *odd)
+static const char *const odd[] = {
+    "",     "\x80",     "\xc3\xa9",         "\xe2\x82\xac",
+    "\xff", "\xc3\xc3", "\xf0\x9f\x98\x80", "\xe2\x82"};
+
+/* ASCII with something else at one place; 0 when it does not fit. */
+static int ascii_but(uint8_t *p, size_t n, size_t at, const char *but)
+{
+    size_t size = strlen(but);
+    if (at + size > n)
+        return 0;
+    memset(p, 'a', n);
+    memcpy(p + at, but, size);
+    return 1;
+}
+
+/* A text as one part, to its last byte; *ends: it may end there. */
+static int feed_whole(const twin *t, const uint8_t *p, size_t n, int *ends)
+{
+    rt__utf8 u = {0};
+    int alive = t->feed(&u, p, n);
+    *ends = alive && u.need == 0;
+    return alive;
+}
+
+/* The code skips ASCII in blocks and words: what ends the run stands at every
+   place. */
+static void compare_in_ascii(size_t n, size_t at, const char *but)
 {
     uint8_t *p = guard_last(&page, n);
-    size_t size = strlen(odd);
-    int ends;
-    if (at + size > n)
+    size_t i, dead;
+    int ends, ended;
+    if (!ascii_but(p, n, at, but))
         return;
-    memset(p, 'a', n);
-    memcpy(p + at, odd, size);
-    dies_at(p, n, &ends);
+    dead = dies_at(p, n, &ends);
     EQUAL(rt__utf8_valid(p, n), ends);
+    for (i = 0; i < COUNT(twins); i++) {
+        EQUAL(feed_whole(&twins[i], p, n, &ended), dead == n);
+        EQUAL(ended, ends);
+    }
     memmove(guard_first(&page), p, n);
     EQUAL(rt__utf8_valid(guard_first(&page), n), ends);
 }
 
 static void utf8_after_ascii_of_every_length(void)
 {
-    static const char *const odd[] = {
-        "",     "\x80",     "\xc3\xa9",         "\xe2\x82\xac",
-        "\xff", "\xc3\xc3", "\xf0\x9f\x98\x80", "\xe2\x82"};
     size_t n, at, i;
-    for (n = 0; n <= 40; n++)
+    for (n = 0; n <= 300; n += n < 150 ? 1 : 13)
         for (at = 0; at <= n; at++)
             for (i = 0; i < COUNT(odd); i++)
                 compare_in_ascii(n, at, odd[i]);
@@ -334,10 +368,13 @@ static int is_filled(const uint8_t *p, size_t n, uint8_t with)
     return 1;
 }
 
-/* Sixteen places: eight alignments from either end; n bytes always fit. */
+/* Each alignment to 32 from either end; n bytes always fit. */
+enum { PLACES = 64, LONGEST = 300 };
+
 static uint8_t *place_of(const guard *g, size_t place, size_t n)
 {
-    return place < 8 ? guard_first(g) + place : guard_last(g, n) - (place - 8);
+    return place < 32 ? guard_first(g) + place
+                      : guard_last(g, n) - (place - 32);
 }
 
 static void fill(uint8_t *p, size_t n)
@@ -347,7 +384,7 @@ static void fill(uint8_t *p, size_t n)
         p[i] = (uint8_t)(i * 29 + 5);
 }
 
-/* What stands beside out and may not change: up to 16 bytes on each side. */
+/* What stands beside out and may not change: up to 32 bytes on each side. */
 typedef struct {
     uint8_t *from, *out, *end;
     size_t n;
@@ -358,8 +395,8 @@ static beside beside_fill(const guard *g, uint8_t *out, size_t n)
     beside b;
     size_t before = (size_t)(out - guard_first(g));
     size_t after = (size_t)(guard_last(g, 0) - (out + n));
-    b.from = out - (before < 16 ? before : 16);
-    b.end = out + n + (after < 16 ? after : 16);
+    b.from = out - (before < 32 ? before : 32);
+    b.end = out + n + (after < 32 ? after : 32);
     b.out = out;
     b.n = n;
     memset(b.from, 0xee, (size_t)(b.end - b.from));
@@ -372,49 +409,64 @@ static int is_beside_whole(const beside *b)
            is_filled(b->out + b->n, (size_t)(b->end - b->out) - b->n, 0xee);
 }
 
-static void mask_copies(size_t n, size_t phase, size_t from, size_t to)
+/* Is what a mask function said about ASCII true, and not too little?  The 64
+   bytes behind it are not all ASCII. */
+static int is_ascii_run(const uint8_t *out, size_t n, size_t said)
+{
+    size_t run = 0;
+    while (run < n && out[run] < 0x80)
+        run++;
+    return said == n ? run == n : said <= run && run < n && run - said < 64;
+}
+
+static void mask_copies(const twin *t, size_t n, size_t phase, size_t from,
+                        size_t to)
 {
     uint8_t *in = place_of(&page, from, n), *out = place_of(&other, to, n);
     beside around = beside_fill(&other, out, n);
-    uint8_t before[80];
+    uint8_t before[LONGEST];
     fill(in, n);
     memcpy(before, in, n);
-    rt__mask(out, in, n, key, phase);
+    CHECK(is_ascii_run(out, n, t->mask(out, in, n, key, phase)));
     CHECK(is_masked(out, in, n, phase));
     CHECK(is_beside_whole(&around));
     CHECK(memcmp(before, in, n) == 0);
 }
 
-static void mask_of_every_length_phase_and_place(void)
+static void mask_where_it_stands(const twin *t, size_t n, size_t phase,
+                                 size_t place)
 {
-    size_t n, phase, from, to;
-    for (n = 0; n <= 70; n++)
-        for (phase = 0; phase < 4; phase++)
-            for (from = 0; from < 16; from++)
-                for (to = 0; to < 16; to++)
-                    mask_copies(n, phase, from, to);
-}
-
-static void mask_where_it_stands(size_t n, size_t phase, size_t place)
-{
-    uint8_t *p = place_of(&page, place, n), before[80];
+    uint8_t *p = place_of(&page, place, n), before[LONGEST];
     beside around = beside_fill(&page, p, n);
     fill(p, n);
     memcpy(before, p, n);
-    rt__mask(p, p, n, key, phase);
+    CHECK(is_ascii_run(p, n, t->mask(p, p, n, key, phase)));
     CHECK(is_masked(p, before, n, phase));
     CHECK(is_beside_whole(&around));
-    rt__mask(p, p, n, key, phase);
+    t->mask(p, p, n, key, phase);
     CHECK(memcmp(p, before, n) == 0);
+}
+
+/* Every place of the input, and every one of the output: not every pair. */
+static void mask_of_every_length_phase_and_place(void)
+{
+    size_t i, n, phase, place;
+    for (i = 0; i < COUNT(twins); i++)
+        for (n = 0; n <= LONGEST; n++)
+            for (phase = 0; phase < 4; phase++)
+                for (place = 0; place < PLACES; place++)
+                    mask_copies(&twins[i], n, phase, place,
+                                (place * 5 + n) % PLACES);
 }
 
 static void mask_in_place(void)
 {
-    size_t n, phase, place;
-    for (n = 0; n <= 70; n++)
-        for (phase = 0; phase < 4; phase++)
-            for (place = 0; place < 16; place++)
-                mask_where_it_stands(n, phase, place);
+    size_t i, n, phase, place;
+    for (i = 0; i < COUNT(twins); i++)
+        for (n = 0; n <= LONGEST; n++)
+            for (phase = 0; phase < 4; phase++)
+                for (place = 0; place < PLACES; place++)
+                    mask_where_it_stands(&twins[i], n, phase, place);
 }
 
 /* A phase is a place in a payload, which may be far from its begin. */
@@ -434,6 +486,94 @@ static void mask_in_parts_is_the_mask_of_the_whole(void)
         rt__mask(out, in, 70, key, far[i]);
         CHECK(is_masked(out, in, 70, far[i]));
     }
+}
+
+/* ---- unmasking and UTF-8 in one pass ------------------------------------- */
+
+/* Unmasks a part of a text where it stands, and checks what is not known to
+   be ASCII; in the midst of a character nothing is. */
+static int unmask_part(const twin *t, rt__utf8 *u, uint8_t *p, size_t from,
+                       size_t to)
+{
+    size_t ascii = t->mask(p + from, p + from, to - from, key, from);
+    CHECK(is_ascii_run(p + from, to - from, ascii));
+    if (u->need)
+        ascii = 0;
+    return t->feed(u, p + from + ascii, to - from - ascii);
+}
+
+/* A text is masked, and unmasked in two parts. */
+static void unmask_in_parts(const twin *t, const uint8_t *text, size_t n,
+                            size_t cut)
+{
+    uint8_t *p = guard_copy(&page, text, n);
+    rt__utf8 u = {0};
+    int ends, alive;
+    size_t i, dead = dies_at(text, n, &ends);
+    for (i = 0; i < n; i++)
+        p[i] ^= key[i % 4];
+    alive = unmask_part(t, &u, p, 0, cut);
+    EQUAL(alive, dead >= cut);
+    if (!alive)
+        return;
+    EQUAL(unmask_part(t, &u, p, cut, n), dead == n);
+    EQUAL(dead == n && u.need == 0, ends);
+    CHECK(memcmp(p, text, n) == 0);
+}
+
+static void unmask_in_every_two_parts(size_t n, size_t at, const char *but)
+{
+    uint8_t text[LONGEST];
+    size_t i, cut;
+    if (!ascii_but(text, n, at, but))
+        return;
+    for (i = 0; i < COUNT(twins); i++)
+        for (cut = 0; cut <= n; cut++)
+            unmask_in_parts(&twins[i], text, n, cut);
+}
+
+static void unmasked_text_is_checked_at_every_place_and_split(void)
+{
+    static const size_t lengths[] = {5, 64, 71, 150};
+    size_t l, at, i;
+    for (l = 0; l < COUNT(lengths); l++)
+        for (at = 0; at <= lengths[l]; at++)
+            for (i = 0; i < COUNT(odd); i++)
+                unmask_in_every_two_parts(lengths[l], at, odd[i]);
+}
+
+/* Characters of one byte, of one and two, or of more kinds. */
+static size_t random_text(uint8_t text[LONGEST])
+{
+    static const uint32_t below[] = {0x80, 0x80, 0x800, 0x10000, 0x110000};
+    size_t n = 0, want = (size_t)(next_random() % (LONGEST - 4));
+    uint64_t kinds = 1 + next_random() % COUNT(below);
+    while (n < want) {
+        uint64_t r = next_random();
+        uint32_t point = (uint32_t)(r >> 32) % below[r % kinds];
+        n += is_scalar(point) ? encode(point, text + n) : 0;
+    }
+    return n;
+}
+
+/* Every other text has one bit changed, and mostly is wrong then. */
+static void unmasked_text_of_any_characters(void)
+{
+    uint8_t text[LONGEST];
+    long round, whole = 0;
+    seed = 5;
+    for (round = 0; round < 20000; round++) {
+        size_t i, n = random_text(text);
+        int ends;
+        if (n > 0 && round % 2)
+            text[next_random() % n] ^= (uint8_t)(1 << next_random() % 8);
+        dies_at(text, n, &ends);
+        whole += ends;
+        for (i = 0; i < COUNT(twins); i++)
+            unmask_in_parts(&twins[i], text, n,
+                            (size_t)(next_random() % (n + 1)));
+    }
+    CHECK(whole > 10000 && whole < 19000); /* both sides were tried */
 }
 
 /* ---- frames -------------------------------------------------------------- */
@@ -1076,6 +1216,8 @@ static void run_frames(void)
     RUN(mask_of_every_length_phase_and_place);
     RUN(mask_in_place);
     RUN(mask_in_parts_is_the_mask_of_the_whole);
+    RUN(unmasked_text_is_checked_at_every_place_and_split);
+    RUN(unmasked_text_of_any_characters);
     RUN(frame_of_less_than_two_bytes);
     RUN(frame_heads_of_every_two_bytes);
     RUN(frame_lengths_in_every_width);
