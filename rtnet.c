@@ -2117,10 +2117,12 @@ static void buf_list_free(rt_loop *loop, rt__buf *b)
     }
 }
 
-/* A free large one that is not much too large, or NULL. */
+/* A free large one that is not much too large, or NULL.  One was needed in any
+   case: what is released next is worth keeping. */
 static rt__buf *large_take(rt_loop *loop, size_t cap)
 {
     rt__buf *before = NULL, *b = loop->large, *next;
+    loop->large_used = loop->now;
     while (b && (b->cap < cap || b->cap / 2 > cap)) {
         before = b;
         memcpy(&b, rt__buf_data(b), sizeof b);
@@ -2133,7 +2135,6 @@ static rt__buf *large_take(rt_loop *loop, size_t cap)
     else
         loop->large = next;
     loop->large_kept -= b->cap;
-    loop->large_used = loop->now;
     return b;
 }
 
@@ -3195,7 +3196,8 @@ int rt__in_keep(rt_loop *loop, rt__conn *c, const uint8_t *p, size_t n)
 static int data_room(rt_loop *loop, rt__in *in, size_t n, uint64_t expected)
 {
     uint64_t have = in->data ? in->data->len : 0;
-    uint64_t cap = have * 2 > 16383 ? have * 2 : 16383;
+    uint64_t least = 16383 - RT__HEADROOM; /* with both a pool's 16 KiB */
+    uint64_t cap = have * 2 > least ? have * 2 : least;
     uint64_t all = have + expected;
     rt__buf *b = NULL;
     if (in->data && in->data->cap > have + n + RT__HEADROOM)

@@ -2109,7 +2109,7 @@ static int message_whole(rt_loop *loop, rt__conn *c)
     if (op == RT_TEXT && c->in->utf8.need)
         return -1007;
     b = rt__in_take(loop, c);
-    if (b)
+    if (b && b->len >= b->cap / 2) /* else a slow peer would hold too much */
         rt__lend(loop, b, rt__buf_data(b), b->len, RT__HEADROOM);
     fault = deliver(loop, c, op, b ? rt__buf_data(b) : none, b ? b->len : 0);
     rt__lend_over(loop);
@@ -2160,6 +2160,7 @@ static int payload_in(rt_loop *loop, rt__conn *c, const uint8_t *p, size_t n)
         memcpy(to, p, n);
     return payload_taken(loop, c, to, n);
 }
+
 /* The frame under way has all its bytes.  Those of a control frame are copied,
    as c->in may be freed before they are read.  A message's deadline runs on
    over the control frames between its parts. */
@@ -2324,19 +2325,18 @@ static void ws_fault(rt_loop *loop, rt__conn *c, int code)
 }
 
 /* Where the payload of a long frame under way may be received itself, and how
-   much of it, as it grows with what has come; NULL: not this time. */
+   much of it: as much again as has come.  NULL: not this time. */
 uint8_t *rt__ws_room(rt_loop *loop, rt__conn *c, size_t *n)
 {
     const rt__in *in = c->in;
     size_t have = in && in->data ? in->data->len : 0;
-    size_t most = have > RT__DIRECT ? have : RT__DIRECT;
     if (!in || !in->in_frame || in->left < RT__DIRECT || in->frame.op & 8 ||
-        c->state != RT__LIVE || c->wire >= RT__STREAM)
+        have < RT__DIRECT_FROM || c->state != RT__LIVE || c->wire >= RT__STREAM)
         return NULL;
-    if (most > in->left)
-        most = (size_t)in->left;
-    if (most < *n)
-        *n = most;
+    if (have < *n)
+        *n = have;
+    if (in->left < *n)
+        *n = (size_t)in->left;
     return rt__in_room(loop, c, *n, message_left(in));
 }
 
