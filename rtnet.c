@@ -3082,14 +3082,15 @@ static int borrower_add(rt_loop *loop, rt__conn *c)
     return 1;
 }
 
-/* Makes a frame of that head and the message as it lies: 1.  0: it has to be
-   copied.  A second frame of it can only be the same. */
+/* While a message is lent: makes a frame of that head and the message as it
+   lies, 1.  0: it has to be copied.  A second frame of it can only be the same.
+ */
 int rt__borrow(rt_loop *loop, rt__conn *c, const void *data, size_t len,
                const uint8_t *head, size_t head_len, rt__piece *piece)
 {
     rt__lent *l = &loop->lent;
     uint8_t *at;
-    if (!l->buf || data != l->data || len != l->len || head_len > l->room)
+    if (data != l->data || len != l->len || head_len > l->room)
         return 0;
     at = l->data - head_len;
     if (l->head_len &&
@@ -3107,14 +3108,13 @@ int rt__borrow(rt_loop *loop, rt__conn *c, const void *data, size_t len,
     return 1;
 }
 
-/* What is not written by now moves out. */
+/* What is not written by now moves out.  (One that ended has no queue.) */
 static void inbox_return(rt_loop *loop)
 {
     uint32_t i;
     for (i = 0; i < loop->borrower_count; i++) {
         rt__conn *c = loop->borrowers[i];
-        if (c->state != RT__DEAD)
-            rt__conn_flush(loop, c);
+        rt__conn_flush(loop, c);
         if (c->out && out_settle(loop, c->out) < 0)
             rt__conn_lost(loop, c, 1006, RT_BY_ERROR, rt_strerror(RT_ENOMEM));
     }

@@ -2256,14 +2256,11 @@ static int in_inbox(rt_loop *loop, const uint8_t *p)
     return (uintptr_t)p >= first && (uintptr_t)p < first + RT__RECEIVE;
 }
 
-/* How long the head of a frame is that came in one piece: so much may stand
-   before its payload instead.  (RFC 6455, 5.2.) */
+/* How long the head of a long frame is that came in one piece: so much may
+   stand before its payload instead.  (RFC 6455, 5.2.) */
 static size_t head_size(const rt__frame *f)
 {
-    return (f->len > 65535 ? 10
-            : f->len > 125 ? 4
-                           : 2) +
-           (f->masked ? (size_t)4 : 0);
+    return (f->len > 65535 ? 10 : 4) + (f->masked ? (size_t)4 : 0);
 }
 
 /* A frame that is here whole: a control frame, or a message of one frame,
@@ -2330,7 +2327,7 @@ uint8_t *rt__ws_room(rt_loop *loop, rt__conn *c, size_t *n)
 {
     const rt__in *in = c->in;
     size_t have = in && in->data ? in->data->len : 0;
-    if (!in || !in->in_frame || in->left < RT__DIRECT || in->frame.op & 8 ||
+    if (!in || !in->in_frame || in->left < RT__DIRECT ||
         have < RT__DIRECT_FROM || c->state != RT__LIVE || c->wire >= RT__STREAM)
         return NULL;
     if (have < *n)

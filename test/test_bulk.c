@@ -203,6 +203,14 @@ static void say(peer *p, int op, size_t len, int how)
         say_fragments(p, op, len);
 }
 
+/* Turns until all that was said is told. */
+static void turn_until_whole(void)
+{
+    int before = app.messages;
+    while (app.messages == before && app.closes == 0)
+        turn();
+}
+
 /* The next message, pongs left out, is this. */
 static int got_that(peer *p, int op, const uint8_t *data, size_t len)
 {
@@ -525,6 +533,34 @@ static void a_group_gets_it_in_its_order(void)
     app_end();
 }
 
+/* The head of the second does not fit where its own stood: the first one's end
+   is there. */
+static void to_itself_or_the_other(rt_session s, int kind, const uint8_t *data,
+                                   size_t len)
+{
+    echo(app.messages % 2 ? s : app.s[1], kind, data, len);
+}
+
+static void a_head_that_has_no_room_spoils_nothing(void)
+{
+    enum { N = 65534 }; /* with the codec's head more than 65,535 */
+    static uint8_t all[MIDDLE + N + 28];
+    uint8_t head[16];
+    size_t n = peer_frame_build(all, 0x82, body, MIDDLE);
+    app_open(1);
+    app.opts.codec = &packets;
+    n += peer_frame_build(all + n, 0x82, body, N);
+    CHECK(peer_ws(&app.p[1], app.loop, app_listen("ws://127.0.0.1:0"), "/"));
+    app.act = to_itself_or_the_other;
+    peer_put(&app.p[0], all, n);
+    CHECK(got(&app.p[0], RT_BINARY, MIDDLE));
+    packet_head(NULL, head, RT_BINARY, N);
+    CHECK(peer_fill(&app.p[1], 14 + N));
+    app.p[1].at += 10; /* of the frame */
+    CHECK(got_behind(&app.p[1], 4, head, N));
+    app_end();
+}
+
 /* ---- filters ------------------------------------------------------------- */
 
 /* Sends it on, then writes to it. */
@@ -659,6 +695,48 @@ static void a_full_socket_gets_the_rest_of_it_later(void)
     app_end();
 }
 
+static int taken; /* by rt_send */
+
+static void to_itself_thrice(rt_session s, int kind, const uint8_t *data,
+                             size_t len)
+{
+    int i;
+    for (i = 0; i < 3; i++)
+        taken += rt_send(app.loop, s, kind, data, len) >= 0;
+}
+
+/* 300,000 bytes from the inbox, of which a turn writes 256 KiB. */
+static void what_is_above_a_portion(long fails)
+{
+    int bytes = 400000, i;
+    taken = 0;
+    app_open(1);
+    app.act = to_itself_thrice;
+    setsockopt(conn_of(0)->source.fd, SOL_SOCKET, SO_SNDBUF, &bytes,
+               sizeof bytes);
+    say_whole(&app.p[0], RT_BINARY, 100000);
+    turn_until_whole();
+    app.fails = fails;
+    say_whole(&app.p[0], RT_BINARY, 100000);
+    turn_until_whole();
+    held_by_nobody();
+    for (i = 0; i < taken && !app.closes; i++)
+        CHECK(got(&app.p[0], RT_BINARY, 100000));
+}
+
+static void what_is_above_a_portion_moves_out(void)
+{
+    long n;
+    int spare = 0;
+    for (n = 0; !spare && n < 20; n++) {
+        what_is_above_a_portion(n);
+        spare = app.fails >= 0;
+        EQUAL(spare && taken != 6, 0);
+        app_end();
+    }
+    CHECK(spare);
+}
+
 static void who_goes_behind_it_takes_nothing_along(void)
 {
     app_open(1);
@@ -791,6 +869,25 @@ static void a_long_frame_is_received_where_it_stays(void)
     CHECK(!turn_is_direct()); /* so little is left */
     peer_put(&app.p[0], out + at + 70, n - at - 70);
     CHECK(got(&app.p[0], RT_TEXT, LONG));
+    free(out);
+    app_end();
+}
+
+static void a_stream_is_not_received_so(void)
+{
+    uint8_t *out = malloc(LONG + 4);
+    size_t at, step;
+    app_open(0);
+    stream_peer(0, RT_LENGTH);
+    app.act = echo;
+    packet_head(NULL, out, 0, LONG);
+    memcpy(out + 4, body, LONG);
+    for (at = 0; at < LONG + 4; at += step) {
+        step = LONG + 4 - at < 40000 ? LONG + 4 - at : 40000;
+        peer_put(&app.p[0], out + at, step);
+        CHECK(!turn_is_direct());
+    }
+    CHECK(got_behind(&app.p[0], 4, out, LONG));
     free(out);
     app_end();
 }
@@ -950,6 +1047,33 @@ static void a_pause_in_the_middle_leaves_the_rest_unread(void)
     app_end();
 }
 
+static void echo_and_pause(rt_session s, int kind, const uint8_t *data,
+                           size_t len)
+{
+    echo(s, kind, data, len);
+    EQUAL(rt_read(app.loop, s, 0), 0);
+}
+
+/* What was read behind a pause lies elsewhere, and is copied. */
+static void long_ones_behind_a_pause_are_told_later(void)
+{
+    static uint8_t all[3 * (MIDDLE + 14)];
+    size_t n = 0;
+    int i;
+    app_open(1);
+    app.act = echo_and_pause;
+    for (i = 0; i < 3; i++)
+        n += peer_frame_build(all + n, 0x81, body, MIDDLE);
+    peer_put(&app.p[0], all, n);
+    for (i = 0; i < 3; i++) {
+        CHECK(peer_until(app.loop, &app.messages, i + 1));
+        CHECK(got(&app.p[0], RT_TEXT, MIDDLE));
+        EQUAL(app.messages, i + 1);
+        EQUAL(rt_read(app.loop, app.s[0], 1), 0);
+    }
+    app_end();
+}
+
 static void the_line_may_end_in_the_middle(void)
 {
     int i;
@@ -1073,13 +1197,16 @@ int main(void)
     RUN(each_wire_gets_its_own_head);
     RUN(a_client_masks_its_copy);
     RUN(a_group_gets_it_in_its_order);
+    RUN(a_head_that_has_no_room_spoils_nothing);
     RUN(what_a_filter_sent_stays_as_it_was);
     RUN(a_callback_may_do_anything_after_sending_it_on);
     RUN(a_full_socket_gets_the_rest_of_it_later);
     RUN(who_goes_behind_it_takes_nothing_along);
+    RUN(what_is_above_a_portion_moves_out);
     RUN(a_long_answer_does_not_wait_for_others);
     RUN(a_pause_is_told_when_something_comes);
     RUN(a_long_frame_is_received_where_it_stays);
+    RUN(a_stream_is_not_received_so);
     RUN(a_frame_may_end_where_it_is_received);
     RUN(wrong_text_is_refused_before_its_end);
     RUN(characters_may_stand_across_pieces);
@@ -1087,6 +1214,7 @@ int main(void)
     RUN(who_announces_much_costs_what_came);
     RUN(a_large_buffer_is_used_again_for_a_second);
     RUN(a_pause_in_the_middle_leaves_the_rest_unread);
+    RUN(long_ones_behind_a_pause_are_told_later);
     RUN(the_line_may_end_in_the_middle);
     RUN(a_close_of_ours_in_the_middle_ends_it);
     RUN(bytes_in_place_do_not_move_the_deadline);
