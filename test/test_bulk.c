@@ -22,6 +22,7 @@ static struct {
     rt_loop_opts loop_opts;
     rt_listen_opts opts;
     rt_loop *loop;
+    char path[108];
     int port, opens, messages, closes, code, cause;
     rt_session s[PEERS];
     size_t len;         /* of the last message */
@@ -105,18 +106,23 @@ static int app_listen(const char *url)
     return rt_listener_port(app.loop, n);
 }
 
+/* Peers come by a local socket: what they say in one piece is read so. */
 static void app_start(void)
 {
+    char url[128];
     app.loop = rt_loop_new(&app.loop_opts);
     CHECK(app.loop != NULL);
     app.port = app_listen("ws://127.0.0.1:0");
+    peer_path(app.path);
+    snprintf(url, sizeof url, "unix:%s", app.path);
+    app_listen(url);
 }
 
 static void app_peers(int n)
 {
     int i;
     for (i = app.opens; i < n; i++)
-        CHECK(peer_ws(&app.p[i], app.loop, app.port, "/"));
+        CHECK(peer_ws_local(&app.p[i], app.loop, app.path));
     EQUAL(app.opens, n);
 }
 
@@ -664,16 +670,10 @@ static void to_the_other(rt_session s, int kind, const uint8_t *data,
     echo(app.s[1], kind, data, len);
 }
 
-/* Peer i comes by a local socket, in which little is under way. */
-static void slow_peer(int i)
+/* Little is under way to this one. */
+static void small_pipe(int i)
 {
-    char url[128], path[108];
     int bytes = 8192;
-    peer_path(path);
-    snprintf(url, sizeof url, "unix:%s", path);
-    app_listen(url);
-    CHECK(peer_ws_local(&app.p[i], app.loop, path));
-    CHECK(peer_until(app.loop, &app.opens, i + 1));
     setsockopt(conn_of(i)->source.fd, SOL_SOCKET, SO_SNDBUF, &bytes,
                sizeof bytes);
 }
@@ -681,8 +681,8 @@ static void slow_peer(int i)
 static void a_full_socket_gets_the_rest_of_it_later(void)
 {
     int i;
-    app_open(1);
-    slow_peer(1);
+    app_open(2);
+    small_pipe(1);
     app.act = to_the_other;
     for (i = 0; i < 8; i++) {
         say(&app.p[0], RT_TEXT, 100000, i % 3);
@@ -739,8 +739,8 @@ static void what_is_above_a_portion_moves_out(void)
 
 static void who_goes_behind_it_takes_nothing_along(void)
 {
-    app_open(1);
-    slow_peer(1);
+    app_open(2);
+    small_pipe(1);
     app.act = to_the_other;
     say_whole(&app.p[0], RT_TEXT, 100000);
     CHECK(peer_until(app.loop, &app.messages, 1));
@@ -1153,9 +1153,8 @@ static void check_lean(int how, long fails)
 {
     peer_frame f;
     int i;
-    app_open(1);
-    slow_peer(1);
-    app_peers(3);
+    app_open(3);
+    small_pipe(1);
     app.act = send_lean;
     lean_send = 0;
     app.fails = fails;
