@@ -956,6 +956,7 @@ static void wrong_text_is_refused_before_its_end(void)
     app_open(1);
     out = begin_long(&app.p[0], 40000, &at);
     out[at + 5000] ^= body[at + 5000 - 14] ^ 0xff; /* never in UTF-8 */
+    out[at + 5001] ^= body[at + 5001 - 14] ^ 0xff;
     peer_put(&app.p[0], out + at, 5000);
     CHECK(turn_is_direct());
     EQUAL(app.closes, 0);
@@ -964,7 +965,7 @@ static void wrong_text_is_refused_before_its_end(void)
     EQUAL(app.closes, 1);
     EQUAL(peer_closed(&app.p[0]), 1007);
     EQUAL(app.code, 1007);
-    peer_put(&app.p[0], out + at + 5000, 1); /* nobody wants it any more */
+    peer_put(&app.p[0], out + at + 5001, 1); /* nobody wants it any more */
     peer_quiet(app.loop);
     EQUAL(app.loop->conn_count, 1);
     free(out);
