@@ -2192,10 +2192,12 @@ static void buf_list_free(rt_loop *loop, rt__buf *b)
     }
 }
 
-/* A free large one that is not much too large, or NULL. */
+/* A free large one that is not much too large, or NULL.  One was needed in any
+   case: what is released next is worth keeping. */
 static rt__buf *large_take(rt_loop *loop, size_t cap)
 {
     rt__buf *before = NULL, *b = loop->large, *next;
+    loop->large_used = loop->now;
     while (b && (b->cap < cap || b->cap / 2 > cap)) {
         before = b;
         memcpy(&b, rt__buf_data(b), sizeof b);
@@ -2208,7 +2210,6 @@ static rt__buf *large_take(rt_loop *loop, size_t cap)
     else
         loop->large = next;
     loop->large_kept -= b->cap;
-    loop->large_used = loop->now;
     return b;
 }
 
@@ -3203,14 +3204,15 @@ static int borrower_add(rt_loop *loop, rt__conn *c)
     return 1;
 }
 
-/* Makes a frame of that head and the message as it lies: 1.  0: it has to be
-   copied.  A second frame of it can only be the same. */
+/* While a message is lent: makes a frame of that head and the message as it
+   lies, 1.  0: it has to be copied.  A second frame of it can only be the same.
+ */
 int rt__borrow(rt_loop *loop, rt__conn *c, const void *data, size_t len,
                const uint8_t *head, size_t head_len, rt__piece *piece)
 {
     rt__lent *l = &loop->lent;
     uint8_t *at;
-    if (!l->buf || data != l->data || len != l->len || head_len > l->room)
+    if (data != l->data || len != l->len || head_len > l->room)
         return 0;
     at = l->data - head_len;
     if (l->head_len &&
@@ -3228,14 +3230,13 @@ int rt__borrow(rt_loop *loop, rt__conn *c, const void *data, size_t len,
     return 1;
 }
 
-/* What is not written by now moves out. */
+/* What is not written by now moves out.  (One that ended has no queue.) */
 static void inbox_return(rt_loop *loop)
 {
     uint32_t i;
     for (i = 0; i < loop->borrower_count; i++) {
         rt__conn *c = loop->borrowers[i];
-        if (c->state != RT__DEAD)
-            rt__conn_flush(loop, c);
+        rt__conn_flush(loop, c);
         if (c->out && out_settle(loop, c->out) < 0)
             rt__conn_lost(loop, c, 1006, RT_BY_ERROR, rt_strerror(RT_ENOMEM));
     }
@@ -3317,13 +3318,15 @@ int rt__in_keep(rt_loop *loop, rt__conn *c, const uint8_t *p, size_t n)
 static int data_room(rt_loop *loop, rt__in *in, size_t n, uint64_t expected)
 {
     uint64_t have = in->data ? in->data->len : 0;
-    uint64_t cap = have * 2 > 16383 ? have * 2 : 16383;
+    uint64_t least = 16383 - RT__HEADROOM; /* with both a pool's 16 KiB */
+    uint64_t cap = have * 2 > least ? have * 2 : least;
     uint64_t all = have + expected;
     rt__buf *b = NULL;
     if (in->data && in->data->cap > have + n + RT__HEADROOM)
         return 0;
-    /* One that is kept anyway costs nothing: take it for the whole message. */
-    if (all > RT__ARENA)
+    /* One that is kept anyway costs nothing: take it for the whole message, once
+       an eighth has come, for else who only announces would empty the store. */
+    if (all > RT__ARENA && have + n >= all / 8)
         b = rt__buf_kept(loop, (size_t)all + 1 + RT__HEADROOM);
     if (cap > all)
         cap = all;

@@ -43,7 +43,8 @@ enum {
     RT__ARENA_FRAME = 32 * 1024, /* a larger frame gets a buffer alone */
     RT__LEND = 16 * 1024,        /* messages that are sent on uncopied */
     RT__HEADROOM = 16,           /* before a message, for its next head */
-    RT__DIRECT = 32 * 1024,      /* received where they stay, if more */
+    RT__DIRECT = 32 * 1024,      /* received where they stay, if more is left */
+    RT__DIRECT_FROM = 16 * 1024, /* and so much has come */
     RT__EARLY = 32 * 1024,       /* replies that do not wait for others */
     RT__BORROWERS = 8,
     RT__SEND_MAX = 64 * 1024 * 1024, /* one message out, whatever the marks */
@@ -923,7 +924,7 @@ struct rt_loop {
     rt__buf *pool[11]; /* free buffers of 64 bytes .. 64 KiB */
     rt__buf *large;    /* and those above that, */
     size_t pooled, large_kept;
-    uint64_t large_used; /* when one was last taken from there */
+    uint64_t large_used; /* when one was last needed */
     rt__out *out_pool;
     uint32_t out_pooled;
     rt__out *dirty;

@@ -474,12 +474,23 @@ static int filters_pass(rt_loop *loop, rt__session *s, rt_message *m)
     return 1;
 }
 
+/* What a filter sends is copied: this one or the next may yet write to it. */
+static int filters_pass_unlent(rt_loop *loop, rt__session *s, rt_message *m)
+{
+    const rt__lent held = loop->lent;
+    int pass;
+    rt__lend_over(loop);
+    pass = filters_pass(loop, s, m);
+    loop->lent = held;
+    return pass;
+}
+
 static void message_pass(rt_loop *loop, rt__session *s, rt_message *m)
 {
     lent nul;
     if (rt__ep_of(s)->limited && (!limits_admit(loop, s, m) || !alive(s)))
         return;
-    if (rt__ep_of(s)->filter[0] && !filters_pass(loop, s, m))
+    if (rt__ep_of(s)->filter[0] && !filters_pass_unlent(loop, s, m))
         return;
     if (!rt__ep_of(s)->on.message)
         return;

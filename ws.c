@@ -2307,7 +2307,7 @@ static int message_whole(rt_loop *loop, rt__conn *c)
     if (op == RT_TEXT && c->in->utf8.need)
         return -1007;
     b = rt__in_take(loop, c);
-    if (b)
+    if (b && b->len >= b->cap / 2) /* else a slow peer would hold too much */
         rt__lend(loop, b, rt__buf_data(b), b->len, RT__HEADROOM);
     fault = deliver(loop, c, op, b ? rt__buf_data(b) : none, b ? b->len : 0);
     rt__lend_over(loop);
@@ -2361,6 +2361,7 @@ static int payload_in(rt_loop *loop, rt__conn *c, const uint8_t *p, size_t n)
         memcpy(to, p, n);
     return payload_taken(loop, c, to, n, ascii);
 }
+
 /* The frame under way has all its bytes.  Those of a control frame are copied,
    as c->in may be freed before they are read.  A message's deadline runs on
    over the control frames between its parts. */
@@ -2456,14 +2457,11 @@ static int in_inbox(rt_loop *loop, const uint8_t *p)
     return (uintptr_t)p >= first && (uintptr_t)p < first + RT__RECEIVE;
 }
 
-/* How long the head of a frame is that came in one piece: so much may stand
-   before its payload instead.  (RFC 6455, 5.2.) */
+/* How long the head of a long frame is that came in one piece: so much may
+   stand before its payload instead.  (RFC 6455, 5.2.) */
 static size_t head_size(const rt__frame *f)
 {
-    return (f->len > 65535 ? 10
-            : f->len > 125 ? 4
-                           : 2) +
-           (f->masked ? (size_t)4 : 0);
+    return (f->len > 65535 ? 10 : 4) + (f->masked ? (size_t)4 : 0);
 }
 
 /* A frame that is here whole: a control frame, or a message of one frame,
@@ -2525,19 +2523,18 @@ static void ws_fault(rt_loop *loop, rt__conn *c, int code)
 }
 
 /* Where the payload of a long frame under way may be received itself, and how
-   much of it, as it grows with what has come; NULL: not this time. */
+   much of it: as much again as has come.  NULL: not this time. */
 uint8_t *rt__ws_room(rt_loop *loop, rt__conn *c, size_t *n)
 {
     const rt__in *in = c->in;
     size_t have = in && in->data ? in->data->len : 0;
-    size_t most = have > RT__DIRECT ? have : RT__DIRECT;
-    if (!in || !in->in_frame || in->left < RT__DIRECT || in->frame.op & 8 ||
-        c->state != RT__LIVE || c->wire >= RT__STREAM)
+    if (!in || !in->in_frame || in->left < RT__DIRECT ||
+        have < RT__DIRECT_FROM || c->state != RT__LIVE || c->wire >= RT__STREAM)
         return NULL;
-    if (most > in->left)
-        most = (size_t)in->left;
-    if (most < *n)
-        *n = most;
+    if (have < *n)
+        *n = have;
+    if (in->left < *n)
+        *n = (size_t)in->left;
     return rt__in_room(loop, c, *n, message_left(in));
 }
 

@@ -20,6 +20,7 @@
 
 enum { PORT = 9000, PLAYERS = 96, AT_ONCE = 12, GROUPS = 3, KEYS = 4 };
 enum { STEPS = 300, SOFT = 2000, HARD = 8000, BIGGEST = 6000 };
+enum { LONGEST = 200 * 1024, LONG_HARD = 600000 }; /* in some worlds */
 enum { CONTROL = 4000 }; /* pongs of one turn stand above the mark */
 
 /* What this model takes for the most that the library may hold: for itself
@@ -76,6 +77,7 @@ static struct model {
     uint32_t serial; /* makes messages unique, and keys newer */
     int fds;         /* of the loop without any connection */
     int step, freeing;
+    int bulk;  /* some messages are long, and go without a copy */
     int depth; /* of callbacks */
 } m;
 
@@ -139,11 +141,13 @@ struct message {
     char verb;
     unsigned a, b, serial;
     size_t len;
-    char text[BIGGEST];
+    char text[LONGEST];
 };
 
 static size_t tail_length(void)
 {
+    if (m.bulk && !sim_choose(4))
+        return 16384 + sim_choose(LONGEST - 16384 - 64);
     switch (sim_choose(8)) {
     case 0:
         return sim_choose(BIGGEST - 64);
@@ -783,7 +787,7 @@ static void leave_badly(struct player *p)
 
 static void be_rude(struct player *p)
 {
-    static const char big[70000];
+    static const char big[300000];
     uint8_t noise[64];
     size_t i;
 
@@ -808,7 +812,7 @@ static void be_rude(struct player *p)
         break;
     case 3:
         p->rude = 1009;
-        ws_send(p->ws, WS_BINARY, big, sizeof big);
+        ws_send(p->ws, WS_BINARY, big, m.bulk ? sizeof big : 70000);
         break;
     default:
         p->rude = -1;
@@ -830,9 +834,17 @@ static void flood(struct player *p)
 static const rt_handler bot_handler = {
     .open = bot_open, .message = bot_message, .close = bot_close};
 
+static int most_in(void)
+{
+    return m.bulk ? LONGEST : 0;
+}
+
 static void come_as_bot(struct player *p)
 {
-    rt_dial_opts o = {.on = bot_handler, .user = p};
+    rt_dial_opts o = {.on = bot_handler,
+                      .user = p,
+                      .max_message = most_in(),
+                      .assembly_ms = m.bulk ? RT_OFF : 0};
     char url[64];
 
     snprintf(url, sizeof url, "ws://127.0.0.1:%d/%d", PORT, p->id);
@@ -973,12 +985,17 @@ static int gone_at_once(const struct player *p)
     return p->closed && p->code == 1006;
 }
 
+static size_t most_queued(void)
+{
+    return m.bulk ? LONG_HARD : HARD;
+}
+
 static void check_player(struct player *p)
 {
     int g;
 
     check_state(p);
-    if (lives(p) && rt_unsent(m.loop, p->s) > HARD + CONTROL)
+    if (lives(p) && rt_unsent(m.loop, p->s) > most_queued() + CONTROL)
         sim_fault("player %d: %d bytes are queued", p->id,
                   (int)rt_unsent(m.loop, p->s));
     if (p->ended && !p->closed)
@@ -1013,6 +1030,8 @@ static void check_all(void)
     size_t most = HEAP_LOOP + (size_t)sim_streams() * HEAP_CONN;
     int i;
 
+    if (m.bulk) /* long buffers that are kept, one in, and a queue */
+        most += (16 << 20) + (size_t)sim_streams() * 2 * (LONGEST + LONG_HARD);
     for (i = 0; i < m.count; i++)
         check_player(&m.players[i]);
     check_groups();
@@ -1054,8 +1073,10 @@ static int world_open(int backend)
 {
     rt_loop_opts lo = {.backend = backend, .realloc = sim_realloc};
     rt_listen_opts o = {.on = server_handler,
+                        .max_message = most_in(),
+                        .assembly_ms = m.bulk ? RT_OFF : 0,
                         .soft_mark = SOFT,
-                        .hard_mark = HARD,
+                        .hard_mark = (int)most_queued(),
                         .control_rate = RT_OFF}; /* players flood */
     rt_group_opts go = {.event = on_presence};
     char name[8];
@@ -1218,7 +1239,10 @@ int model_run(uint64_t seed, int backend, int until, int trace,
     int i, faults;
 
     memset(&m, 0, sizeof m);
+    m.bulk = seed % 32 == 9;
     weather_of(seed, &o);
+    if (m.bulk)
+        o.window += 16384;
     o.trace = trace;
     sim_start(&o);
     if (!world_open(backend))
