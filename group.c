@@ -15,7 +15,8 @@
 #include "rtnet_internal.h"
 
 enum {
-    RATE_MOST = 1 << 20 /* slots of a group's window, 8 bytes each */
+    RATE_MOST = 1 << 20,    /* slots of a group's window, 8 bytes each */
+    LOGS_KEPT = 1024 * 1024 /* bytes of logs between turns, in all */
 };
 
 /* A message that a group remembers. */
@@ -55,7 +56,7 @@ struct rt__group {
     rt__piece crowd; /* this piece of the log: */
     uint32_t told;   /* so many messages */
     uint32_t log_wish; /* how large the next log should be */
-    rt__buf *log;      /* held by those who lag; NULL while nobody does */
+    rt__buf *log;      /* kept for those who lag: see crowd_end */
     uint16_t number;   /* in loop->crowds, from 1 on; 0: it has no crowd */
     rt__timer timer;
     uint64_t used;        /* when it was last used */
@@ -71,6 +72,7 @@ struct rt__group {
 };
 
 static void crowd_close(rt_loop *loop, rt__group *g);
+static void log_close(rt_loop *loop, rt__group *g);
 
 /* Something to tell the host's event callback. */
 typedef struct rt__presence {
@@ -477,7 +479,7 @@ static void group_free(rt_loop *loop, rt__group *g)
                  rt__window_size((uint32_t)g->opts.rate_limit));
     if (g->timer.kind)
         rt__timer_disown(loop, &g->timer);
-    rt__buf_release(loop, g->log);
+    log_close(loop, g);
     rt__free(loop, g->members, g->cap * sizeof(rt__session *));
     rt__strfree(loop, g->name);
     rt__free(loop, g, sizeof *g);
@@ -1086,13 +1088,19 @@ void rt__groups_repay(rt_loop *loop, rt__session *s)
     if ((i) < (g)->count)                                                      \
     RT__PREFETCH((g)->members[i]->conn)
 
-/* Nobody has more queued than the crowd's messages, so no mark is reached. */
+/* So much may be queued for it, and no mark is reached. */
+static int has_room(const rt__ep *ep)
+{
+    uint32_t most = RT__CROWD_BYTES + RT__PIECE_COST;
+    return ep->soft_mark >= most && ep->hard_mark >= most;
+}
+
 static int can_wait(const rt__session *s)
 {
     const rt__conn *c = s->conn;
     return c && s->state == RT_OPEN && c->state == RT__LIVE && !c->out &&
            !c->crowd && c->wire == RT__WS_SERVER && !c->typed && !s->keep &&
-           !s->ep->codec && s->ep->soft_mark >= RT__CROWD_BYTES;
+           !s->ep->codec && has_room(s->ep);
 }
 
 /* A number for a crowd: its place in the loop's list, and 1.  0: none left. */
@@ -1119,11 +1127,40 @@ static void log_wish(rt__group *g, uint32_t size)
         g->log_wish = size;
 }
 
-/* Nobody waits any more.  The log goes on where somebody lags and it has room
-   for as much again, so that what he lags by is one piece. */
+static void log_close(rt_loop *loop, rt__group *g)
+{
+    if (g->log)
+        loop->logs -= g->log->cap;
+    rt__buf_release(loop, g->log);
+    g->log = NULL;
+}
+
+/* A log with room for a frame.  What is in it is read by those who lag, so it
+   is never moved. */
+static rt__buf *log_open(rt_loop *loop, rt__group *g, size_t size)
+{
+    if (g->log && g->log->cap - g->log->len >= size)
+        return g->log;
+    log_close(loop, g);
+    g->log = rt__buf_new(loop, size > g->log_wish ? size : g->log_wish);
+    if (g->log)
+        loop->logs += g->log->cap;
+    return g->log;
+}
+
+/* Does somebody lag, and has the log room for as much again?  Nobody tells the
+   group when he has caught up, so of all groups together no more is kept than
+   LOGS_KEPT. */
+static int log_goes_on(const rt_loop *loop, const rt__group *g, uint32_t used)
+{
+    return g->log->refs > 1 && g->log->cap - g->log->len >= used &&
+           loop->logs <= LOGS_KEPT;
+}
+
+/* Nobody waits any more.  The log goes on where it can, so that what somebody
+   lags by is one piece. */
 static void crowd_end(rt_loop *loop, rt__group *g)
 {
-    rt__buf *b = g->log;
     uint32_t used = g->crowd.len;
     if (used < g->log_wish / 4)
         g->log_wish /= 2;
@@ -1132,11 +1169,12 @@ static void crowd_end(rt_loop *loop, rt__group *g)
     g->number = 0;
     g->waiting = g->apart = 0;
     g->told = 0;
-    if (b->refs > 1 && b->cap - b->len >= used)
+    if (log_goes_on(loop, g, used))
         return;
-    log_wish(g, b->refs > 1 ? RT__CROWD_BYTES / 2 : used);
-    rt__buf_release(loop, b);
-    g->log = NULL;
+    if (g->log->refs > 1 && loop->logs <= LOGS_KEPT)
+        used = RT__CROWD_BYTES / 2; /* the next one will go on for longer */
+    log_wish(g, used);
+    log_close(loop, g);
 }
 
 /* What they wait for goes into the queue of each.  Whose queue has no memory
@@ -1163,24 +1201,17 @@ static void crowd_close(rt_loop *loop, rt__group *g)
     crowd_end(loop, g);
 }
 
-/* A log with room for a frame.  What is in it is read by those who lag, so it
-   is never moved. */
-static rt__buf *log_open(rt_loop *loop, rt__group *g, size_t size)
-{
-    rt__buf *b = g->log;
-    if (b && b->cap - b->len >= size)
-        return b;
-    rt__buf_release(loop, b);
-    return g->log = rt__buf_new(loop, size > g->log_wish ? size : g->log_wish);
-}
-
 /* Who can wait does from now on.  0 when nobody can. */
 static int crowd_open(rt_loop *loop, rt__group *g, size_t size)
 {
     size_t i;
     if (g->count < RT__CROWD_LEAST || !can_wait(g->members[g->count - 1]) ||
-        !log_open(loop, g, size) || !(g->number = crowd_number(loop, g)))
+        !log_open(loop, g, size))
         return 0;
+    if (!(g->number = crowd_number(loop, g))) {
+        log_close(loop, g);
+        return 0;
+    }
     for (i = 0; i < g->count; i++) {
         rt__session *s = g->members[i];
         FETCH_SESSION(g, i + 16);
@@ -1248,13 +1279,13 @@ static rt__piece crowd_frame(rt_loop *loop, rt__group *g, int kind,
     return frame;
 }
 
-/* One of a crowd stands apart, with what it waited for in its queue.
-   RT_ENOMEM: it waits as before. */
+/* One of a crowd stands apart, with what it waited for in its queue, if that
+   is anything yet.  RT_ENOMEM: it waits as before. */
 int rt__crowd_part(rt_loop *loop, rt__conn *c)
 {
     rt__group *g = loop->crowds[c->crowd - 1];
     c->crowd = 0;
-    if (rt__conn_queue(loop, c, g->crowd, g->told) < 0) {
+    if (g->told && rt__conn_queue(loop, c, g->crowd, g->told) < 0) {
         c->crowd = g->number;
         return RT_ENOMEM;
     }
