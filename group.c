@@ -51,8 +51,7 @@ struct rt__group {
     rt__session **members;
     size_t count, cap;
     size_t unsent;   /* members[0..unsent) do not have the message under way */
-    size_t apart;    /* members[0..apart) are not of the crowd */
-    size_t waiting;  /* so many of the others wait for */
+    size_t apart;    /* members[apart..count) are its crowd, and wait for */
     rt__piece crowd; /* this piece of the log: */
     uint32_t told;   /* so many messages */
     uint32_t log_wish; /* how large the next log should be */
@@ -818,8 +817,8 @@ static size_t line_close(rt__group *g, size_t *line, size_t index)
 
 /* The last member takes the place that became free, but below a line (of those
    who still wait for the message under way, of those apart from the crowd) the
-   last one there does.  Both lines are never in use at once beyond the lower
-   one: see cast_crowd. */
+   last one there does: first below the lower line, and what that leaves free
+   lies below the higher one, too. */
 static void member_remove(rt__group *g, size_t index)
 {
     size_t *low = g->unsent < g->apart ? &g->unsent : &g->apart;
@@ -1074,9 +1073,10 @@ void rt__groups_repay(rt_loop *loop, rt__session *s)
    flush writes to each of them as it stands there, and whoever does not take it
    all gets a piece of it into its queue.  So a turn's second message costs
    nothing for each of them, and its first no queue.  They are the members from
-   `apart` on whose connection has the crowd's number.  Whatever else is queued
-   for one of them comes behind that: it stands apart from then on, with what it
-   waited for in its queue (rt__crowd_part).  A crowd lasts until the flush. */
+   `apart` on, and the connection of each has the crowd's number.  Whatever else
+   is queued for one of them comes behind that: it stands apart from then on,
+   with what it waited for in its queue (rt__crowd_part).  A crowd lasts until
+   the flush. */
 
 /* A thousand members are more than a cache holds: their sessions are fetched
    ahead, and nearer their connections.  (No functions: gcc takes one that only
@@ -1167,7 +1167,7 @@ static void crowd_end(rt_loop *loop, rt__group *g)
     rt__buf_release(loop, g->crowd.buf);
     memset(&g->crowd, 0, sizeof g->crowd);
     g->number = 0;
-    g->waiting = g->apart = 0;
+    g->apart = 0;
     g->told = 0;
     if (log_goes_on(loop, g, used))
         return;
@@ -1186,8 +1186,6 @@ static void crowd_close(rt_loop *loop, rt__group *g)
     g->unsent = g->count;
     while (g->unsent > g->apart) {
         rt__session *s = g->members[--g->unsent];
-        if (!in_crowd(g, s))
-            continue;
         s->conn->crowd = 0;
         if (rt__conn_queue(loop, s->conn, g->crowd, g->told) == 0)
             continue;
@@ -1218,7 +1216,6 @@ static int crowd_open(rt_loop *loop, rt__group *g, size_t size)
         FETCH_CONN(g, i + 8);
         if (can_wait(s)) {
             s->conn->crowd = g->number;
-            g->waiting++;
         } else {
             stand_apart(g, s, seat_of(s, g));
         }
@@ -1275,7 +1272,7 @@ static rt__piece crowd_frame(rt_loop *loop, rt__group *g, int kind,
     g->log->refs++;
     g->crowd.len += frame.len;
     g->told++;
-    loop->stats.messages_out += g->waiting;
+    loop->stats.messages_out += g->count - g->apart;
     return frame;
 }
 
@@ -1289,7 +1286,6 @@ int rt__crowd_part(rt_loop *loop, rt__conn *c)
         c->crowd = g->number;
         return RT_ENOMEM;
     }
-    g->waiting--;
     stand_apart(g, c->session, seat_of(c->session, g));
     return 0;
 }
@@ -1300,7 +1296,6 @@ void rt__crowd_drop(rt_loop *loop, rt__conn *c)
     rt__group *g = loop->crowds[c->crowd - 1];
     c->crowd = 0;
     c->session->lost += g->told;
-    g->waiting--;
     stand_apart(g, c->session, seat_of(c->session, g));
 }
 
@@ -1317,8 +1312,6 @@ static void crowd_flush(rt_loop *loop, rt__group *g)
         rt__session *s = g->members[--g->unsent];
         FETCH_SESSION(g, g->unsent - 4);
         FETCH_CONN(g, g->unsent - 2);
-        if (!in_crowd(g, s))
-            continue;
         s->conn->crowd = 0;
         rt__conn_write(loop, s->conn, g->crowd, g->told);
     }
@@ -1359,7 +1352,7 @@ static int cast_below(rt_loop *loop, rt__group *g, size_t n, uint64_t but,
    take that; the others wait for it. */
 static int cast_crowd(rt_loop *loop, rt__group *g, uint64_t but, rt__cast *cast)
 {
-    size_t waiting = g->waiting;
+    size_t waiting = g->count - g->apart;
     cast->form[0] = crowd_frame(loop, g, cast->kind, cast->data, cast->len);
     return (int)waiting + cast_below(loop, g, g->apart, but, cast);
 }

@@ -256,6 +256,7 @@ static void a_low_hard_mark_holds(void)
     rt_end *end = &st.end;
     st.opts.hard_mark = 1000;
     gathering(4, NULL);
+    roomy(4);
     EQUAL(send_size(600), 4);
     EQUAL(send_size(600), 0);
     EQUAL(rt_group_count(st.loop, group), 0);
@@ -321,6 +322,60 @@ static void more_than_a_crowd_waits_for_comes_too(void)
         CHECK(!waits(1));
         ALL_GOT(4);
     }
+}
+
+/* A member lags behind a log of the greatest size, and keeps it going. */
+static void a_log_that_is_full_is_followed_by_another(void)
+{
+    int i, k;
+    gathering(5, NULL);
+    roomy(5);
+    narrow(1);
+    EQUAL(send_size(30000), 5);
+    EQUAL(sends("a"), 5);
+    rt_poll(st.loop, 0);
+    for (k = 0; k < 6; k++) {
+        EQUAL(send_size(13000), 5);
+        EQUAL(send_size(12000), 5);
+        for (i = 1; i <= 5; i++) {
+            if (!k)
+                due_frame(i, RT_TEXT, filler, 30000), due_text(i, "a");
+            due_frame(i, RT_TEXT, filler, 13000);
+            due_frame(i, RT_TEXT, filler, 12000);
+        }
+        rt_poll(st.loop, 0);
+        for (i = 2; i <= 5; i++)
+            GOT(i);
+        if (k == 2)
+            GOT(1);
+        EQUAL(sends("b"), 5);
+        due_texts(1, 5, "b");
+        rt_poll(st.loop, 0);
+    }
+    ALL_GOT(5);
+}
+
+/* Their numbers have 16 bits. */
+static void without_a_number_nobody_waits(void)
+{
+    size_t most = UINT16_MAX, size = sizeof *st.loop->crowds;
+    gathering(4, NULL);
+    st.loop->crowds = rt__realloc(st.loop, st.loop->crowds,
+                                  st.loop->crowd_cap * size, most * size);
+    memset(st.loop->crowds, 0, most * size);
+    st.loop->crowd_cap = most;
+    st.loop->crowd_count = most - 1;
+    EQUAL(sends("a"), 4);
+    CHECK(waits(1));
+    due_texts(1, 4, "a");
+    ALL_GOT(4);
+    st.loop->crowds[most - 1] = NULL;
+    st.loop->crowd_count = most;
+    EQUAL(sends("b"), 4);
+    CHECK(!waits(1));
+    EQUAL(st.loop->logs, 0);
+    due_texts(1, 4, "b");
+    ALL_GOT(4);
 }
 
 /* ---- what comes between -------------------------------------------------- */
@@ -983,6 +1038,8 @@ static void crowd_cases(void)
     PLAIN(a_low_hard_mark_holds);
     PLAIN(others_get_it_one_by_one);
     PLAIN(more_than_a_crowd_waits_for_comes_too);
+    PLAIN(a_log_that_is_full_is_followed_by_another);
+    PLAIN(without_a_number_nobody_waits);
     PLAIN(what_else_is_sent_comes_behind);
     PLAIN(of_the_group_what_is_loose_comes_last);
     PLAIN(another_kind_is_for_nobody_here);
