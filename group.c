@@ -865,7 +865,7 @@ int rt_group_leave(rt_loop *loop, rt_group handle, rt_session who)
         return RT_ESTATE;
     if (in_crowd(g, s) && rt__crowd_part(loop, s->conn) < 0)
         return RT_ENOMEM;
-    leave(loop, g, s, seat_of(s, g));
+    leave(loop, g, s, seat);
     return 0;
 }
 
