@@ -15,7 +15,8 @@
 #include "rtnet_internal.h"
 
 enum {
-    RATE_MOST = 1 << 20 /* slots of a group's window, 8 bytes each */
+    RATE_MOST = 1 << 20,    /* slots of a group's window, 8 bytes each */
+    LOGS_KEPT = 1024 * 1024 /* bytes of logs between turns, in all */
 };
 
 /* A message that a group remembers. */
@@ -50,12 +51,11 @@ struct rt__group {
     rt__session **members;
     size_t count, cap;
     size_t unsent;   /* members[0..unsent) do not have the message under way */
-    size_t apart;    /* members[0..apart) are not of the crowd */
-    size_t waiting;  /* so many of the others wait for */
+    size_t apart;    /* members[apart..count) are its crowd, and wait for */
     rt__piece crowd; /* this piece of the log: */
     uint32_t told;   /* so many messages */
     uint32_t log_wish; /* how large the next log should be */
-    rt__buf *log;      /* held by those who lag; NULL while nobody does */
+    rt__buf *log;      /* kept for those who lag: see crowd_end */
     uint16_t number;   /* in loop->crowds, from 1 on; 0: it has no crowd */
     rt__timer timer;
     uint64_t used;        /* when it was last used */
@@ -71,6 +71,7 @@ struct rt__group {
 };
 
 static void crowd_close(rt_loop *loop, rt__group *g);
+static void log_close(rt_loop *loop, rt__group *g);
 
 /* Something to tell the host's event callback. */
 typedef struct rt__presence {
@@ -477,7 +478,7 @@ static void group_free(rt_loop *loop, rt__group *g)
                  rt__window_size((uint32_t)g->opts.rate_limit));
     if (g->timer.kind)
         rt__timer_disown(loop, &g->timer);
-    rt__buf_release(loop, g->log);
+    log_close(loop, g);
     rt__free(loop, g->members, g->cap * sizeof(rt__session *));
     rt__strfree(loop, g->name);
     rt__free(loop, g, sizeof *g);
@@ -891,8 +892,8 @@ static size_t line_close(rt__group *g, size_t *line, size_t index)
 
 /* The last member takes the place that became free, but below a line (of those
    who still wait for the message under way, of those apart from the crowd) the
-   last one there does.  Both lines are never in use at once beyond the lower
-   one: see cast_crowd. */
+   last one there does: first below the lower line, and what that leaves free
+   lies below the higher one, too. */
 static void member_remove(rt__group *g, size_t index)
 {
     size_t *low = g->unsent < g->apart ? &g->unsent : &g->apart;
@@ -938,7 +939,7 @@ int rt_group_leave(rt_loop *loop, rt_group handle, rt_session who)
         return RT_ESTATE;
     if (in_crowd(g, s) && rt__crowd_part(loop, s->conn) < 0)
         return RT_ENOMEM;
-    leave(loop, g, s, seat_of(s, g));
+    leave(loop, g, s, seat);
     return 0;
 }
 
@@ -1145,9 +1146,10 @@ void rt__groups_repay(rt_loop *loop, rt__session *s)
    flush writes to each of them as it stands there, and whoever does not take it
    all gets a piece of it into its queue.  So a turn's second message costs
    nothing for each of them, and its first no queue.  They are the members from
-   `apart` on whose connection has the crowd's number.  Whatever else is queued
-   for one of them comes behind that: it stands apart from then on, with what it
-   waited for in its queue (rt__crowd_part).  A crowd lasts until the flush. */
+   `apart` on, and the connection of each has the crowd's number.  Whatever else
+   is queued for one of them comes behind that: it stands apart from then on,
+   with what it waited for in its queue (rt__crowd_part).  A crowd lasts until
+   the flush. */
 
 /* A thousand members are more than a cache holds: their sessions are fetched
    ahead, and nearer their connections.  (No functions: gcc takes one that only
@@ -1159,14 +1161,19 @@ void rt__groups_repay(rt_loop *loop, rt__session *s)
     if ((i) < (g)->count)                                                      \
     RT__PREFETCH((g)->members[i]->conn)
 
-/* Nobody has more queued than the crowd's messages, so no mark is reached. */
+/* So much may be queued for it, and no mark is reached. */
+static int has_room(const rt__ep *ep)
+{
+    uint32_t most = RT__CROWD_BYTES + RT__PIECE_COST;
+    return ep->soft_mark >= most && ep->hard_mark >= most;
+}
+
 static int can_wait(const rt__session *s)
 {
     const rt__conn *c = s->conn;
     return c && s->state == RT_OPEN && c->state == RT__LIVE && !c->out &&
            !c->crowd && c->wire == RT__WS_SERVER && !c->typed &&
-           !rt__keep_of(s) && !rt__ep_of(s)->codec &&
-           rt__ep_of(s)->soft_mark >= RT__CROWD_BYTES;
+           !rt__keep_of(s) && !rt__ep_of(s)->codec && has_room(rt__ep_of(s));
 }
 
 /* A number for a crowd: its place in the loop's list, and 1.  0: none left. */
@@ -1193,24 +1200,54 @@ static void log_wish(rt__group *g, uint32_t size)
         g->log_wish = size;
 }
 
-/* Nobody waits any more.  The log goes on where somebody lags and it has room
-   for as much again, so that what he lags by is one piece. */
+static void log_close(rt_loop *loop, rt__group *g)
+{
+    if (g->log)
+        loop->logs -= g->log->cap;
+    rt__buf_release(loop, g->log);
+    g->log = NULL;
+}
+
+/* A log with room for a frame.  What is in it is read by those who lag, so it
+   is never moved. */
+static rt__buf *log_open(rt_loop *loop, rt__group *g, size_t size)
+{
+    if (g->log && g->log->cap - g->log->len >= size)
+        return g->log;
+    log_close(loop, g);
+    g->log = rt__buf_new(loop, size > g->log_wish ? size : g->log_wish);
+    if (g->log)
+        loop->logs += g->log->cap;
+    return g->log;
+}
+
+/* Does somebody lag, and has the log room for as much again?  Nobody tells the
+   group when he has caught up, so of all groups together no more is kept than
+   LOGS_KEPT. */
+static int log_goes_on(const rt_loop *loop, const rt__group *g, uint32_t used)
+{
+    return g->log->refs > 1 && g->log->cap - g->log->len >= used &&
+           loop->logs <= LOGS_KEPT;
+}
+
+/* Nobody waits any more.  The log goes on where it can, so that what somebody
+   lags by is one piece. */
 static void crowd_end(rt_loop *loop, rt__group *g)
 {
-    rt__buf *b = g->log;
     uint32_t used = g->crowd.len;
     if (used < g->log_wish / 4)
         g->log_wish /= 2;
     rt__buf_release(loop, g->crowd.buf);
     memset(&g->crowd, 0, sizeof g->crowd);
     g->number = 0;
-    g->waiting = g->apart = 0;
+    g->apart = 0;
     g->told = 0;
-    if (b->refs > 1 && b->cap - b->len >= used)
+    if (log_goes_on(loop, g, used))
         return;
-    log_wish(g, b->refs > 1 ? RT__CROWD_BYTES / 2 : used);
-    rt__buf_release(loop, b);
-    g->log = NULL;
+    if (g->log->refs > 1 && loop->logs <= LOGS_KEPT)
+        used = RT__CROWD_BYTES / 2; /* the next one will go on for longer */
+    log_wish(g, used);
+    log_close(loop, g);
 }
 
 /* What they wait for goes into the queue of each.  Whose queue has no memory
@@ -1222,8 +1259,6 @@ static void crowd_close(rt_loop *loop, rt__group *g)
     g->unsent = g->count;
     while (g->unsent > g->apart) {
         rt__session *s = g->members[--g->unsent];
-        if (!in_crowd(g, s))
-            continue;
         s->conn->crowd = 0;
         if (rt__conn_queue(loop, s->conn, g->crowd, g->told) == 0)
             continue;
@@ -1237,31 +1272,23 @@ static void crowd_close(rt_loop *loop, rt__group *g)
     crowd_end(loop, g);
 }
 
-/* A log with room for a frame.  What is in it is read by those who lag, so it
-   is never moved. */
-static rt__buf *log_open(rt_loop *loop, rt__group *g, size_t size)
-{
-    rt__buf *b = g->log;
-    if (b && b->cap - b->len >= size)
-        return b;
-    rt__buf_release(loop, b);
-    return g->log = rt__buf_new(loop, size > g->log_wish ? size : g->log_wish);
-}
-
 /* Who can wait does from now on.  0 when nobody can. */
 static int crowd_open(rt_loop *loop, rt__group *g, size_t size)
 {
     size_t i;
     if (g->count < RT__CROWD_LEAST || !can_wait(g->members[g->count - 1]) ||
-        !log_open(loop, g, size) || !(g->number = crowd_number(loop, g)))
+        !log_open(loop, g, size))
         return 0;
+    if (!(g->number = crowd_number(loop, g))) {
+        log_close(loop, g);
+        return 0;
+    }
     for (i = 0; i < g->count; i++) {
         rt__session *s = g->members[i];
         FETCH_SESSION(g, i + 16);
         FETCH_CONN(g, i + 8);
         if (can_wait(s)) {
             s->conn->crowd = g->number;
-            g->waiting++;
         } else {
             stand_apart(g, s, seat_of(s, g));
         }
@@ -1318,21 +1345,20 @@ static rt__piece crowd_frame(rt_loop *loop, rt__group *g, int kind,
     g->log->refs++;
     g->crowd.len += frame.len;
     g->told++;
-    loop->stats.messages_out += g->waiting;
+    loop->stats.messages_out += g->count - g->apart;
     return frame;
 }
 
-/* One of a crowd stands apart, with what it waited for in its queue.
-   RT_ENOMEM: it waits as before. */
+/* One of a crowd stands apart, with what it waited for in its queue, if that
+   is anything yet.  RT_ENOMEM: it waits as before. */
 int rt__crowd_part(rt_loop *loop, rt__conn *c)
 {
     rt__group *g = loop->crowds[c->crowd - 1];
     c->crowd = 0;
-    if (rt__conn_queue(loop, c, g->crowd, g->told) < 0) {
+    if (g->told && rt__conn_queue(loop, c, g->crowd, g->told) < 0) {
         c->crowd = g->number;
         return RT_ENOMEM;
     }
-    g->waiting--;
     stand_apart(g, c->session, seat_of(c->session, g));
     return 0;
 }
@@ -1343,7 +1369,6 @@ void rt__crowd_drop(rt_loop *loop, rt__conn *c)
     rt__group *g = loop->crowds[c->crowd - 1];
     c->crowd = 0;
     c->session->of.lost += g->told;
-    g->waiting--;
     stand_apart(g, c->session, seat_of(c->session, g));
 }
 
@@ -1360,8 +1385,6 @@ static void crowd_flush(rt_loop *loop, rt__group *g)
         rt__session *s = g->members[--g->unsent];
         FETCH_SESSION(g, g->unsent - 4);
         FETCH_CONN(g, g->unsent - 2);
-        if (!in_crowd(g, s))
-            continue;
         s->conn->crowd = 0;
         rt__conn_write(loop, s->conn, g->crowd, g->told);
     }
@@ -1402,7 +1425,7 @@ static int cast_below(rt_loop *loop, rt__group *g, size_t n, uint64_t but,
    take that; the others wait for it. */
 static int cast_crowd(rt_loop *loop, rt__group *g, uint64_t but, rt__cast *cast)
 {
-    size_t waiting = g->waiting;
+    size_t waiting = g->count - g->apart;
     cast->form[0] = crowd_frame(loop, g, cast->kind, cast->data, cast->len);
     return (int)waiting + cast_below(loop, g, g->apart, but, cast);
 }

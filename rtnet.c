@@ -2789,9 +2789,9 @@ static uint32_t frame_span(const rt__conn *c, const uint8_t *p, uint8_t *counts)
 /* Counts the messages whose last byte is among the n bytes taken.  A frame
    never stands in two pieces, so its head is whole where it begins.  HTTP has
    no heads: rt__out_control puts its length into frame_left. */
-static void frames_taken(rt__conn *c, const uint8_t *p, size_t n)
+static void frames_taken(const rt__conn *c, rt__out *o, const uint8_t *p,
+                         size_t n)
 {
-    rt__out *o = c->out;
     while (n > 0) {
         size_t step;
         if (o->frame_left == 0)
@@ -2853,7 +2853,7 @@ static void q_taken(rt_loop *loop, rt__conn *c, size_t *n)
         if (c->wire == RT__RAW)
             raw_taken(o, piece, step);
         else
-            frames_taken(c, rt__buf_data(piece->buf) + piece->off, step);
+            frames_taken(c, o, rt__buf_data(piece->buf) + piece->off, step);
         piece->off += (uint32_t)step;
         piece->len -= (uint32_t)step;
         *n -= step;
@@ -2953,6 +2953,8 @@ void rt__out_forget(rt_loop *loop, rt__out *o, uint32_t key)
 void rt__out_discard(rt_loop *loop, rt__conn *c)
 {
     uint32_t lost = c->out ? out_drop(loop, c->out) : 0;
+    if (c->crowd)
+        rt__crowd_drop(loop, c);
     /* Where there is a keep its ring counts what has not arrived. */
     if (c->session && !rt__keep_of(c->session))
         c->session->of.lost += lost;
@@ -3070,6 +3072,18 @@ int rt__conn_queue(rt_loop *loop, rt__conn *c, rt__piece piece,
     return 0;
 }
 
+/* The rest of such a piece, of which n bytes are written, finds no memory. */
+static void conn_unqueued(rt_loop *loop, rt__conn *c, rt__piece piece,
+                          uint32_t messages, size_t n)
+{
+    rt__out o;
+    memset(&o, 0, sizeof o);
+    o.messages = messages;
+    frames_taken(c, &o, rt__buf_data(piece.buf) + piece.off, n);
+    c->session->of.lost += o.messages;
+    rt__conn_lost(loop, c, 1006, RT_BY_ERROR, rt_strerror(RT_ENOMEM));
+}
+
 /* Writes such a piece to one who has no queue; only what the socket does not
    take is queued. */
 void rt__conn_write(rt_loop *loop, rt__conn *c, rt__piece piece,
@@ -3090,13 +3104,13 @@ void rt__conn_write(rt_loop *loop, rt__conn *c, rt__piece piece,
         conn_unsendable(loop, c);
         return;
     }
+    if (n < 0)
+        n = 0;
     if (rt__conn_queue(loop, c, piece, messages) < 0) {
-        c->session->of.lost += messages;
-        rt__conn_lost(loop, c, 1006, RT_BY_ERROR, rt_strerror(RT_ENOMEM));
+        conn_unqueued(loop, c, piece, messages, (size_t)n);
         return;
     }
-    if (n > 0)
-        out_taken(loop, c, (size_t)n);
+    out_taken(loop, c, (size_t)n);
     conn_block(loop, c);
 }
 
@@ -3324,8 +3338,9 @@ static int data_room(rt_loop *loop, rt__in *in, size_t n, uint64_t expected)
     rt__buf *b = NULL;
     if (in->data && in->data->cap > have + n + RT__HEADROOM)
         return 0;
-    /* One that is kept anyway costs nothing: take it for the whole message, once
-       an eighth has come, for else who only announces would empty the store. */
+    /* One that is kept anyway costs nothing: take it for the whole message,
+       once an eighth has come, for else who only announces would empty the
+       store. */
     if (all > RT__ARENA && have + n >= all / 8)
         b = rt__buf_kept(loop, (size_t)all + 1 + RT__HEADROOM);
     if (cap > all)

@@ -754,7 +754,7 @@ int rt_group_join(rt_loop *loop, rt_group group, rt_session s);
 int rt_group_join_from(rt_loop *loop, rt_group group, rt_session s,
                        const rt_position *since);
 
-/* Removes a session.  RT_ESTATE when it is not in. */
+/* Removes a session.  RT_ESTATE when it is not in; RT_ENOMEM: it stays. */
 int rt_group_leave(rt_loop *loop, rt_group group, rt_session s);
 
 /* As rt_send to all members, framed once.  Returns how many took it;

@@ -949,6 +949,7 @@ struct rt_loop {
     uint64_t seats; /* memberships of groups */
     rt__group **crowds;
     size_t crowd_count, crowd_cap;
+    size_t logs; /* bytes of groups' logs */
     uint64_t history_count, history_bytes, replay_bytes;
     rt__stats stats;
     int error;

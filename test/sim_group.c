@@ -155,6 +155,7 @@ static struct model {
     uint32_t weak;       /* one of so many allocations fails; 0: none does */
     uint32_t fails;      /* in the present call */
     uint32_t short_of;   /* this world is weak */
+    int crowded;         /* many are in few groups, and are sent to at once */
     int untold, skipped; /* what the log said was not told, and we believed */
     int depth, settling, freeing, in_turn;
     uint64_t digest;
@@ -1157,7 +1158,10 @@ static void dial(struct sess *s)
 
 static void client_new(void)
 {
-    struct sess *s = sess_new((enum kind)(sim_choose(5) % 3));
+    struct sess *s;
+
+    s = sess_new(m.crowded && sim_choose(4) ? PLAIN
+                                            : (enum kind)(sim_choose(5) % 3));
 
     if (!s)
         return;
@@ -1505,16 +1509,18 @@ static void host_joins_from(struct room *r, struct sess *s,
 
 static void host_leaves(struct room *r, struct sess *s)
 {
-    int want = join_answer(r, s);
+    int want = join_answer(r, s), answer;
 
     room_look(r);
     want = r->in[s->id]                    ? 0
            : want == RT_EGONE || !r->lives ? RT_EGONE
                                            : RT_ESTATE;
     m.batch++;
-    must("leaving", r, rt_group_leave(m.loop, r->h, s->h), want);
-    sim_note("session %d leaves room %d: %d", s->id, r->id, want);
-    if (!want)
+    call_begins();
+    answer = rt_group_leave(m.loop, r->h, s->h);
+    must("leaving", r, answer, want);
+    sim_note("session %d leaves room %d: %d", s->id, r->id, answer);
+    if (!answer)
         model_leave(r, s);
 }
 
@@ -2044,7 +2050,7 @@ static void on_open(rt_loop *l, rt_session h)
         rt_set_user(l, h, s);
         sim_note("session %d opens", s->id);
         digest('o', (uint64_t)s->id);
-        while (m.room_count && sim_choose(3))
+        while (m.room_count && sim_choose(m.crowded ? 6 : 3))
             host_joins(any_room(), s);
     }
     callback_ends(3);
@@ -2565,7 +2571,8 @@ static int world_open(int backend)
 
     m.max_groups = sim_choose(3) ? NAMES + 1 : 1 + (int)sim_choose(NAMES - 1);
     m.seats = sim_choose(3) ? NAMES : 1 + (int)sim_choose(NAMES - 1);
-    m.hard = some(hards, 4);
+    m.crowded = sim_choose(3) == 0;
+    m.hard = m.crowded ? 200000 : some(hards, 4);
     m.soft = m.hard / 4;
     m.window_ms = some(windows, 3);
     m.short_of = sim_choose(4) ? 0 : 10 + sim_choose(150);
@@ -2580,12 +2587,31 @@ static int world_open(int backend)
     return m.loop && rt_listen(m.loop, "ws://127.0.0.1:9000", &lo).id;
 }
 
+/* Several messages to one group, with whatever comes between. */
+static void crowd_acts(void)
+{
+    struct room *r = any_room();
+    uint32_t n = 2 + sim_choose(5);
+
+    for (; n > 0 && !sim_faults(); n--) {
+        host_sends_to(r, message_new(r->name));
+        if (!sim_choose(4))
+            host_acts();
+        if (!sim_choose(12)) {
+            rt_flush(m.loop);
+            notice();
+        }
+    }
+}
+
 static void act(void)
 {
     uint32_t n = 1 + sim_choose(6);
 
-    if (!m.sess_count || sim_choose(5) == 0)
+    if (!m.sess_count || sim_choose(m.crowded ? 2 : 5) == 0)
         client_new();
+    if (m.crowded && m.room_count && m.sess_count && sim_choose(3) == 0)
+        crowd_acts();
     for (; n > 0 && !sim_faults(); n--) {
         if (sim_choose(3))
             host_acts();

@@ -2148,6 +2148,8 @@ static void run_wires(const char *name, void (*test)(void))
 #define PLAIN(name) run_plain(#name, name)
 #define RESUMED(name) run_wires(#name, name)
 
+#include "group_crowds.h"
+
 static void inside_cases(void)
 {
     size_t i;
@@ -2259,6 +2261,7 @@ int main(void)
     once_and_limit_cases();
     inside_cases();
     pair_cases();
+    crowd_cases();
     PLAIN(whoever_joins_hears_what_was_missed);
     memory_cases();
     return test_done();
