@@ -3468,19 +3468,28 @@ static rt__conn *conn_new(rt_loop *loop, rt__conn *c, int fd, int interest)
     return c;
 }
 
-/* What the connection waits for, from its state.  One whose request the host
-   thinks about is read, for its hang-up (conn_peek). */
-void rt__conn_interest(rt_loop *loop, rt__conn *c)
+static void conn_want(rt_loop *loop, rt__conn *c, int want)
 {
-    int want = c->hold & ~RT__HOLD_HOST ? 0 : RT_READ;
     if (c->state == RT__DEAD || c->source.fd < 0)
         return;
-    if (c->state == RT__CONNECTING)
-        want = RT_WRITE;
     if (c->out && c->out->blocked)
         want |= RT_WRITE;
     if (source_set(loop, &c->source, want) < 0)
         rt__conn_lost(loop, c, 1006, RT_BY_ERROR, strerror(errno));
+}
+
+/* What the connection waits for, from its state.  One whose request the host
+   thinks about is read, for its hang-up (conn_peek).  Who pauses reading does
+   it for a moment, nearly always: the backend hears of that when something
+   comes that is not read (conn_readable). */
+void rt__conn_interest(rt_loop *loop, rt__conn *c)
+{
+    int reads = !(c->hold & ~RT__HOLD_HOST) ||
+                (c->hold == RT__HOLD_APP && c->source.interest & RT_READ);
+    if (c->state == RT__CONNECTING)
+        conn_want(loop, c, RT_WRITE);
+    else
+        conn_want(loop, c, reads ? RT_READ : 0);
 }
 
 /* ---- how many there are of one address ---------------------------------- */
@@ -4085,9 +4094,7 @@ static void conn_readable(rt_loop *loop, rt__conn *c)
     }
     conn_replay(loop, c); /* what was read before comes first */
     if (c->hold) {
-        /* Who pauses reading does it for a moment, nearly always: the backend
-           hears of it when there is something that is not read. */
-        rt__conn_interest(loop, c);
+        conn_want(loop, c, 0);
         return;
     }
     if (c->state == RT__DEAD)

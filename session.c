@@ -1123,7 +1123,8 @@ int rt_read(rt_loop *loop, rt_session handle, int on)
     if (!s || !online(s))
         return s ? RT_ESTATE : error;
     if (!on) {
-        s->conn->hold |= RT__HOLD_APP; /* conn_readable tells the backend */
+        s->conn->hold |= RT__HOLD_APP;
+        rt__conn_interest(loop, s->conn);
         return 0;
     }
     if (s->conn->hold & RT__HOLD_APP)
