@@ -256,6 +256,19 @@ static const uint64_t utf8_rows[256] = {
     STEP(WHOLE, AFTER_F4) /* f4, and the others are dead */
 };
 
+static uint64_t utf8_step(uint64_t state, uint8_t b)
+{
+    return utf8_rows[b] >> (state & 63);
+}
+
+/* A loop costs more than the shift in it, and how much, depends on where the
+   compiler places it. */
+static uint64_t utf8_four(uint64_t state, const uint8_t *p)
+{
+    state = utf8_step(utf8_step(state, p[0]), p[1]);
+    return utf8_step(utf8_step(state, p[2]), p[3]);
+}
+
 /* Goes on with n more bytes; 0 as soon as no continuation can be valid.  The
    text may end where u->need is 0.  Frames may cut a character in two (RFC
    6455, 5.6), so that its state is kept in u from one to the next. */
@@ -267,8 +280,10 @@ static inline int utf8_run(int wide, rt__utf8 *u, const uint8_t *p, size_t n)
         if (state == WHOLE)
             i += ascii_run(wide, p + i, n - i);
         end = n - i < PIECE ? n : i + PIECE;
+        for (; end - i >= 4; i += 4)
+            state = utf8_four(state, p + i);
         for (; i < end; i++)
-            state = utf8_rows[p[i]] >> (state & 63);
+            state = utf8_step(state, p[i]);
         state &= 63;
     }
     u->need = (uint8_t)(state ^ WHOLE);
