@@ -5326,6 +5326,39 @@ static int wait_ms(rt_loop *loop, int timeout_ms)
     return timeout_ms;
 }
 
+/* Looks for events for so many microseconds.  Each look takes a moment, so
+   there are not more of them than that, also where the clock stands still. */
+static int backend_spin(rt_loop *loop, uint64_t from, uint64_t spin)
+{
+    uint64_t looks;
+    int n = 0;
+    for (looks = 0; n == 0 && looks < spin; looks++) {
+        n = loop->backend.wait(loop, 0);
+        if (rt__micros(loop) - from >= spin)
+            break;
+    }
+    return n;
+}
+
+/* Waits, after a bounded spin if the host wants one: for what comes in that
+   time the thread is not put to sleep, from which waking up takes its time. */
+static int backend_wait(rt_loop *loop, int ms)
+{
+    uint64_t spin = loop->opts.spin_us > 0 ? (uint64_t)loop->opts.spin_us : 0;
+    uint64_t from, took;
+    int n;
+    if (ms == 0 || spin == 0)
+        return loop->backend.wait(loop, ms);
+    from = rt__micros(loop);
+    if (ms > 0 && spin > (uint64_t)ms * 1000)
+        spin = (uint64_t)ms * 1000;
+    n = backend_spin(loop, from, spin);
+    took = (rt__micros(loop) - from) / 1000;
+    if (n != 0 || (ms > 0 && took >= (uint64_t)ms))
+        return n;
+    return loop->backend.wait(loop, ms < 0 ? -1 : ms - (int)took);
+}
+
 /* Posts stand before the sockets, wherever their event is in the batch. */
 static void posts_ready(rt_loop *loop, int n)
 {
@@ -5394,7 +5427,7 @@ static void turn_end(rt_loop *loop, uint64_t began)
    failed, what was ended and queued goes its way. */
 static int turn(rt_loop *loop, int timeout_ms)
 {
-    int n = loop->backend.wait(loop, wait_ms(loop, timeout_ms));
+    int n = backend_wait(loop, wait_ms(loop, timeout_ms));
     uint64_t began = rt__micros(loop);
     loop->now = began / 1000;
     loop->in_turn = 1;

@@ -364,6 +364,10 @@ typedef struct {
        behind the length told, is left out.  Like log and realloc it may be run
        by a call, and may make none. */
     size_t (*metrics)(void *user, char *out, size_t cap);
+    /* Before it blocks, the loop looks for events again for so many
+       microseconds: an answer is earlier by the time that waking up takes, and
+       the processor is busy meanwhile.  Off. */
+    int spin_us;
 } rt_loop_opts;
 
 /*

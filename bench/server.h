@@ -24,7 +24,8 @@ enum { SERVER_OPTIONS_MAX = 16 };
 
 typedef struct {
     const char *host, *backend, *congestion;
-    long port, max_message, max_fragments, hard_mark, resume, sndbuf, loops;
+    long port, max_message, max_fragments, hard_mark, resume, sndbuf, loops,
+        spin;
 } server_options;
 
 /* One of the servers. */
@@ -109,6 +110,8 @@ static int server_options_read(const server *s, server_options *o, int argc,
         {"port", OPTION_INT, &o->port, 0, 65535, "0 for any free one (9001)"},
         {"backend", OPTION_TEXT, &o->backend, 0, 0,
          "auto, epoll, kqueue or select (auto)"},
+        {"spin", OPTION_INT, &o->spin, 0, 1 << 30,
+         "us to look again before blocking (0)"},
         {"loops", OPTION_INT, &o->loops, 1, SERVER_LOOPS_MAX,
          "how many, each in a thread, with a listener of its own (1)"},
         {"max-message", OPTION_INT, &o->max_message, 1, 64 << 20,
@@ -189,8 +192,10 @@ static int server_listen(const server_options *o, rt_loop *loop, long port,
 static int server_start(const server *s, const server_options *o, int backend,
                         long i, long port)
 {
-    rt_loop_opts opts = {
-        .log = server_log, .backend = backend, .user = &server_loops[i]};
+    rt_loop_opts opts = {.log = server_log,
+                         .backend = backend,
+                         .user = &server_loops[i],
+                         .spin_us = (int)o->spin};
     server_loops[i] = rt_loop_new(&opts);
     if (!server_loops[i]) {
         fprintf(stderr, "%s: no loop with the backend %s\n", s->program,

@@ -1103,6 +1103,63 @@ static void timer_waits_for_its_time(void)
     loop_close(loop);
 }
 
+/* What the backend was asked, and what it does: time passes, an event comes. */
+static struct {
+    int looks, blocked, ms, event_at, takes_ms;
+} waits;
+
+static int counted_wait(rt_loop *loop, int ms)
+{
+    if (ms == 0) {
+        waits.looks++;
+    } else {
+        waits.blocked++;
+        waits.ms = ms;
+    }
+    if (waits.takes_ms)
+        clock_move(loop, (uint64_t)waits.takes_ms);
+    loop->ready[0].key = UINT64_MAX; /* nobody's */
+    loop->ready[0].events = RT_READ;
+    return waits.looks == waits.event_at;
+}
+
+/* One turn of at most timeout ms; says how often it looked. */
+static int spin_turn(int spin_us, int timeout, int event_at, int takes_ms)
+{
+    rt_loop *loop = loop_open(29);
+    clock_hold(loop);
+    loop->opts.spin_us = spin_us;
+    loop->backend.wait = counted_wait;
+    memset(&waits, 0, sizeof waits);
+    waits.event_at = event_at;
+    waits.takes_ms = takes_ms;
+    EQUAL(rt_poll(loop, timeout), event_at > 0);
+    loop_close(loop);
+    return waits.looks;
+}
+
+static void spins_before_it_blocks(void)
+{
+    EQUAL(spin_turn(0, -1, -1, 0), 0); /* off */
+    EQUAL(waits.blocked, 1);
+    EQUAL(waits.ms, -1);
+    EQUAL(spin_turn(RT_OFF, 70, -1, 0), 0);
+    EQUAL(waits.ms, 70);
+    EQUAL(spin_turn(3000, -1, -1, 1), 3);
+    EQUAL(waits.blocked, 1);
+    EQUAL(waits.ms, -1);
+    EQUAL(spin_turn(3000, -1, 2, 1), 2); /* an event */
+    EQUAL(waits.blocked, 0);
+    EQUAL(spin_turn(3000, 0, -1, 1), 1); /* not to wait is not to spin */
+    EQUAL(waits.blocked, 0);
+    EQUAL(spin_turn(3000, 10, -1, 1), 3); /* part of the time-out */
+    EQUAL(waits.ms, 7);
+    EQUAL(spin_turn(30000, 5, -1, 1), 5); /* not beyond it */
+    EQUAL(waits.blocked, 0);
+    EQUAL(spin_turn(50, -1, -1, 0), 50); /* a clock that stands still */
+    EQUAL(waits.blocked, 1);
+}
+
 static void timer_that_cannot_be_started(void)
 {
     rt_session stale = {12345};
@@ -1984,6 +2041,7 @@ static void run_timers(void)
     RUN(timer_stopped_in_its_own_turn_does_not_run);
     RUN(timeout_is_that_of_the_next_timer);
     RUN(timer_waits_for_its_time);
+    RUN(spins_before_it_blocks);
     RUN(timer_that_cannot_be_started);
 }
 
