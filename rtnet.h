@@ -47,7 +47,8 @@
  *
  * A turn of the loop: wait, posts, sockets, timers, events (open after a
  * deferred accept, writable, presence), closing (on_close), flush, free.  What
- * is sent during a turn leaves at its end in one write per socket.
+ * is sent during a turn leaves at its end in one write per socket (an answer of
+ * more than 32 KiB at once).
  *
  * MIT licence, see LICENSE.
  */
