@@ -1069,15 +1069,18 @@ int rt_state(rt_loop *loop, rt_session handle)
     return RT_EGONE;
 }
 
-static uint64_t heard_at(const rt__conn *c)
+/* Of the time when a byte last came 40 bits are kept, so it is counted back
+   from now: POSIX says nothing of when the clock began. */
+static uint64_t heard_at(const rt_loop *loop, const rt__conn *c)
 {
-    return (uint64_t)c->heard_high << 32 | c->heard;
+    uint64_t low = (uint64_t)c->heard_high << 32 | c->heard;
+    return loop->now - ((loop->now - low) & 0xffffffffff);
 }
 
 uint64_t rt_heard(rt_loop *loop, rt_session handle)
 {
     rt__session *s = session_any(loop, handle);
-    return s && s->conn ? heard_at(s->conn) : 0;
+    return s && s->conn ? heard_at(loop, s->conn) : 0;
 }
 
 int rt_rtt(rt_loop *loop, rt_session handle, uint32_t *rtt_us,
@@ -1610,7 +1613,7 @@ static int count_in(rt_loop *loop, rt__session *s, size_t len)
 static uint64_t silence_of(rt_loop *loop, const rt__conn *c)
 {
     uint64_t life = (uint32_t)loop->now - c->life,
-             byte = loop->now - heard_at(c);
+             byte = loop->now - heard_at(loop, c);
     return life < byte ? life : byte;
 }
 

@@ -192,6 +192,29 @@ static void a_client_loses_what_nobody_acknowledged(void)
     nobody_comes();
 }
 
+/* What a connection keeps of the time is less than 64 bits.  For a client any
+   byte of an idle server counts, such as the pings of a WebSocket. */
+static void a_clock_may_have_begun_long_ago(void)
+{
+    const uint64_t ages = (uint64_t)1 << 41;
+    int i;
+    clock_ahead += ages;
+    st.dial.ping_ms = RT_OFF;
+    dial_and_open();
+    for (i = 0; i < 4; i++) {
+        skip(15000);
+        if (st.wire == WS)
+            line_frame(&st.a, 9, "", 0);
+        else
+            line_frame(&st.a, 1, "p", 1);
+        calm();
+        CHECK(rt_heard(st.loop, st.s[1]) + 1000 > rt_now(st.loop));
+        CHECK(rt_heard(st.loop, st.s[1]) <= rt_now(st.loop));
+    }
+    TOLD_NOW("");
+    clock_ahead -= ages;
+}
+
 static void a_client_acknowledges(void)
 {
     int i;
@@ -692,3 +715,4 @@ static void client_cases(void)
 }
 
 #endif
+    RUN_WIRES(a_clock_may_have_begun_long_ago);
