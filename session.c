@@ -2420,11 +2420,14 @@ int rt__keep_open(rt_loop *loop, rt__session *s)
     return rt__keep_of(s) ? 0 : RT_ENOMEM;
 }
 
+/* It cannot resume any more: what it counts from now on begins with what is
+   not known to have arrived. */
 void rt__keep_close(rt_loop *loop, rt__session *s)
 {
     rt__keep *keep = s ? rt__keep_of(s) : NULL;
     if (!keep)
         return;
+    s->of.lost = (uint32_t)keep_unacked(s);
     keep_void(loop, s);
     if (keep->flow)
         flow_free(loop, keep->flow);
