@@ -3525,9 +3525,18 @@ int rt__codec_in(rt_loop *loop, rt__conn *c, uint8_t *data, size_t n)
    and the counts.  These are calls, so they run no callback: on_away and
    on_back are owed, and told by the loop. */
 
+static int keep_begin(rt_loop *loop, rt__session *s, const uint8_t bytes[16])
+{
+    if (!rt__more_open(loop, s) || rt__keep_open(loop, s) < 0 ||
+        !flow_open(loop, s))
+        return RT_ENOMEM;
+    token_void(loop, &rt__keep_of(s)->token);
+    return token_set(loop, &rt__keep_of(s)->token, s, bytes, 0);
+}
+
 int rt_keep(rt_loop *loop, rt_session handle, int window_ms, char token[23])
 {
-    int error = 0;
+    int error = 0, kept;
     rt__session *s = rt__session_get(loop, handle.id, &error);
     uint8_t bytes[16];
     token[0] = 0;
@@ -3541,14 +3550,13 @@ int rt_keep(rt_loop *loop, rt_session handle, int window_ms, char token[23])
         return RT_ERANDOM;
     if (stand_alone(loop, s) < 0)
         return RT_ENOMEM;
-    if (!rt__more_open(loop, s) || rt__keep_open(loop, s) < 0 ||
-        !flow_open(loop, s)) {
+    kept = rt__keep_of(s) != NULL;
+    if (keep_begin(loop, s, bytes) < 0) {
+        if (!kept) /* it ends with its connection, as before */
+            rt__keep_close(loop, s);
         rt__more_settle(loop, s);
         return RT_ENOMEM;
     }
-    token_void(loop, &rt__keep_of(s)->token);
-    if (token_set(loop, &rt__keep_of(s)->token, s, bytes, 0) < 0)
-        return RT_ENOMEM;
     s->is.more->window_ms = (uint64_t)window_ms;
     token_text(bytes, token);
     return 0;
