@@ -5,7 +5,7 @@
 #ifndef RESUME_HOST_H
 #define RESUME_HOST_H
 
-#include "resume_stage.h"
+#include "resume_hard.h"
 
 /* How the host's messages stand on the wire. */
 enum { CODEC_TCP, CODEC_WS, RAW, PLAIN_TCP, PLAIN_WS, HOSTS };

@@ -8,6 +8,7 @@
 
 #include "resume_cases.h"
 #include "resume_client.h"
+#include "resume_hard.h"
 
 /* ---- what a client keeps ------------------------------------------------- */
 
