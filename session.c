@@ -2807,8 +2807,8 @@ static int welcome_send(rt_loop *loop, rt__conn *c, uint64_t base,
 }
 
 /* The connection carries the session from here on.  Asking for events can fail,
-   and then it does no more. */
-static void attach(rt_loop *loop, rt__conn *c, rt__session *s)
+   and that loses it again: < 0. */
+static int attach(rt_loop *loop, rt__conn *c, rt__session *s)
 {
     c->session = s;
     s->conn = c;
@@ -2820,6 +2820,7 @@ static void attach(rt_loop *loop, rt__conn *c, rt__session *s)
     rt__conn_interest(loop, c);
     if (c->typed && c->confirmed && s->conn == c)
         rt__typed_due(loop, c);
+    return s->conn == c ? 0 : RT_EGONE;
 }
 
 /* The kind and the head of a frame that is kept, its payload as it is.  What a
@@ -3172,8 +3173,11 @@ static int hello_in(rt_loop *loop, rt__conn *c, const char *text)
     t = h.named ? token_find(loop, h.token) : NULL;
     if (t)
         allowed = resume_allowed(loop, c, t->session);
+    /* Asking for events may fail: here it has no session that would have to be
+       told, and attach finds nothing to ask for. */
+    rt__conn_interest(loop, c);
     if (c->state != RT__GREETING)
-        return 0; /* the host closed it meanwhile */
+        return 0; /* or the host closed it meanwhile */
     if (allowed < 0)
         return greeting_shed(loop, c, RT__REFUSED_MEMORY);
     if (allowed)
@@ -3242,7 +3246,8 @@ static int first_ack(rt_loop *loop, rt__conn *c)
 /* A new session on this connection. */
 static int client_open(rt_loop *loop, rt__conn *c, rt__session *s)
 {
-    attach(loop, c, s);
+    if (attach(loop, c, s) < 0)
+        return 0;
     if (first_ack(loop, c) < 0) {
         rt__conn_lost(loop, c, 1006, RT_BY_ERROR, "out of memory");
         return 0;
@@ -3320,7 +3325,8 @@ static int client_back(rt_loop *loop, rt__conn *c, const welcome *w)
     rt__keep_of(s)->flow->lost += w->base - rt__keep_of(s)->received;
     rt__keep_of(s)->received = w->base;
     welcome_note(rt__ep_of(s)->dial, w);
-    attach(loop, c, s);
+    if (attach(loop, c, s) < 0)
+        return 0;
     s->state = RT_OPEN;
     if (first_ack(loop, c) < 0 || ring_adapt(loop, s, &from) < 0 ||
         replay(loop, s) < 0) {
@@ -3686,7 +3692,8 @@ int rt_adopt(rt_loop *loop, rt_session old_handle, rt_session fresh_handle,
     attach(loop, c, s);
     adopt_reading(loop, s, c);
     rt__session_todo(loop, s, RT__TODO_BACK | (was_open ? RT__TODO_AWAY : 0));
-    if (ring_adapt(loop, s, &from) < 0 || replay(loop, s) < 0)
+    /* Where it lost that again, what is kept stays in its new frames. */
+    if (ring_adapt(loop, s, &from) < 0 || (s->conn && replay(loop, s) < 0))
         rt__conn_lost(loop, c, 1006, RT_BY_ERROR, "out of memory");
     return 0;
 }

@@ -459,6 +459,33 @@ static void adopted_in_on_open(void)
     TOLD("3.open back:0 3.close:1000:0");
 }
 
+/* The fresh one was paused; that its connection be read again cannot be asked
+   for. */
+static void adopted_without_events_it_is_away(void)
+{
+    st.opts.message_rate = 1;
+    st.opts.rate_over = RT_OVER_PAUSE;
+    host_lose();
+    EQUAL(send_text(1, "one"), 0);
+    host_line(&st.b);
+    host_say(&st.b, "x");
+    TOLD("2.open 2.mx");
+    host_say(&st.b, "y");
+    calm();
+    watch_no_more();
+    EQUAL(rt_adopt(st.loop, st.s[1], st.s[2], 1), 0);
+    watch_again();
+    EQUAL(rt_state(st.loop, st.s[1]), RT_AWAY);
+    TOLD("2.close:1000:0");
+    line_free(&st.b);
+    skip(1001); /* for the message that asks */
+    host_return(&st.c, host.token, "1");
+    EQUAL(host.adopted, 0);
+    HOST_HEARS(&st.c, "one");
+    calm();
+    script_clear(&st.told);
+}
+
 /* Three lines, one session: it goes on in the block it began in, and each of
    the other two begin and end with their lines. */
 static void adopted_again_and_again(void)
@@ -653,6 +680,7 @@ static void host_cases(void)
     RUN_HOSTS(no_random_bytes_no_token);
     RUN_HOSTS(rt_keep_without_memory_changes_nothing);
     RUN_HOSTS(adopted_in_on_open);
+    RUN_HOSTS(adopted_without_events_it_is_away);
     RUN_HOSTS(adopted_again_and_again);
     RUN_HOSTS(rt_drop_makes_a_kept_one_away);
     RUN_HOSTS(a_kept_session_ends_with_1000);
