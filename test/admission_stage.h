@@ -1053,6 +1053,29 @@ static void the_table_is_made_for_those_who_need_it(int backend)
     stage_close();
 }
 
+/* What tells an event from one of an earlier owner of the descriptor has 24
+   bits; 0 is as good as any. */
+static void descriptors_have_many_owners(int backend)
+{
+    peer p[6];
+    int i;
+    stage_reset(backend, WS);
+    stage_open();
+    st.loop->next_gen = UINT32_MAX - 2;
+    for (i = 0; i < 6; i++) {
+        CHECK(comes_in(&p[i]));
+        if (i % 2)
+            peer_end(&p[i]);
+        peer_quiet(st.loop);
+    }
+    EQUAL(st.loop->conn_count, 3);
+    for (i = 0; i < 6; i += 2)
+        peer_end(&p[i]);
+    peer_quiet(st.loop);
+    EQUAL(st.loop->conn_count, 0);
+    stage_close();
+}
+
 static void addresses(void)
 {
     RUN_KINDS(one_address_too_many_is_refused);
@@ -1063,6 +1086,7 @@ static void addresses(void)
     RUN_EACH(one_who_comes_back_counts_by_its_line);
     RUN_EACH(one_who_is_adopted_counts_by_its_line);
     RUN_EACH(the_table_is_made_for_those_who_need_it);
+    RUN_EACH(descriptors_have_many_owners);
 }
 
 /* ---- the PROXY protocol: listeners -------------------------------------- */
