@@ -14,7 +14,7 @@ static void no_timer(rt_loop *loop, void *arg)
 {
     (void)loop;
     (void)arg;
-    CHECK(!"a timer of a day");
+    script_add(&st.told, "timer"); /* which is far too early */
 }
 
 static rt_timer timer_of_first(void)
