@@ -1069,15 +1069,18 @@ int rt_state(rt_loop *loop, rt_session handle)
     return RT_EGONE;
 }
 
-static uint64_t heard_at(const rt__conn *c)
+/* Of the time when a byte last came 40 bits are kept, so it is counted back
+   from now: POSIX says nothing of when the clock began. */
+static uint64_t heard_at(const rt_loop *loop, const rt__conn *c)
 {
-    return (uint64_t)c->heard_high << 32 | c->heard;
+    uint64_t low = (uint64_t)c->heard_high << 32 | c->heard;
+    return loop->now - ((loop->now - low) & 0xffffffffff);
 }
 
 uint64_t rt_heard(rt_loop *loop, rt_session handle)
 {
     rt__session *s = session_any(loop, handle);
-    return s && s->conn ? heard_at(s->conn) : 0;
+    return s && s->conn ? heard_at(loop, s->conn) : 0;
 }
 
 int rt_rtt(rt_loop *loop, rt_session handle, uint32_t *rtt_us,
@@ -1611,7 +1614,7 @@ static int count_in(rt_loop *loop, rt__session *s, size_t len)
 static uint64_t silence_of(rt_loop *loop, const rt__conn *c)
 {
     uint64_t life = (uint32_t)loop->now - c->life,
-             byte = loop->now - heard_at(c);
+             byte = loop->now - heard_at(loop, c);
     return life < byte ? life : byte;
 }
 
@@ -2418,11 +2421,14 @@ int rt__keep_open(rt_loop *loop, rt__session *s)
     return rt__keep_of(s) ? 0 : RT_ENOMEM;
 }
 
+/* It cannot resume any more: what it counts from now on begins with what is
+   not known to have arrived. */
 void rt__keep_close(rt_loop *loop, rt__session *s)
 {
     rt__keep *keep = s ? rt__keep_of(s) : NULL;
     if (!keep)
         return;
+    s->of.lost = (uint32_t)keep_unacked(s);
     keep_void(loop, s);
     if (keep->flow)
         flow_free(loop, keep->flow);
@@ -2802,8 +2808,8 @@ static int welcome_send(rt_loop *loop, rt__conn *c, uint64_t base,
 }
 
 /* The connection carries the session from here on.  Asking for events can fail,
-   and then it does no more. */
-static void attach(rt_loop *loop, rt__conn *c, rt__session *s)
+   and that loses it again: < 0. */
+static int attach(rt_loop *loop, rt__conn *c, rt__session *s)
 {
     c->session = s;
     s->conn = c;
@@ -2815,6 +2821,7 @@ static void attach(rt_loop *loop, rt__conn *c, rt__session *s)
     rt__conn_interest(loop, c);
     if (c->typed && c->confirmed && s->conn == c)
         rt__typed_due(loop, c);
+    return s->conn == c ? 0 : RT_EGONE;
 }
 
 /* The kind and the head of a frame that is kept, its payload as it is.  What a
@@ -3167,8 +3174,11 @@ static int hello_in(rt_loop *loop, rt__conn *c, const char *text)
     t = h.named ? token_find(loop, h.token) : NULL;
     if (t)
         allowed = resume_allowed(loop, c, t->session);
+    /* Asking for events may fail: here it has no session that would have to be
+       told, and attach finds nothing to ask for. */
+    rt__conn_interest(loop, c);
     if (c->state != RT__GREETING)
-        return 0; /* the host closed it meanwhile */
+        return 0; /* or the host closed it meanwhile */
     if (allowed < 0)
         return greeting_shed(loop, c, RT__REFUSED_MEMORY);
     if (allowed)
@@ -3237,7 +3247,8 @@ static int first_ack(rt_loop *loop, rt__conn *c)
 /* A new session on this connection. */
 static int client_open(rt_loop *loop, rt__conn *c, rt__session *s)
 {
-    attach(loop, c, s);
+    if (attach(loop, c, s) < 0)
+        return 0;
     if (first_ack(loop, c) < 0) {
         rt__conn_lost(loop, c, 1006, RT_BY_ERROR, "out of memory");
         return 0;
@@ -3315,7 +3326,8 @@ static int client_back(rt_loop *loop, rt__conn *c, const welcome *w)
     rt__keep_of(s)->flow->lost += w->base - rt__keep_of(s)->received;
     rt__keep_of(s)->received = w->base;
     welcome_note(rt__ep_of(s)->dial, w);
-    attach(loop, c, s);
+    if (attach(loop, c, s) < 0)
+        return 0;
     s->state = RT_OPEN;
     if (first_ack(loop, c) < 0 || ring_adapt(loop, s, &from) < 0 ||
         replay(loop, s) < 0) {
@@ -3520,9 +3532,18 @@ int rt__codec_in(rt_loop *loop, rt__conn *c, uint8_t *data, size_t n)
    and the counts.  These are calls, so they run no callback: on_away and
    on_back are owed, and told by the loop. */
 
+static int keep_begin(rt_loop *loop, rt__session *s, const uint8_t bytes[16])
+{
+    if (!rt__more_open(loop, s) || rt__keep_open(loop, s) < 0 ||
+        !flow_open(loop, s))
+        return RT_ENOMEM;
+    token_void(loop, &rt__keep_of(s)->token);
+    return token_set(loop, &rt__keep_of(s)->token, s, bytes, 0);
+}
+
 int rt_keep(rt_loop *loop, rt_session handle, int window_ms, char token[23])
 {
-    int error = 0;
+    int error = 0, kept;
     rt__session *s = rt__session_get(loop, handle.id, &error);
     uint8_t bytes[16];
     token[0] = 0;
@@ -3536,14 +3557,13 @@ int rt_keep(rt_loop *loop, rt_session handle, int window_ms, char token[23])
         return RT_ERANDOM;
     if (stand_alone(loop, s) < 0)
         return RT_ENOMEM;
-    if (!rt__more_open(loop, s) || rt__keep_open(loop, s) < 0 ||
-        !flow_open(loop, s)) {
+    kept = rt__keep_of(s) != NULL;
+    if (keep_begin(loop, s, bytes) < 0) {
+        if (!kept) /* it ends with its connection, as before */
+            rt__keep_close(loop, s);
         rt__more_settle(loop, s);
         return RT_ENOMEM;
     }
-    token_void(loop, &rt__keep_of(s)->token);
-    if (token_set(loop, &rt__keep_of(s)->token, s, bytes, 0) < 0)
-        return RT_ENOMEM;
     s->is.more->window_ms = (uint64_t)window_ms;
     token_text(bytes, token);
     return 0;
@@ -3673,7 +3693,8 @@ int rt_adopt(rt_loop *loop, rt_session old_handle, rt_session fresh_handle,
     attach(loop, c, s);
     adopt_reading(loop, s, c);
     rt__session_todo(loop, s, RT__TODO_BACK | (was_open ? RT__TODO_AWAY : 0));
-    if (ring_adapt(loop, s, &from) < 0 || replay(loop, s) < 0)
+    /* Where it lost that again, what is kept stays in its new frames. */
+    if (ring_adapt(loop, s, &from) < 0 || (s->conn && replay(loop, s) < 0))
         rt__conn_lost(loop, c, 1006, RT_BY_ERROR, "out of memory");
     return 0;
 }

@@ -970,6 +970,69 @@ static void a_dialled_session_is_not_counted(int backend)
     stage_close();
 }
 
+/* A line counts, and not the session: one that is away is nobody's, and one
+   that took over is counted by its own line alone. */
+static void one_who_comes_back_counts_by_its_line(int backend)
+{
+    uint8_t h[64];
+    peer a, b, c;
+    char *text = (char *)h + 4;
+    stage_reset(backend, RTNET1);
+    st.o.max_per_address = 2;
+    stage_open();
+    CHECK(comes_in(&a));
+    peer_put(&a, "\0\0\0\2a0", 6);
+    peer_fill(&a, 28);
+    memset(h, 0, 4);
+    h[3] = (uint8_t)snprintf(text, 60, "h%.22s 0 1", (char *)a.in + 5);
+    CHECK(stage_connect(&b));
+    peer_put(&b, h, 4 + h[3]);
+    CHECK(peer_fill(&b, 5) && b.in[4] == 'w');
+    EQUAL(st.loop->session_count, 1);
+    peer_end(&a);
+    peer_quiet(st.loop);
+    EQUAL(st.loop->sketch->live, 1);
+    CHECK(comes_in(&a));
+    is_refused(&c);
+    peer_end(&b);
+    peer_quiet(st.loop);
+    EQUAL(st.loop->session_count, 2);
+    EQUAL(st.loop->sketch->live, 1);
+    CHECK(comes_in(&b));
+    is_refused(&c);
+    peer_end(&a);
+    peer_end(&b);
+    stage_close();
+}
+
+static void one_who_is_adopted_counts_by_its_line(int backend)
+{
+    char token[23];
+    rt_session first;
+    peer a, b, c;
+    stage_reset(backend, LENGTH);
+    st.o.max_per_address = 2;
+    stage_open();
+    CHECK(comes_in(&a));
+    first = st.last;
+    EQUAL(rt_keep(st.loop, first, 60000, token), 0);
+    CHECK(comes_in(&b));
+    EQUAL(rt_adopt(st.loop, first, st.last, 0), 0);
+    peer_quiet(st.loop);
+    EQUAL(st.loop->session_count, 1);
+    peer_end(&a);
+    peer_quiet(st.loop);
+    EQUAL(st.loop->sketch->live, 1);
+    CHECK(comes_in(&a));
+    is_refused(&c);
+    EQUAL(rt_close(st.loop, first, 0, NULL), 0);
+    peer_end(&b);
+    peer_quiet(st.loop);
+    EQUAL(st.loop->sketch->live, 1);
+    peer_end(&a);
+    stage_close();
+}
+
 static void the_table_is_made_for_those_who_need_it(int backend)
 {
     stage_reset(backend, WS);
@@ -990,6 +1053,29 @@ static void the_table_is_made_for_those_who_need_it(int backend)
     stage_close();
 }
 
+/* What tells an event from one of an earlier owner of the descriptor has 24
+   bits; 0 is as good as any. */
+static void descriptors_have_many_owners(int backend)
+{
+    peer p[6];
+    int i;
+    stage_reset(backend, WS);
+    stage_open();
+    st.loop->next_gen = UINT32_MAX - 2;
+    for (i = 0; i < 6; i++) {
+        CHECK(comes_in(&p[i]));
+        if (i % 2)
+            peer_end(&p[i]);
+        peer_quiet(st.loop);
+    }
+    EQUAL(st.loop->conn_count, 3);
+    for (i = 0; i < 6; i += 2)
+        peer_end(&p[i]);
+    peer_quiet(st.loop);
+    EQUAL(st.loop->conn_count, 0);
+    stage_close();
+}
+
 static void addresses(void)
 {
     RUN_KINDS(one_address_too_many_is_refused);
@@ -997,7 +1083,10 @@ static void addresses(void)
     RUN_EACH(each_listener_counts_for_itself);
     RUN_KINDS(local_peers_are_not_counted);
     RUN_EACH(a_dialled_session_is_not_counted);
+    RUN_EACH(one_who_comes_back_counts_by_its_line);
+    RUN_EACH(one_who_is_adopted_counts_by_its_line);
     RUN_EACH(the_table_is_made_for_those_who_need_it);
+    RUN_EACH(descriptors_have_many_owners);
 }
 
 /* ---- the PROXY protocol: listeners -------------------------------------- */

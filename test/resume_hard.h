@@ -288,6 +288,101 @@ static void a_message_larger_than_the_ring_goes_once(void)
     HEARS(&st.b, "w:0:1:resumed my");
 }
 
+/* ---- a system that watches no more ----------------------------------------
+ */
+
+static int (*set_events)(rt_loop *loop, rt__source *source, int interest);
+
+/* As epoll_ctl where max_user_watches is reached, or the kernel's memory. */
+static int no_events(rt_loop *loop, rt__source *source, int interest)
+{
+    if (interest == 0)
+        return set_events(loop, source, interest);
+    errno = ENOSPC;
+    return -1;
+}
+
+static void watch_no_more(void)
+{
+    set_events = st.loop->backend.set;
+    st.loop->backend.set = no_events;
+}
+
+static void watch_again(void)
+{
+    st.loop->backend.set = set_events;
+}
+
+/* The server knows the session no more, and that of its new one the events
+   cannot be asked for is found when the old one has been told its end. */
+static void a_new_session_without_events_is_dialled_again(void)
+{
+    dial_and_open();
+    client_loses();
+    client_returns("h:1:0:1");
+    watch_no_more();
+    say_w(&st.a, 2, "who2 0 0 new 15000");
+    TOLD("close:4503:0");
+    watch_again();
+    line_retaken(&st.a);
+    HEARS(&st.a, "h");
+    say_w(&st.a, 3, "who3 0 0 new 15000");
+    HEARS(&st.a, "a0");
+    TOLD("2.open");
+}
+
+/* As if it had waited for the socket, which has taken all: so there is
+   something to ask for when h comes. */
+static void wants_to_write(void)
+{
+    size_t fd;
+    for (fd = 0; fd < st.loop->by_fd_cap; fd++) {
+        rt__source *s = st.loop->by_fd[fd];
+        if (!s || s->kind != RT__CONN_SOURCE)
+            continue;
+        EQUAL(st.loop->backend.set(st.loop, s, RT_READ | RT_WRITE), 0);
+        s->interest = RT_READ | RT_WRITE;
+    }
+}
+
+static void h_without_events(unsigned long long attempt)
+{
+    wants_to_write();
+    watch_no_more();
+    if (attempt)
+        say(&st.b, "h%s 0 %llu", st.a.w.token, attempt);
+    else
+        say(&st.b, "h");
+    line_await(&st.b);
+    TOLD_NOW("");
+    watch_again();
+    CHECK(st.b.p.gone);
+}
+
+static void who_greets_without_events_is_nobody(void)
+{
+    stage();
+    line_open(&st.b);
+    h_without_events(0);
+    EQUAL(st.loop->session_count, 0);
+    EQUAL(st.loop->conn_count, 0);
+    open_first();
+}
+
+static void who_comes_back_without_events_is_away(void)
+{
+    stage_and_open();
+    line_cut(&st.a);
+    TOLD("away");
+    send_run(0, 3, 600);
+    line_open(&st.b);
+    h_without_events(1);
+    EQUAL(rt_state(st.loop, st.s[1]), RT_AWAY);
+    line_return(&st.b, &st.a.w, 0, 1);
+    HEARS(&st.b, run_words(BACK, 0, 3, 600));
+    TOLD("back:0");
+}
+
 /* ---- what callbacks may do ----------------------------------------------- */
 
 static const char *deed_in;
@@ -656,6 +751,9 @@ static void hard_cases(void)
     int wire;
     for (wire = 0; wire < WIRES; wire++)
         memory_tables(wire);
+    RUN_WIRES(a_new_session_without_events_is_dialled_again);
+    RUN_WIRES(who_greets_without_events_is_nobody);
+    RUN_WIRES(who_comes_back_without_events_is_away);
     RUN_WIRES(an_idle_session_costs_80_bytes_more);
     RUN_WIRES(rings_share_what_is_sent_to_all);
     RUN_WIRES(a_message_larger_than_the_ring_goes_once);

@@ -5,7 +5,7 @@
 #ifndef RESUME_HOST_H
 #define RESUME_HOST_H
 
-#include "resume_stage.h"
+#include "resume_hard.h"
 
 /* How the host's messages stand on the wire. */
 enum { CODEC_TCP, CODEC_WS, RAW, PLAIN_TCP, PLAIN_WS, HOSTS };
@@ -396,6 +396,120 @@ static void no_random_bytes_no_token(void)
     TOLD("close:1006:0");
 }
 
+/* A session that rt_keep had no memory for ends with its line, and its messages
+   are not kept, so none is lost that the system took. */
+static void rt_keep_without_memory_changes_nothing(void)
+{
+    int n, took = RT_ENOMEM, failures = 0;
+    st.loop_opts.realloc = failing_realloc;
+    host_stage();
+    host_line(&st.a);
+    TOLD("open");
+    for (n = 1; took != 0 && n < 20; n++, failures++) {
+        fail_at = n;
+        took = rt_keep(st.loop, st.s[1], 2000, host.token);
+        fail_at = 0;
+        EQUAL(rt_acked(st.loop, st.s[1], 0), took ? RT_ESTATE : 0);
+        CHECK(took == 0 || took == RT_ENOMEM);
+        CHECK((host.token[0] != 0) == (took == 0));
+    }
+    CHECK(failures > 3);
+    token_given(host.token);
+    host_line(&st.b);
+    TOLD("2.open");
+    fail_at = 3;
+    EQUAL(rt_keep(st.loop, st.s[2], 2000, host.token), RT_ENOMEM);
+    EQUAL(send_text(2, "hi"), 0);
+    HOST_HEARS(&st.b, "hi");
+    line_cut(&st.b);
+    TOLD("2.close:1006:0");
+}
+
+/* While on_open runs the handshake is still there, and goes with it, whoever
+   has the connection then. */
+static void adopts_it(const char *what, rt_session s)
+{
+    uint32_t rtt;
+    if (strcmp(what, "open") != 0)
+        return;
+    EQUAL(rt_rtt(st.loop, s, &rtt, NULL), RT_ESTATE);
+    host.adopted = rt_adopt(st.loop, rt_find_token(st.loop, host.token), s, 1);
+    EQUAL(rt_rtt(st.loop, st.s[1], &rtt, NULL), RT_ESTATE);
+    EQUAL(rt_rtt(st.loop, s, &rtt, NULL), RT_ESTATE);
+}
+
+static void adopted_in_on_open(void)
+{
+    uint32_t rtt;
+    host_lose();
+    EQUAL(send_text(1, "one"), 0);
+    host.adopted = 1;
+    st.deed = adopts_it;
+    host_line(&st.b);
+    EQUAL(host.adopted, 0);
+    TOLD("2.open back:0 2.close:1000:0");
+    HOST_HEARS(&st.b, "one");
+    EQUAL(rt_rtt(st.loop, st.s[1], &rtt, NULL), RT_ESTATE);
+    CHECK(!rt_request_of(st.loop, st.s[1]));
+    st.deed = NULL;
+    line_cut(&st.b);
+    TOLD("away");
+    host_return(&st.c, host.token, "2");
+    EQUAL(host.adopted, 0);
+    TOLD("3.open back:0 3.close:1000:0");
+}
+
+/* The fresh one was paused; that its connection be read again cannot be asked
+   for. */
+static void adopted_without_events_it_is_away(void)
+{
+    st.opts.message_rate = 1;
+    st.opts.rate_over = RT_OVER_PAUSE;
+    host_lose();
+    EQUAL(send_text(1, "one"), 0);
+    host_line(&st.b);
+    host_say(&st.b, "x");
+    TOLD("2.open 2.mx");
+    host_say(&st.b, "y");
+    calm();
+    watch_no_more();
+    EQUAL(rt_adopt(st.loop, st.s[1], st.s[2], 1), 0);
+    watch_again();
+    EQUAL(rt_state(st.loop, st.s[1]), RT_AWAY);
+    TOLD("2.close:1000:0");
+    line_free(&st.b);
+    skip(1001); /* for the message that asks */
+    host_return(&st.c, host.token, "1");
+    EQUAL(host.adopted, 0);
+    HOST_HEARS(&st.c, "one");
+    calm();
+    script_clear(&st.told);
+}
+
+/* Three lines, one session: it goes on in the block it began in, and each of
+   the other two begin and end with their lines. */
+static void adopted_again_and_again(void)
+{
+    line *lines[2];
+    char want[64];
+    int i;
+    lines[0] = &st.b;
+    lines[1] = &st.c;
+    host_keep(2000);
+    for (i = 0; i < 4; i++) {
+        host_return(lines[i % 2], host.token, "1");
+        EQUAL(host.adopted, 0);
+        snprintf(want, sizeof want, "%d.open away back:0 %d.close:1000:0",
+                 i + 2, i + 2);
+        TOLD(want);
+        line_free(i ? lines[(i + 1) % 2] : &st.a);
+        calm();
+    }
+    EQUAL(rt_state(st.loop, st.s[1]), RT_OPEN);
+    EQUAL(rt_close(st.loop, st.s[1], 0, NULL), 0);
+    TOLD("close:1000:0");
+}
+
 static void rt_drop_makes_a_kept_one_away(void)
 {
     host_keep(2000);
@@ -564,6 +678,10 @@ static void host_cases(void)
     RUN_HOSTS(a_kept_session_ends_with_its_window);
     RUN_HOSTS(without_rt_keep_it_ends_with_its_line);
     RUN_HOSTS(no_random_bytes_no_token);
+    RUN_HOSTS(rt_keep_without_memory_changes_nothing);
+    RUN_HOSTS(adopted_in_on_open);
+    RUN_HOSTS(adopted_without_events_it_is_away);
+    RUN_HOSTS(adopted_again_and_again);
     RUN_HOSTS(rt_drop_makes_a_kept_one_away);
     RUN_HOSTS(a_kept_session_ends_with_1000);
     RUN_HOSTS(packets_may_be_split_anywhere);

@@ -8,6 +8,7 @@
 
 #include "resume_cases.h"
 #include "resume_client.h"
+#include "resume_hard.h"
 
 /* ---- what a client keeps ------------------------------------------------- */
 
@@ -190,6 +191,29 @@ static void a_client_loses_what_nobody_acknowledged(void)
     TOLD("close:4502:2");
     EQUAL(st.end.cause, RT_BY_PEER);
     nobody_comes();
+}
+
+/* What a connection keeps of the time is less than 64 bits.  For a client any
+   byte of an idle server counts, such as the pings of a WebSocket. */
+static void a_clock_may_have_begun_long_ago(void)
+{
+    const uint64_t ages = (uint64_t)1 << 41;
+    int i;
+    clock_ahead += ages;
+    st.dial.ping_ms = RT_OFF;
+    dial_and_open();
+    for (i = 0; i < 4; i++) {
+        skip(15000);
+        if (st.wire == WS)
+            line_frame(&st.a, 9, "", 0);
+        else
+            line_frame(&st.a, 1, "p", 1);
+        calm();
+        CHECK(rt_heard(st.loop, st.s[1]) + 1000 > rt_now(st.loop));
+        CHECK(rt_heard(st.loop, st.s[1]) <= rt_now(st.loop));
+    }
+    TOLD_NOW("");
+    clock_ahead -= ages;
 }
 
 static void a_client_acknowledges(void)
@@ -417,15 +441,11 @@ static void an_answer_may_break_off_at_any_byte(void)
 
 /* ---- a server that does not speak it ------------------------------------- */
 
-static void a_plain_server_gives_a_plain_session(void)
+/* It agrees to the upgrade, and to no sub-protocol. */
+static void line_answer_plain(line *l)
 {
-    const char *key;
+    const char *key = strstr(l->p.head, "Sec-WebSocket-Key: ");
     char text[32], accepted[29], answer[256];
-    if (st.wire == TCP)
-        return;
-    stage_dial();
-    CHECK(line_accept(&st.a));
-    key = strstr(st.a.p.head, "Sec-WebSocket-Key: ");
     CHECK(key != NULL);
     if (!key)
         return;
@@ -435,7 +455,16 @@ static void a_plain_server_gives_a_plain_session(void)
              "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
              "Connection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n",
              accepted);
-    peer_say(&st.a.p, answer);
+    peer_say(&l->p, answer);
+}
+
+static void a_plain_server_gives_a_plain_session(void)
+{
+    if (st.wire == TCP)
+        return;
+    stage_dial();
+    CHECK(line_accept(&st.a));
+    line_answer_plain(&st.a);
     TOLD("open");
     HEARS(&st.a, ""); /* no h */
     say(&st.a, "a0");
@@ -445,6 +474,52 @@ static void a_plain_server_gives_a_plain_session(void)
     line_cut(&st.a);
     TOLD("close:1006:0");
     nobody_comes();
+}
+
+/* Of what it sent one has not arrived, as far as is known, and one was sent
+   while it was away. */
+static void a_server_that_speaks_it_no_more_tells_what_is_lost(void)
+{
+    if (st.wire == TCP)
+        return;
+    dial_and_open();
+    EQUAL(send_text(1, "x"), 0);
+    EQUAL(send_text(1, "y"), 0);
+    HEARS(&st.a, "mx my");
+    say(&st.a, "a1");
+    client_loses();
+    EQUAL(send_text(1, "z"), 0);
+    CHECK(comes_within(&st.a, 20500));
+    line_answer_plain(&st.a);
+    TOLD("close:4503:2");
+}
+
+/* The first `a` finds no memory; then the server is another one, and what the
+   session is told by its end was counted on the line of that. */
+static void a_welcome_without_memory_counts_no_loss(void)
+{
+    rt__out *spare;
+    if (st.wire == TCP)
+        return;
+    st.loop_opts.realloc = failing_realloc;
+    stage_dial();
+    line_take(&st.a);
+    HEARS(&st.a, "h");
+    while ((spare = st.loop->out_pool) != NULL) {
+        st.loop->out_pool = spare->next;
+        rt__free(st.loop, spare, sizeof *spare);
+    }
+    st.loop->out_pooled = 0;
+    say_w(&st.a, 1, "who1 0 0 new 15000");
+    fail_at = 1;
+    calm();
+    EQUAL(fail_at, 0);
+    TOLD("");
+    CHECK(comes_within(&st.a, 20500));
+    line_answer_plain(&st.a);
+    TOLD("open");
+    line_cut(&st.a);
+    TOLD("close:1006:0");
 }
 
 static void a_client_resumes_where_there_are_messages(void)
@@ -675,6 +750,7 @@ static void client_cases(void)
     RUN_WIRES(h_says_how_many_it_has);
     RUN_WIRES(a_line_given_up_is_read_no_more);
     RUN_WIRES(a_client_loses_what_nobody_acknowledged);
+    RUN_WIRES(a_clock_may_have_begun_long_ago);
     RUN_WIRES(a_client_acknowledges);
     RUN_WIRES(a_silent_client_says_a);
     RUN_WIRES(a_client_notices_silence);
@@ -688,6 +764,8 @@ static void client_cases(void)
     RUN_WIRES(refused_with_403_it_stays_away);
     RUN_WIRES(an_answer_may_break_off_at_any_byte);
     RUN_WIRES(a_plain_server_gives_a_plain_session);
+    RUN_WIRES(a_server_that_speaks_it_no_more_tells_what_is_lost);
+    RUN_WIRES(a_welcome_without_memory_counts_no_loss);
     RUN_WIRES(a_client_resumes_where_there_are_messages);
 }
 

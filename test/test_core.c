@@ -1013,6 +1013,34 @@ static void timers_of_one_time_run_in_the_order_of_their_start(void)
     loop_close(loop);
 }
 
+/* Whoever leaves has the last one of the heap take its place. */
+static void timers_of_one_time_stay_in_order_when_others_leave(void)
+{
+    rt_loop *loop = loop_open(24);
+    rt_timer all[200];
+    uint64_t now;
+    int i, kept = 0;
+    clock_hold(loop);
+    now = rt_now(loop);
+    for (i = 0; i < 200; i++)
+        all[i] = note_at(loop, now + (i % 5 ? 5 : 6), i);
+    for (i = 0; i < 200; i++) /* 7 is no part of 200: all over the heap */
+        if (i * 7 % 200 % 3)
+            EQUAL(rt_timer_stop(loop, all[i * 7 % 200]), 0);
+    ran_count = 0;
+    clock_move(loop, 5);
+    rt_poll(loop, 0);
+    clock_move(loop, 1);
+    rt_poll(loop, 0);
+    for (i = 0; i < 200; i++)
+        if (i % 5 && i % 3 == 0)
+            EQUAL(ran[kept++], i);
+    for (i = 0; i < 200; i += 15)
+        EQUAL(ran[kept++], i);
+    EQUAL(ran_count, kept);
+    loop_close(loop);
+}
+
 static void again(rt_loop *loop, void *arg)
 {
     if (++*(int *)arg < 1000) /* so that a starved loop fails, not hangs */
@@ -2037,6 +2065,7 @@ static void run_timers(void)
     RUN(timer_has_its_place_reserved);
     RUN(timers_against_a_model);
     RUN(timers_of_one_time_run_in_the_order_of_their_start);
+    RUN(timers_of_one_time_stay_in_order_when_others_leave);
     RUN(timer_due_at_once_starves_nobody);
     RUN(timer_stopped_in_its_own_turn_does_not_run);
     RUN(timeout_is_that_of_the_next_timer);

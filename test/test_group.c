@@ -1881,6 +1881,45 @@ static void who_ends_in_the_call_is_not_joined(void)
     EQUAL(rt_group_count(st.loop, group), 0);
 }
 
+/* One seat needs no memory, a second does, and for a third and more it grows:
+   where there is none, those that it has stay, and go one by one. */
+static void a_seat_without_memory_leaves_the_others(void)
+{
+    static const char *const names[] = {"a", "b", "c", "d", "e", "f"};
+    enum { GROUPS = sizeof names / sizeof *names };
+    rt_group_opts o = {.event = on_event};
+    rt_group all[GROUPS];
+    int i, k, n, first, took, refused = 0;
+    st.loop_opts.realloc = counted_realloc;
+    plain(1);
+    for (i = 0; i < GROUPS; i++)
+        all[i] = rt_group_open(st.loop, names[i], &o);
+    for (first = 0; first < GROUPS; first++) {
+        for (i = 0; i < GROUPS; i++)
+            for (n = 1, took = RT_ENOMEM; took != 0 && n < 20; n++) {
+                fail_at = n;
+                took = rt_group_join(st.loop, all[i], st.s[1]);
+                fail_at = 0;
+                CHECK(took == 0 || took == RT_ENOMEM);
+                refused += took != 0;
+                for (k = 0; k < GROUPS; k++)
+                    EQUAL(rt_group_count(st.loop, all[k]), k < i + !took);
+                if (i == 1 && took != 0) { /* room for several, and one seat */
+                    EQUAL(rt_group_leave(st.loop, all[0], st.s[1]), 0);
+                    EQUAL(rt_group_leave(st.loop, all[0], st.s[1]), RT_ESTATE);
+                    EQUAL(rt_group_join(st.loop, all[0], st.s[1]), 0);
+                }
+            }
+        for (i = 0; i < GROUPS; i++)
+            EQUAL(rt_group_leave(st.loop, all[(first + i) % GROUPS], st.s[1]),
+                  0);
+        EQUAL(st.loop->seats, 0);
+    }
+    CHECK(refused > 20);
+    calm();
+    script_clear(&st.told);
+}
+
 /* Who cannot be subscribed for upstream has not joined. */
 static void the_first_member_is_told_or_has_not_joined(void)
 {
@@ -2247,6 +2286,7 @@ static void memory_cases(void)
     PLAIN(a_value_that_cannot_be_remembered_is_not_sent);
     PLAIN(what_cannot_be_published_is_not_sent);
     RESUMED(who_ends_in_the_call_is_not_joined);
+    PLAIN(a_seat_without_memory_leaves_the_others);
     PLAIN(the_first_member_is_told_or_has_not_joined);
     PLAIN(memory_may_fail_anywhere);
     PLAIN(all_memory_may_be_gone);

@@ -4,6 +4,7 @@
  * hosts with a protocol of their own, and both ends of the library against
  * each other.
  */
+#include "resume_blocks.h"
 #include "resume_hard.h"
 #include "resume_host.h"
 #include "resume_more.h"
@@ -28,6 +29,7 @@ int main(void)
     more_server_cases();
     client_cases();
     hard_cases();
+    block_cases();
     host_cases();
     for (wire = 0; wire < WIRES; wire++)
         pair_table(RT_AUTO, wire);
