@@ -177,8 +177,7 @@ held_kernel()
 
 memory()
 {
-    local idle group
-    runs=3
+    local idle group runs=3
     idle=$(often held echo_server "--scenario idle")
     say idle-bytes "$idle"
     group=$(often held fanout_server "--scenario idle")
