@@ -1,17 +1,45 @@
 #!/bin/sh
 # Runs each command given (one argument each), shows what it says and prints,
 # last, the sum of their last lines "N passed, N failed, N skipped".  One that
-# ends badly, or without such a line, counts as a failure.
-passed=0 failed=0 skipped=0
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
-for command in "$@"; do
-    echo "== $command"
-    { sh -c "$command" 2>&1; echo "status $?"; } | tee "$log" |
-        grep -v '^status [0-9]*$'
-    status=$(sed -n '$s/^status //p' "$log")
+# ends badly, or without such a line, counts as a failure.  With JOBS=2, so many
+# run at a time, and what each says is shown when it has ended.
+passed=0 failed=0 skipped=0 started=0 ended=0
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+
+# What it says, and its status as the last line.
+say() # command
+{
+    sh -c "$1" 2>&1
+    echo "status $?"
+}
+
+start() # command
+{
+    started=$((started + 1))
+    printf '%s\n' "$1" >"$logs/$started.command"
+    if [ "${JOBS:-1}" = 1 ]; then
+        echo "== $1"
+        say "$1" | tee "$logs/$started" | grep -v '^status [0-9]*$'
+        return
+    fi
+    say "$1" >"$logs/$started" &
+    echo $! >"$logs/$started.pid"
+}
+
+# The oldest of those that run, or the one that has just run.
+end()
+{
+    ended=$((ended + 1))
+    command=$(cat "$logs/$ended.command")
+    if [ -e "$logs/$ended.pid" ]; then
+        wait "$(cat "$logs/$ended.pid")"
+        echo "== $command"
+        grep -v '^status [0-9]*$' "$logs/$ended"
+    fi
+    status=$(sed -n '$s/^status //p' "$logs/$ended")
     sum=$(sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed, \([0-9]*\) skipped$/\1 \2 \3/p' \
-        "$log" | tail -n 1)
+        "$logs/$ended" | tail -n 1)
     set -- $sum
     passed=$((passed + ${1:-0}))
     failed=$((failed + ${2:-1}))
@@ -20,6 +48,14 @@ for command in "$@"; do
         echo "FAIL $command: ended with status $status"
         failed=$((failed + 1))
     fi
+}
+
+for command in "$@"; do
+    start "$command"
+    [ $((started - ended)) -lt "${JOBS:-1}" ] || end
+done
+while [ "$ended" -lt "$started" ]; do
+    end
 done
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]
