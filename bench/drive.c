@@ -348,6 +348,8 @@ static void farewell(load *l)
     for (long i = 0; i < l->set.connections; i++)
         if (l->conns[i].state == CONN_OPEN)
             conn_finish(l, &l->conns[i]);
+    if (l->alive == 0) /* nobody to wait for */
+        l->phase = PHASE_DONE;
 }
 
 /* Slow: whoever did not read does now, and must find all that was sent. */
