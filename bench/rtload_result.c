@@ -148,9 +148,11 @@ static void json_result(const load *l)
     printf("  \"per_s\": %.1f,\n  \"mb_per_s\": %.3f,\n", per_second(l),
            megabytes(l));
     printf("  \"latency_us\": {\"min\": %.1f, \"mean\": %.1f, \"p50\": %.1f,"
-           " \"p90\": %.1f, \"p99\": %.1f, \"p99.9\": %.1f, \"max\": %.1f},\n",
+           " \"p90\": %.1f, \"p99\": %.1f, \"p99.9\": %.1f,"
+           " \"p99.99\": %.1f, \"max\": %.1f},\n",
            (double)l->hist.min / 1e3, hist_mean(&l->hist) / 1e3, latency(l, 50),
-           latency(l, 90), latency(l, 99), latency(l, 99.9), latency(l, 100));
+           latency(l, 90), latency(l, 99), latency(l, 99.9), latency(l, 99.99),
+           latency(l, 100));
     printf("  \"own_cpu_us_each\": %.3f\n", cpu_each(l));
 }
 
