@@ -892,8 +892,7 @@ static size_t line_close(rt__group *g, size_t *line, size_t index)
 
 /* The last member takes the place that became free, but below a line (of those
    who still wait for the message under way, of those apart from the crowd) the
-   last one there does: first below the lower line, and what that leaves free
-   lies below the higher one, too. */
+   last one there does, first below the lower line, then below the upper one. */
 static void member_remove(rt__group *g, size_t index)
 {
     size_t *low = g->unsent < g->apart ? &g->unsent : &g->apart;
@@ -1155,11 +1154,9 @@ void rt__groups_repay(rt_loop *loop, rt__session *s)
    ahead, and nearer their connections.  (No functions: gcc takes one that only
    fetches for one that does nothing.) */
 #define FETCH_SESSION(g, i)                                                    \
-    if ((i) < (g)->count)                                                      \
-    RT__PREFETCH((g)->members[i])
+    RT__PREFETCH((i) < (g)->count ? (g)->members[i] : NULL)
 #define FETCH_CONN(g, i)                                                       \
-    if ((i) < (g)->count)                                                      \
-    RT__PREFETCH((g)->members[i]->conn)
+    RT__PREFETCH((i) < (g)->count ? (g)->members[i]->conn : NULL)
 
 /* So much may be queued for it, and no mark is reached. */
 static int has_room(const rt__ep *ep)
@@ -1287,11 +1284,10 @@ static int crowd_open(rt_loop *loop, rt__group *g, size_t size)
         rt__session *s = g->members[i];
         FETCH_SESSION(g, i + 16);
         FETCH_CONN(g, i + 8);
-        if (can_wait(s)) {
+        if (can_wait(s))
             s->conn->crowd = g->number;
-        } else {
+        else
             stand_apart(g, s, seat_of(s, g));
-        }
     }
     g->crowd.buf = g->log;
     g->crowd.off = g->log->len;
