@@ -750,6 +750,37 @@ static void what_is_above_a_portion_moves_out(void)
     CHECK(spare && n > 3);
 }
 
+/* The first one is sent on behind more than a portion; the second one sees
+   where it lies by then, in the same turn. */
+static void behind_a_portion_and_look(rt_session s, int kind,
+                                      const uint8_t *data, size_t len)
+{
+    (void)s;
+    if (app.messages == 1) {
+        EQUAL(rt_send(app.loop, app.s[2], kind, body, 200000), 1);
+        EQUAL(rt_send(app.loop, app.s[2], kind, body, 200000), 1);
+        echo(app.s[2], kind, data, len);
+        CHECK(app.loop->inbox->refs > 1); /* it is borrowed */
+        return;
+    }
+    CHECK(conn_of(2)->out && !conn_of(2)->out->blocked);
+    EQUAL(app.loop->inbox->refs, 1);
+}
+
+static void behind_a_portion_it_leaves_the_inbox(void)
+{
+    int bytes = 1 << 20;
+    app_open(3);
+    setsockopt(conn_of(2)->source.fd, SOL_SOCKET, SO_SNDBUF, &bytes,
+               sizeof bytes);
+    app.act = behind_a_portion_and_look;
+    say_whole(&app.p[0], RT_BINARY, MIDDLE);
+    say_whole(&app.p[1], RT_BINARY, MIDDLE);
+    turn();
+    EQUAL(app.messages, 2);
+    app_end();
+}
+
 static void who_goes_behind_it_takes_nothing_along(void)
 {
     app_open(2);
@@ -1242,6 +1273,7 @@ int main(void)
     RUN(a_full_socket_gets_the_rest_of_it_later);
     RUN(who_goes_behind_it_takes_nothing_along);
     RUN(what_is_above_a_portion_moves_out);
+    RUN(behind_a_portion_it_leaves_the_inbox);
     RUN(a_long_answer_does_not_wait_for_others);
     RUN(what_lies_in_the_inbox_does_not_wait_either);
     RUN(a_pause_is_told_when_something_comes);
