@@ -89,10 +89,14 @@ static int server_backend(const option_set *set, const char *name)
 
 /* Returns the backend. */
 static int server_parse(const server *s, server_options *o, option *table,
-                        size_t count, int argc, char **argv)
+                        int argc, char **argv)
 {
     char usage[400];
-    option_set set = {s->program, usage, table, count + s->more_count, NULL};
+    size_t count = 0;
+    option_set set = {s->program, usage, table, 0, NULL};
+    while (table[count].name)
+        count++;
+    set.count = count + s->more_count;
     for (size_t i = 0; i < s->more_count; i++)
         table[count + i] = s->more[i];
     snprintf(usage, sizeof usage, "%s [options]%s", s->program, s->about);
@@ -134,7 +138,7 @@ static int server_options_read(const server *s, server_options *o, int argc,
                           .max_message = 65536,
                           .max_fragments = 1024,
                           .loops = 1};
-    return server_parse(s, o, table, 10, argc, argv);
+    return server_parse(s, o, table, argc, argv);
 }
 
 /* ---- listeners */
