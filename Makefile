@@ -57,7 +57,8 @@ $(BUILD)/cluster: examples/cluster.c $(BUILD)/librtnet.a
 demo: $(BUILD)/arena
 	$(BUILD)/arena $(PORT)
 
-test check: all
+test check:
+	@$(MAKE) --no-print-directory -j2 all
 	@$(MAKE) --no-print-directory -j2 -f test/Makefile $@ BUILD=$(BUILD)
 
 # One peer is built where its library is installed.
