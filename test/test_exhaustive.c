@@ -8,6 +8,7 @@
  *   test_exhaustive --utf8-4 --lead N  of them, those that begin with that byte
  *   test_exhaustive NAME...            only cases whose names hold one of these
  */
+#include "exhaustive_headers.h"
 #include "exhaustive_stage.h"
 #include "exhaustive_utf8.h"
 
@@ -181,6 +182,8 @@ int main(int argc, char **argv)
         cases[i].run();
         test_end();
     }
+    if (wanted(argc, argv, "headers"))
+        headers_everywhere();
     if (flag(argc, argv, "--utf8-4")) {
         test_begin("utf8_every_sequence_of_four_bytes");
         utf8_every_sequence_of_four_bytes(option(argc, argv, "--lead", 256));
