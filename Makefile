@@ -70,6 +70,12 @@ ci:
 coverage:
 	python3 test/coverage.py --gaps
 
+# Do the tests notice small faults?  COUNT=300 of them, by a seed: SEED=1.
+COUNT = 300
+SEED = 1
+mutate:
+	python3 test/mutate.py --count $(COUNT) --seed $(SEED)
+
 # One peer is built where its library is installed.
 LWS := $(shell $(CC) -E -include libwebsockets.h -x c /dev/null \
          >/dev/null 2>&1 && echo lws_server)
@@ -87,4 +93,4 @@ bench-peers: all $(LWS:%=$(BUILD)/%)
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all demo test check ci coverage bench bench-peers clean
+.PHONY: all demo test check ci coverage mutate bench bench-peers clean
