@@ -29,6 +29,7 @@ static void ended(rt_session s)
 {
     struct who *p = who_find(s);
 
+    sim_note("%d ends", (int)(p - w.whos));
     if (p && (p->opened || p->dialled) && !p->ended)
         p->ended = end_is_due();
 }
@@ -134,11 +135,13 @@ static unsigned load_errors(const struct load *m)
     return m->fit == GOOD ? 0 : UNFIT;
 }
 
+/* Good until the fourth one after it. */
 static const char *long_text(size_t len)
 {
-    static char text[400];
+    static char texts[4][400];
+    char *text = texts[++w.serial % 4];
 
-    memset(text, 'x', sizeof text);
+    memset(text, 'x', len);
     text[len] = 0;
     return text;
 }
@@ -400,8 +403,6 @@ static rt_codec bomb_codec;
 
 static void listen_opts_spoil(rt_listen_opts *o)
 {
-    static const rt_handler none;
-
     switch (sim_choose(4)) {
     case 0:
         o->soft_mark = 2000;
@@ -411,8 +412,7 @@ static void listen_opts_spoil(rt_listen_opts *o)
         o->proxies = "not an address";
         break;
     case 2:
-        o->on = none;
-        o->framing = RT_CODEC; /* without one, and of a ws:// besides */
+        o->framing = RT_CODEC; /* without one */
         break;
     default:
         o->proxy_protocol = 1;
@@ -433,7 +433,7 @@ static void do_rt_listen(void)
 
     o.resume_ms = (int)sim_choose(3) - 1;
     o.max_handshakes = (int)sim_choose(4);
-    if (fit == BAD && strncmp(url, "ws://", 5) == 0)
+    if (fit == BAD)
         listen_opts_spoil(&o);
     if (fit == BAD && !sim_choose(4))
         url = NULL;
@@ -571,12 +571,13 @@ static void do_rt_resolved(void)
     const char *text = CHOSEN(texts);
 
     n = rt_resolved(w.loop, s, text);
-    answered(n, state == RT_OPENING,
+    answered(n, state == RT_OPENING || state == RT_AWAY,
              state == RT_EGONE || state == RT_CLOSING ? E(RT_EGONE)
-             : state == RT_OPENING ? E(RT_ESTATE) | E(RT_EINVAL)
-                                   : E(RT_ESTATE));
-    if (n == 0 && !text)
-        ended(s);
+             : state == RT_OPENING || state == RT_AWAY
+                 ? E(RT_ESTATE) | E(RT_EINVAL)
+                 : E(RT_ESTATE));
+    if (n == 0 && state_of(s) == RT_CLOSING)
+        ended(s); /* one that can resume tries again */
 }
 
 /* ---- requests ----------------------------------------------------------- */
@@ -1163,14 +1164,15 @@ static void do_rt_group_leave(void)
     int state = state_of(s), lives = group_lives(g);
     struct room *r = room_find(g);
     struct who *p = who_find(s);
-    int in = lives && p && !unfit(state) && r->in[p - w.whos];
+    int in = lives && p && !unfit(state) && r->in[p - w.whos], n;
 
-    answered(rt_group_leave(w.loop, g, s), in,
+    n = rt_group_leave(w.loop, g, s);
+    answered(n, in,
              !lives         ? E(RT_EGONE) | unfit(state)
              : unfit(state) ? unfit(state)
              : in           ? 0
                             : E(RT_ESTATE));
-    if (in && !(w.dry && rt_group_join(w.loop, g, s) == RT_EEXIST))
+    if (n == 0 && in)
         r->in[p - w.whos] = 0;
 }
 
@@ -1392,7 +1394,7 @@ static void do_rt_watch_start(void)
     rt_fd fd = w.pipes[sim_choose(PIPES)][sim_choose(2)];
 
     if (!sim_choose(8))
-        fd = sim_choose(2) ? -1 : 900;
+        fd = sim_choose(2) ? -1 : rt_listener_fd(w.loop, aim_listener());
     bomb_eye(fd, CHOSEN(bits), sim_choose(8) != 0);
 }
 

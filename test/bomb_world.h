@@ -480,17 +480,20 @@ static void members_check(struct room *r)
     size_t n = rt_group_members(w.loop, r->g, list, WHOS), i, k;
     const struct who *p;
 
-    if (n != room_count(r) || n != rt_group_count(w.loop, r->g))
-        sim_fault("group %s has %zu members, not %zu", r->name, n,
-                  room_count(r));
     for (i = 0; i < n && i < WHOS; i++) {
         p = who_find(list[i]);
         if (!p || !r->in[p - w.whos] || !living(p))
-            sim_fault("group %s has a member that did not join", r->name);
+            sim_fault("group %s has a member that %s", r->name,
+                      !p             ? "is nobody"
+                      : living(p) ? "did not join"
+                                     : "is over");
         for (k = 0; k < i; k++)
             if (rt_same(list[i], list[k]))
                 sim_fault("group %s has a member twice", r->name);
     }
+    if (n != room_count(r) || n != rt_group_count(w.loop, r->g))
+        sim_fault("group %s has %zu members, not %zu", r->name, n,
+                  room_count(r));
 }
 
 static void room_check(struct room *r)
