@@ -255,11 +255,23 @@ int sim_chance(int permille)
     return permille > 0 && sim_choose(1000) < (uint32_t)permille;
 }
 
+/* How many of n bytes a call moves that is to be short. */
+static size_t shortened(size_t n, size_t bytes)
+{
+    if (bytes == SIM_TOO_MANY || n < 2)
+        return n;
+    if (bytes == SIM_BUT_ONE)
+        return n - 1;
+    if (bytes == SIM_HALF)
+        return n / 2;
+    return n < bytes ? n : bytes;
+}
+
 /* How many of n bytes a call moves. */
 static size_t shorten(enum sim_call call, size_t n)
 {
-    if (sim.short_at[call] == sim.calls[call] && n > sim.short_bytes[call])
-        return sim.short_bytes[call];
+    if (sim.short_at[call] == sim.calls[call])
+        return shortened(n, sim.short_bytes[call]);
     if (n < 2 || !sim_chance(sim.opts.shorts))
         return n;
     return 1 + sim_choose((uint32_t)(n - 1));
@@ -305,6 +317,15 @@ void sim_fail(enum sim_call call, int nth, int error)
 {
     sim.fail_at[call] = sim.calls[call] + (uint64_t)nth;
     sim.fail_error[call] = error;
+}
+
+/* What a call says that moved n bytes of those it was asked for. */
+static ssize_t said(enum sim_call call, ssize_t n, size_t asked)
+{
+    if (sim.short_at[call] != sim.calls[call] ||
+        sim.short_bytes[call] != SIM_TOO_MANY || n <= 0)
+        return n;
+    return (ssize_t)asked + 1;
 }
 
 void sim_short(enum sim_call call, int nth, size_t bytes)
@@ -700,8 +721,16 @@ static void stream_put_done(object *o)
         reset_arrives(o);
 }
 
+/* What lies there, and goes on lying there. */
+static ssize_t bytes_show(const struct bytes *b, void *out, size_t n)
+{
+    n = n < b->len ? n : b->len;
+    memcpy(out, b->at + b->head, n);
+    return (ssize_t)n;
+}
+
 /* Returns what recv would, with errno. */
-static ssize_t stream_get(object *o, void *out, size_t n)
+static ssize_t stream_get(object *o, void *out, size_t n, int flags)
 {
     int error;
 
@@ -709,6 +738,8 @@ static ssize_t stream_get(object *o, void *out, size_t n)
         return fails(ENOTCONN);
     if (o->connecting)
         return fails(EAGAIN);
+    if (o->in.len && !o->deaf && flags & MSG_PEEK)
+        return bytes_show(&o->in, out, n);
     if (o->in.len && !o->deaf) {
         sim.progress++;
         return (ssize_t)bytes_take(&o->in, out, n);
@@ -1700,10 +1731,15 @@ int __wrap_getsockopt(int fd, int level, int name, void *out, socklen_t *len)
     o = fd_get(fd, "getsockopt");
     if (!o || refused(SIM_getsockopt))
         return -1;
-    if (level != SOL_SOCKET || name != SO_ERROR)
-        return unserved("getsockopt", name, ENOPROTOOPT);
     sim.progress++;
-    value = take_error(o);
+    if (level == SOL_SOCKET && name == SO_ERROR)
+        value = take_error(o);
+    else if (level == SOL_SOCKET && name == SO_ACCEPTCONN)
+        value = o->listening;
+    else if (level == SOL_SOCKET && name == SO_TYPE)
+        value = SOCK_STREAM;
+    else
+        return unserved("getsockopt", name, ENOPROTOOPT);
     memcpy(out, &value, *len < sizeof value ? *len : sizeof value);
     return 0;
 }
@@ -1745,20 +1781,21 @@ ssize_t __wrap_recv(int fd, void *out, size_t n, int flags)
 {
     object *o;
     ssize_t got;
+    size_t can;
 
     if (!ours(fd))
         return __real_recv(fd, out, n, flags);
     o = fd_get(fd, "recv");
     if (!o || refused(SIM_recv))
         return -1;
-    if (flags & ~MSG_DONTWAIT)
+    if (flags & ~(MSG_DONTWAIT | MSG_PEEK))
         return unserved("recv flags", flags, EINVAL);
     if (!n)
         sim_fault("recv of nothing");
     if (sim_chance(sim.opts.again))
         return fails(EAGAIN);
-    n = shorten(SIM_recv, n < o->in.len ? n : o->in.len);
-    got = stream_get(o, out, n);
+    can = shorten(SIM_recv, n < o->in.len ? n : o->in.len);
+    got = said(SIM_recv, stream_get(o, out, can, flags), n);
     sim_note("recv %d = %zd", fd, got);
     return got;
 }
@@ -1799,7 +1836,7 @@ ssize_t __wrap_send(int fd, const void *data, size_t len, int flags)
         return n;
     stream_put(o, data, (size_t)n);
     stream_put_done(o);
-    return n;
+    return said(SIM_send, n, len);
 }
 
 static size_t message_size(const struct msghdr *m)
@@ -1835,7 +1872,7 @@ ssize_t __wrap_sendmsg(int fd, const struct msghdr *m, int flags)
         left -= piece;
     }
     stream_put_done(o);
-    return n;
+    return said(SIM_sendmsg, n, message_size(m));
 }
 
 ssize_t __wrap_read(int fd, void *out, size_t n)
@@ -1852,7 +1889,8 @@ ssize_t __wrap_read(int fd, void *out, size_t n)
     if (!o->in.len)
         return o->other ? fails(EAGAIN) : 0;
     sim.progress++;
-    return (ssize_t)bytes_take(&o->in, out, shorten(SIM_read, n));
+    return said(SIM_read,
+                (ssize_t)bytes_take(&o->in, out, shorten(SIM_read, n)), n);
 }
 
 /* Up to PIPE_BUF bytes go whole or not at all. */

@@ -102,8 +102,13 @@ const char *sim_fault_text(void);
 void sim_fail(enum sim_call call, int nth, int error);
 
 /* The nth call from now of recv, read, send, sendmsg or getrandom moves at most
-   so many bytes (1 at least); nth 0: none does. */
+   so many bytes (1 at least); nth 0: none does.  Or half of what it could move,
+   all but one byte, or all, of which it then says one more than it was asked
+   for: no system does, but a layer between might. */
 void sim_short(enum sim_call call, int nth, size_t bytes);
+#define SIM_HALF (SIZE_MAX - 2)
+#define SIM_BUT_ONE (SIZE_MAX - 1)
+#define SIM_TOO_MANY SIZE_MAX
 
 /* How often a call was made. */
 uint64_t sim_calls(enum sim_call call);
