@@ -61,10 +61,11 @@ static void server_start(void)
                                .open = on_open,
                                .message = on_message,
                                .close = on_close},
-                        .framing = RT_RAW,
                         .proxies = "10.0.0.0/8",
                         .proxy_protocol = 1};
 
+    if (!g.http)
+        o.framing = RT_RAW;
     if (!rt_listen(line.loop,
                    g.http ? "ws://127.0.0.1:9000" : "tcp://127.0.0.1:9000", &o)
              .id)

@@ -85,7 +85,8 @@ static void line_feed(const uint8_t *data, size_t n, struct fuzz_cut *cut)
 
 static void line_start(void)
 {
-    static const sim_opts kernel = {.seed = 1, .window = 1 << 20};
+    static const sim_opts kernel = {
+        .seed = 1, .window = 1 << 20, .spin = 1 << 30};
     rt_loop_opts o = {.realloc = sim_realloc};
 
     memset(&line, 0, sizeof line);
