@@ -191,7 +191,62 @@ def proxies():
             yield "%s-%s" % ("http" if http else "raw", name), http, head + tail
 
 
-TARGETS = {"server_frames": frames(True), "client_frames": frames(False),
+CURRENT, PREVIOUS = b"{current-token-here--}", b"{previous-token-here-}"
+
+
+def rtnet1():
+    """The resume protocol: 0 or 2 to a server, 1 or 3 to a client."""
+    for ws in (0, 2):
+        def packet(text, binary, client):
+            if ws:
+                return frame(0x82 if binary else 0x81, text, mask=client)
+            return struct.pack(">I", len(text)) + text
+
+        def rows(new, back, p):
+            yield "new", 0, new + p(b"mhello") + p(b"uhello")
+            yield "echo", 4, new + p(b"mhello") + p(b"a1") + p(b"mx")
+            yield "say", 0, new + b"{say}{say}" + p(b"a2") + b"{key}{sec}"
+            yield "too-much", 0, new + b"{say}" + p(b"a2")
+            yield "back", 4, new + p(b"ma") + b"{cut}" + back(1, 1) \
+                + p(b"a1") + p(b"mb")
+            yield "replay", 4, new + p(b"ma") + p(b"mb") + b"{cut}" \
+                + back(0, 1) + p(b"a2")
+            yield "fin", 0, new + b"{fin}{say}" + back(0, 1) + p(b"a1")
+            yield "takeover", 0, new + b"{two}" + back(0, 1) + p(b"a0")
+            yield "stale", 0, new + b"{two}" + back(0, 1) + p(b"a0") \
+                + b"{two}" + back(0, 1).replace(CURRENT, PREVIOUS)
+            yield "same-try", 0, new + b"{cut}" + back(0, 1) + b"{cut}" \
+                + back(0, 1).replace(CURRENT, PREVIOUS)
+            yield "end", 0, new + b"{say}{end}" + p(b"a1")
+            yield "binary", 4, new + p(b"mx" if ws else b"Mx", True)
+            yield "unknown", 0, new + p(b"x")
+            yield "empty", 0, new + p(b"")
+            yield "many", 4, new + 40 * p(b"mx") + p(b"a40")
+
+        def p(text, binary=False):
+            return packet(text, binary, True)
+
+        def hello(received, attempt):
+            return p(b"h" + CURRENT + b" %d %d" % (received, attempt))
+
+        for name, config, data in rows(p(b"h") + p(b"a0"), hello, p):
+            yield "server-%d-%s" % (ws, name), config | ws, data
+
+        def q(text, binary=False):
+            return packet(text, binary, False)
+
+        def back(received, attempt):
+            return q(b"w" + b"A" * 21 + b"Q P %d %d resumed 15000"
+                     % (received, received))
+
+        first = q(b"w" + b"A" * 22 + b" P 0 0 new 15000")
+        for name, config, data in rows(first, back, q):
+            yield "client-%d-%s" % (ws, name), config | ws | 1, data
+        gap = q(b"w" + b"A" * 22 + b" P 0 7 gap 15000")
+        yield "client-%d-gap" % ws, 1 | ws, first + b"{cut}" + gap
+
+
+TARGETS = {"rtnet1": rtnet1(), "server_frames": frames(True), "client_frames": frames(False),
            "request": requests(), "response": responses(), "proxy": proxies()}
 
 
