@@ -266,6 +266,9 @@ ws_peer *ws_connect_from(int port, const char *address);
 /* What ws_connect sends. */
 const char *ws_request(const char *path);
 
+/* The Sec-WebSocket-Accept for a key of 24 characters. */
+void ws_accept_of(const char *key, char out[29]);
+
 /* The next dial to a scripted server that answers it; NULL without. */
 ws_peer *ws_accept(int port);
 
