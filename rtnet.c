@@ -3439,8 +3439,10 @@ static int data_room(rt_loop *loop, rt__in *in, size_t n, uint64_t expected)
        store. */
     if (all > RT__ARENA && have + n >= all / 8)
         b = rt__buf_kept(loop, (size_t)all + 1 + RT__HEADROOM);
+    /* Where only the next byte is announced, as by a codec that cannot tell the
+       size, it still grows in proportion. */
     if (cap > all)
-        cap = all;
+        cap = all > have + have / 4 ? all : have + have / 4;
     if (cap < have + n)
         cap = have + n;
     if (!b && !(b = rt__buf_new(loop, (size_t)cap + 1 + RT__HEADROOM)))
