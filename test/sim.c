@@ -112,6 +112,10 @@ static struct world {
     int idle; /* waits since then */
     uint64_t calls[SIM_CALL_COUNT], fail_at[SIM_CALL_COUNT];
     int fail_error[SIM_CALL_COUNT];
+    uint64_t short_at[SIM_CALL_COUNT];
+    size_t short_bytes[SIM_CALL_COUNT];
+    uint64_t allocations, no_memory_at; /* 0: there is memory */
+    int no_memory_since;                /* and for those after it, too */
     size_t heap, heap_peak;
     int faults;
     char fault[256];
@@ -212,21 +216,50 @@ static uint64_t draw(uint64_t *state)
     return z ^ (z >> 31);
 }
 
-/* The one place where a choice is made. */
+/* The next number of the bytes that were given, of so many of them. */
+static uint32_t given(size_t bytes)
+{
+    uint32_t x = 0;
+
+    for (; bytes > 0 && sim.opts.choices_len > 0; bytes--) {
+        x = x << 8 | *sim.opts.choices++;
+        sim.opts.choices_len--;
+    }
+    return x;
+}
+
+size_t sim_choices_left(void)
+{
+    return sim.opts.choices_len;
+}
+
+/* Here and in sim_chance, and nowhere else, choices are made. */
 uint32_t sim_choose(uint32_t n)
 {
     if (!n)
         return 0;
+    if (sim.opts.choices)
+        return given(n <= 256 ? 1 : n <= 65536 ? 2 : 4) % n;
     return (uint32_t)((draw(&sim.choices) >> 32) * n >> 32);
 }
 
+/* Of bytes the greatest are true and 0 never is, as when they are used up. */
 int sim_chance(int permille)
 {
+    int byte, least = 256 - (permille * 256 + 999) / 1000;
+
+    if (permille > 0 && sim.opts.choices) {
+        byte = (int)given(1);
+        return byte > 0 && byte >= least;
+    }
     return permille > 0 && sim_choose(1000) < (uint32_t)permille;
 }
 
-static size_t shorten(size_t n)
+/* How many of n bytes a call moves. */
+static size_t shorten(enum sim_call call, size_t n)
 {
+    if (sim.short_at[call] == sim.calls[call] && n > sim.short_bytes[call])
+        return sim.short_bytes[call];
     if (n < 2 || !sim_chance(sim.opts.shorts))
         return n;
     return 1 + sim_choose((uint32_t)(n - 1));
@@ -274,6 +307,12 @@ void sim_fail(enum sim_call call, int nth, int error)
     sim.fail_error[call] = error;
 }
 
+void sim_short(enum sim_call call, int nth, size_t bytes)
+{
+    sim.short_at[call] = nth ? sim.calls[call] + (uint64_t)nth : 0;
+    sim.short_bytes[call] = bytes ? bytes : 1;
+}
+
 uint64_t sim_calls(enum sim_call call)
 {
     return sim.calls[call];
@@ -298,13 +337,35 @@ static size_t block_size(const void *p)
     return size;
 }
 
+/* Is this the allocation that has to fail? */
+static int memory_fails(void)
+{
+    sim.allocations++;
+    if (!sim.no_memory_at || sim.allocations < sim.no_memory_at)
+        return 0;
+    return sim.no_memory_since || sim.allocations == sim.no_memory_at;
+}
+
+void sim_fail_memory(int nth, int for_ever)
+{
+    sim.no_memory_at = nth ? sim.allocations + (uint64_t)nth : 0;
+    sim.no_memory_since = for_ever;
+}
+
+uint64_t sim_allocations(void)
+{
+    return sim.allocations;
+}
+
 void *sim_realloc(void *user, void *p, size_t old, size_t now)
 {
-    char *q = now ? malloc(now + BLOCK_HEAD) : NULL;
+    char *q = NULL;
 
     (void)user;
     if (block_size(p) != old)
         sim_fault("realloc of %zu bytes, which are %zu", old, block_size(p));
+    if (now && !(now > old && memory_fails()))
+        q = malloc(now + BLOCK_HEAD);
     if (now && !q)
         return NULL;
     if (q) {
@@ -1696,15 +1757,17 @@ ssize_t __wrap_recv(int fd, void *out, size_t n, int flags)
         sim_fault("recv of nothing");
     if (sim_chance(sim.opts.again))
         return fails(EAGAIN);
-    got = stream_get(o, out, shorten(n < o->in.len ? n : o->in.len));
+    n = shorten(SIM_recv, n < o->in.len ? n : o->in.len);
+    got = stream_get(o, out, n);
     sim_note("recv %d = %zd", fd, got);
     return got;
 }
 
 /* How many bytes of len a send takes, or -1. */
-static ssize_t send_begin(int fd, const char *call, object *o, size_t len,
+static ssize_t send_begin(int fd, enum sim_call which, object *o, size_t len,
                           int flags)
 {
+    const char *call = which == SIM_send ? "send" : "sendmsg";
     int error;
 
     if (!(flags & MSG_NOSIGNAL))
@@ -1718,7 +1781,7 @@ static ssize_t send_begin(int fd, const char *call, object *o, size_t len,
              error ? strerror(error) : "goes");
     if (error)
         return fails(error);
-    return (ssize_t)shorten(len < room(o) ? len : room(o));
+    return (ssize_t)shorten(which, len < room(o) ? len : room(o));
 }
 
 ssize_t __wrap_send(int fd, const void *data, size_t len, int flags)
@@ -1731,7 +1794,7 @@ ssize_t __wrap_send(int fd, const void *data, size_t len, int flags)
     o = fd_get(fd, "send");
     if (!o || refused(SIM_send))
         return -1;
-    n = send_begin(fd, "send", o, len, flags);
+    n = send_begin(fd, SIM_send, o, len, flags);
     if (n <= 0)
         return n;
     stream_put(o, data, (size_t)n);
@@ -1761,7 +1824,7 @@ ssize_t __wrap_sendmsg(int fd, const struct msghdr *m, int flags)
         return -1;
     if (m->msg_iovlen > 1024)
         return fails(EMSGSIZE);
-    n = send_begin(fd, "sendmsg", o, message_size(m), flags);
+    n = send_begin(fd, SIM_sendmsg, o, message_size(m), flags);
     if (n <= 0)
         return n;
     left = (size_t)n;
@@ -1789,7 +1852,7 @@ ssize_t __wrap_read(int fd, void *out, size_t n)
     if (!o->in.len)
         return o->other ? fails(EAGAIN) : 0;
     sim.progress++;
-    return (ssize_t)bytes_take(&o->in, out, shorten(n));
+    return (ssize_t)bytes_take(&o->in, out, shorten(SIM_read, n));
 }
 
 /* Up to PIPE_BUF bytes go whole or not at all. */
@@ -2000,9 +2063,11 @@ ssize_t __wrap_getrandom(void *out, size_t n, unsigned flags)
         return __real_getrandom(out, n, flags);
     if (refused(SIM_getrandom))
         return -1;
-    /* Only more than 256 bytes may come short. */
+    /* Unasked only more than 256 bytes may come short. */
     if (n > 256)
-        n = 256 + shorten(n - 256);
+        n = 256 + shorten(SIM_getrandom, n - 256);
+    else if (sim.short_at[SIM_getrandom] == sim.calls[SIM_getrandom])
+        n = shorten(SIM_getrandom, n);
     for (i = 0; i < n; i++)
         at[i] = (uint8_t)(draw(&sim.entropy) >> 56);
     return (ssize_t)n;

@@ -66,6 +66,11 @@ typedef struct {
     size_t window;   /* bytes that lie unread in a library's socket; 65,536 */
     uint64_t now_ms; /* of the monotonic clock at the start; a day and some */
     int trace;       /* 1: each call is printed on stderr */
+    /* Where they are given all choices are made of these bytes, and of the
+       seed only what getrandom says.  Once they are used up each number is 0
+       and no chance comes true: the weather is calm from there on. */
+    const uint8_t *choices;
+    size_t choices_len;
 } sim_opts;
 
 /* ---- the world ---------------------------------------------------------- */
@@ -83,6 +88,9 @@ uint32_t sim_choose(uint32_t n);
 /* True in permille of 1,000 cases. */
 int sim_chance(int permille);
 
+/* How many bytes of sim_opts.choices are still unused. */
+size_t sim_choices_left(void);
+
 /* Notes something that must not be, as what a check found. */
 void sim_fault(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
@@ -92,6 +100,10 @@ const char *sim_fault_text(void);
 
 /* The nth call from now (1: the next) fails with this errno, 0: none does. */
 void sim_fail(enum sim_call call, int nth, int error);
+
+/* The nth call from now of recv, read, send, sendmsg or getrandom moves at most
+   so many bytes (1 at least); nth 0: none does. */
+void sim_short(enum sim_call call, int nth, size_t bytes);
 
 /* How often a call was made. */
 uint64_t sim_calls(enum sim_call call);
@@ -110,6 +122,13 @@ void sim_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
  * sim_end is a fault too.
  */
 void *sim_realloc(void *user, void *p, size_t old, size_t now);
+
+/* The nth allocation from now, be it a new block or one that is to grow, fails;
+   those after it too, if for_ever.  nth 0: none does. */
+void sim_fail_memory(int nth, int for_ever);
+
+/* How many there were, those that failed among them. */
+uint64_t sim_allocations(void);
 
 /* Bytes held now, and the most there ever were. */
 size_t sim_heap(void);

@@ -577,6 +577,100 @@ static void the_nth_call_can_fail(void)
     EQUAL(sim_end(), 0);
 }
 
+static void allocation_is(int wanted)
+{
+    void *p = sim_realloc(NULL, NULL, 0, 8);
+
+    EQUAL(p != NULL, wanted);
+    sim_realloc(NULL, p, p ? 8 : 0, 0);
+}
+
+static void the_nth_allocation_can_fail(void)
+{
+    void *p;
+
+    sim_start(NULL);
+    sim_fail_memory(2, 0);
+    p = sim_realloc(NULL, NULL, 0, 100);
+    p = sim_realloc(NULL, p, 100, 50); /* what shrinks is not counted */
+    CHECK(!sim_realloc(NULL, p, 50, 60));
+    EQUAL(sim_heap(), 50);
+    p = sim_realloc(NULL, p, 50, 60);
+    EQUAL(sim_allocations(), 3);
+    sim_realloc(NULL, p, 60, 0);
+    sim_fail_memory(2, 1);
+    allocation_is(1);
+    allocation_is(0);
+    allocation_is(0);
+    sim_fail_memory(0, 0);
+    allocation_is(1);
+    EQUAL(sim_end(), 0);
+}
+
+static void the_nth_call_can_be_short(void)
+{
+    int port = PORT, l, fd;
+    char bytes[10] = {0};
+    struct iovec piece = {bytes, 10};
+    struct msghdr m = {.msg_iov = &piece, .msg_iovlen = 1};
+    sim_peer *p;
+
+    sim_start(NULL);
+    l = listening(&port);
+    p = sim_connect(PORT);
+    fd = accept4(l, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    sim_short(SIM_send, 2, 3);
+    EQUAL(send(fd, bytes, 10, MSG_NOSIGNAL), 10);
+    EQUAL(send(fd, bytes, 10, MSG_NOSIGNAL), 3);
+    EQUAL(send(fd, bytes, 10, MSG_NOSIGNAL), 10);
+    sim_short(SIM_sendmsg, 1, 4);
+    EQUAL(sendmsg(fd, &m, MSG_NOSIGNAL), 4);
+    sim_peer_send(p, bytes, 10);
+    sim_short(SIM_recv, 1, 0);
+    EQUAL(recv(fd, bytes, 10, 0), 1);
+    EQUAL(recv(fd, bytes, 10, 0), 9);
+    sim_short(SIM_getrandom, 1, 5);
+    EQUAL(getrandom(bytes, 10, 0), 5);
+    close(fd);
+    close(l);
+    EQUAL(sim_end(), 0);
+}
+
+static void choices_can_be_bytes(void)
+{
+    static const uint8_t bytes[] = {7, 255, 1, 2, 0, 0, 1, 1, 255};
+    sim_opts o = {.choices = bytes, .choices_len = sizeof bytes};
+
+    sim_start(&o);
+    EQUAL(sim_choose(5), 2);
+    EQUAL(sim_choose(256), 255);
+    EQUAL(sim_choose(1000), 258);
+    EQUAL(sim_choose(100000), 257);
+    EQUAL(sim_choices_left(), 1);
+    EQUAL(sim_chance(1), 1);
+    EQUAL(sim_choose(5), 0); /* used up */
+    EQUAL(sim_chance(999), 0);
+    EQUAL(sim_end(), 0);
+}
+
+/* As often as permille says, by bytes too. */
+static void chances_are_as_likely_by_bytes(void)
+{
+    static const int permille[] = {1, 100, 500, 900, 1000};
+    int i, k, n;
+
+    for (i = 0; i < 5; i++) {
+        for (k = n = 0; k < 256; k++) {
+            uint8_t byte = (uint8_t)k;
+            sim_opts o = {.choices = &byte, .choices_len = 1};
+            sim_start(&o);
+            n += sim_chance(permille[i]);
+            sim_end();
+        }
+        EQUAL(n, i < 4 ? (permille[i] * 256 + 999) / 1000 : 255);
+    }
+}
+
 static void a_closed_window_stops_a_sender(void)
 {
     int port = PORT, l, fd, ep;
@@ -1807,6 +1901,10 @@ static const struct test_case kernel_cases[] = {
     CASE(a_wait_without_an_end_is_a_fault),
     CASE(descriptors_are_the_lowest_and_run_out),
     CASE(the_nth_call_can_fail),
+    CASE(the_nth_allocation_can_fail),
+    CASE(the_nth_call_can_be_short),
+    CASE(choices_can_be_bytes),
+    CASE(chances_are_as_likely_by_bytes),
     CASE(a_closed_window_stops_a_sender),
     CASE(dials_are_answered_or_not),
     CASE(select_sees_what_epoll_sees),
