@@ -3489,10 +3489,11 @@ void rt__in_began(rt_loop *loop, rt__conn *c)
     rt__conn_due(loop, c, rt_now(loop) + c->ep->assembly_ms);
 }
 
-/* Its deadlines are looked at by then, or earlier. */
+/* Its deadlines are looked at by then, or earlier.  One that was lost a moment
+   ago, because its events could not be asked for, has no timer any more. */
 void rt__conn_due(rt_loop *loop, rt__conn *c, uint64_t due)
 {
-    if (due < rt__timer_due(loop, &c->timer))
+    if (c->state != RT__DEAD && due < rt__timer_due(loop, &c->timer))
         rt__timer_set(loop, &c->timer, due);
 }
 
