@@ -3784,6 +3784,10 @@ void rt__conn_violation(rt_loop *loop, rt__conn *c, int code, int cause,
                         const char *reason)
 {
     rt__session *s = c->session;
+    if (c->state == RT__FAREWELL) { /* what we said before still goes out */
+        rt__conn_finish_soon(loop, c);
+        return;
+    }
     if (c->state < RT__GREETING || c->state > RT__LIVE) {
         rt__conn_lost(loop, c, code, cause, reason);
         return;
