@@ -196,14 +196,14 @@ static int os_random(void *user, void *out, size_t n)
     while (n > 0) {
 #if defined(RT__EPOLL)
         ssize_t got = getrandom(p, n, 0);
-        if (got < 0 && errno != EINTR)
+        if ((got < 0 && errno != EINTR) || got > (ssize_t)n)
             return RT_ERANDOM;
 #else
         int fd = open("/dev/urandom", O_RDONLY | O_CLOEXEC);
         ssize_t got = fd < 0 ? -1 : read(fd, p, n);
         if (fd >= 0)
             close(fd);
-        if (got <= 0)
+        if (got <= 0 || got > (ssize_t)n)
             return RT_ERANDOM;
 #endif
         if (got > 0) {
@@ -1183,6 +1183,8 @@ static void posts_run(rt_loop *loop)
 {
     post batch[256];
     ssize_t i, n = read(loop->pipe[0], batch, sizeof batch);
+    if (n > (ssize_t)sizeof batch)
+        return;
     for (i = 0; i < n / (ssize_t)sizeof(post); i++)
         if (batch[i].fn) {
             loop->stats.posts++;
@@ -2981,8 +2983,9 @@ static int gather(rt__out *o, struct iovec *v, size_t *total)
 }
 
 /* MSG_NOSIGNAL, because the handling of SIGPIPE is the host's.  One piece goes
-   with send, which spares the kernel the copying of a msghdr. */
-static ssize_t send_some(int fd, struct iovec *v, int count)
+   with send, which spares the kernel the copying of a msghdr.  Were more sent
+   than the total there is, nobody would know what. */
+static ssize_t send_some(int fd, struct iovec *v, int count, size_t total)
 {
     struct msghdr m;
     ssize_t n;
@@ -2996,7 +2999,10 @@ static ssize_t send_some(int fd, struct iovec *v, int count)
         m.msg_iovlen = (size_t)count;
         n = sendmsg(fd, &m, MSG_NOSIGNAL);
     } while (n < 0 && errno == EINTR);
-    return n;
+    if (n <= (ssize_t)total)
+        return n;
+    errno = EIO;
+    return -1;
 }
 
 /* One write of what waits.  0: all or a full portion went; 1: the socket is
@@ -3007,7 +3013,7 @@ static int out_write(rt_loop *loop, rt__conn *c)
     struct iovec v[IOVECS];
     size_t total;
     int count = gather(c->out, v, &total);
-    ssize_t n = send_some(c->source.fd, v, count);
+    ssize_t n = send_some(c->source.fd, v, count, total);
     histogram_add(&loop->stats.queues, queue_scale, c->out->bytes);
     if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
         n = 0;
@@ -3093,7 +3099,7 @@ void rt__conn_write(rt_loop *loop, rt__conn *c, rt__piece piece,
     ssize_t n;
     v.iov_base = rt__buf_data(piece.buf) + piece.off;
     v.iov_len = piece.len;
-    n = send_some(c->source.fd, &v, 1);
+    n = send_some(c->source.fd, &v, 1, piece.len);
     histogram_add(&loop->stats.queues, queue_scale, piece.len);
     if (n > 0)
         loop->stats.bytes_out += (uint64_t)n;

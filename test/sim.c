@@ -112,6 +112,7 @@ static struct world {
     int idle; /* waits since then */
     uint64_t calls[SIM_CALL_COUNT], fail_at[SIM_CALL_COUNT];
     int fail_error[SIM_CALL_COUNT];
+    uint64_t excess_at[SIM_CALL_COUNT];
     size_t heap, heap_peak;
     int faults;
     char fault[256];
@@ -272,6 +273,19 @@ void sim_fail(enum sim_call call, int nth, int error)
 {
     sim.fail_at[call] = sim.calls[call] + (uint64_t)nth;
     sim.fail_error[call] = error;
+}
+
+void sim_excess(enum sim_call call, int nth)
+{
+    sim.excess_at[call] = sim.calls[call] + (uint64_t)nth;
+}
+
+/* What a call says that was asked to move n bytes and moved some. */
+static ssize_t told(enum sim_call call, size_t n, ssize_t moved)
+{
+    if (sim.excess_at[call] != sim.calls[call] || moved <= 0)
+        return moved;
+    return (ssize_t)n + 1;
 }
 
 uint64_t sim_calls(enum sim_call call)
@@ -1698,7 +1712,7 @@ ssize_t __wrap_recv(int fd, void *out, size_t n, int flags)
         return fails(EAGAIN);
     got = stream_get(o, out, shorten(n < o->in.len ? n : o->in.len));
     sim_note("recv %d = %zd", fd, got);
-    return got;
+    return told(SIM_recv, n, got);
 }
 
 /* How many bytes of len a send takes, or -1. */
@@ -1736,7 +1750,7 @@ ssize_t __wrap_send(int fd, const void *data, size_t len, int flags)
         return n;
     stream_put(o, data, (size_t)n);
     stream_put_done(o);
-    return n;
+    return told(SIM_send, len, n);
 }
 
 static size_t message_size(const struct msghdr *m)
@@ -1772,7 +1786,7 @@ ssize_t __wrap_sendmsg(int fd, const struct msghdr *m, int flags)
         left -= piece;
     }
     stream_put_done(o);
-    return n;
+    return told(SIM_sendmsg, message_size(m), n);
 }
 
 ssize_t __wrap_read(int fd, void *out, size_t n)
@@ -1789,7 +1803,7 @@ ssize_t __wrap_read(int fd, void *out, size_t n)
     if (!o->in.len)
         return o->other ? fails(EAGAIN) : 0;
     sim.progress++;
-    return (ssize_t)bytes_take(&o->in, out, shorten(n));
+    return told(SIM_read, n, (ssize_t)bytes_take(&o->in, out, shorten(n)));
 }
 
 /* Up to PIPE_BUF bytes go whole or not at all. */
@@ -1994,7 +2008,7 @@ int __wrap_clock_gettime(clockid_t clock, struct timespec *out)
 ssize_t __wrap_getrandom(void *out, size_t n, unsigned flags)
 {
     uint8_t *at = out;
-    size_t i;
+    size_t i, asked = n;
 
     if (!sim.on)
         return __real_getrandom(out, n, flags);
@@ -2005,5 +2019,5 @@ ssize_t __wrap_getrandom(void *out, size_t n, unsigned flags)
         n = 256 + shorten(n - 256);
     for (i = 0; i < n; i++)
         at[i] = (uint8_t)(draw(&sim.entropy) >> 56);
-    return (ssize_t)n;
+    return told(SIM_getrandom, asked, (ssize_t)n);
 }

@@ -93,6 +93,10 @@ const char *sim_fault_text(void);
 /* The nth call from now (1: the next) fails with this errno, 0: none does. */
 void sim_fail(enum sim_call call, int nth, int error);
 
+/* The nth call from now, one that moves bytes, claims that it moved one more
+   than it was asked to. */
+void sim_excess(enum sim_call call, int nth);
+
 /* How often a call was made. */
 uint64_t sim_calls(enum sim_call call);
 
