@@ -199,14 +199,14 @@ static int os_random(void *user, void *out, size_t n)
     while (n > 0) {
 #if defined(RT__EPOLL)
         ssize_t got = getrandom(p, n, 0);
-        if (got < 0 && errno != EINTR)
+        if ((got < 0 && errno != EINTR) || got > (ssize_t)n)
             return RT_ERANDOM;
 #else
         int fd = open("/dev/urandom", O_RDONLY | O_CLOEXEC);
         ssize_t got = fd < 0 ? -1 : read(fd, p, n);
         if (fd >= 0)
             close(fd);
-        if (got <= 0)
+        if (got <= 0 || got > (ssize_t)n)
             return RT_ERANDOM;
 #endif
         if (got > 0) {
@@ -1275,6 +1275,8 @@ static void posts_run(rt_loop *loop)
 {
     post batch[256];
     ssize_t i, n = read(loop->pipe[0], batch, sizeof batch);
+    if (n > (ssize_t)sizeof batch)
+        return;
     for (i = 0; i < n / (ssize_t)sizeof(post); i++)
         if (batch[i].fn) {
             loop->stats.posts++;

@@ -1861,7 +1861,7 @@ ssize_t __wrap_recv(int fd, void *out, size_t n, int flags)
     can = shorten(SIM_recv, n < o->in.len ? n : o->in.len);
     got = said(SIM_recv, stream_get(o, out, can, flags), n);
     sim_note("recv %d = %zd", fd, got);
-    return got;
+    return told(SIM_recv, n, got);
 }
 
 /* How many bytes of len a send takes, or -1. */
@@ -2297,7 +2297,7 @@ int __wrap_clock_gettime(clockid_t clock, struct timespec *out)
 ssize_t __wrap_getrandom(void *out, size_t n, unsigned flags)
 {
     uint8_t *at = out;
-    size_t i;
+    size_t i, asked = n;
 
     if (!sim.on)
         return __real_getrandom(out, n, flags);
@@ -2310,5 +2310,5 @@ ssize_t __wrap_getrandom(void *out, size_t n, unsigned flags)
         n = shorten(SIM_getrandom, n);
     for (i = 0; i < n; i++)
         at[i] = (uint8_t)(draw(&sim.entropy) >> 56);
-    return (ssize_t)n;
+    return told(SIM_getrandom, asked, (ssize_t)n);
 }
