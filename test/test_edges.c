@@ -341,10 +341,10 @@ static void no_more_than_a_watch_for_each_descriptor(void)
     world();
     CHECK(pipe2(fd, O_NONBLOCK | O_CLOEXEC) == 0);
     EQUAL(rt_watch_start(host.loop, -1, RT_READ, no_event, NULL).id, 0);
-    EQUAL(rt_watch_start(host.loop, (rt_fd)INT32_MAX + 1, RT_READ, no_event,
-                         NULL)
-              .id,
-          0);
+    EQUAL(
+        rt_watch_start(host.loop, (rt_fd)INT32_MAX + 1, RT_READ, no_event, NULL)
+            .id,
+        0);
     EQUAL(rt_watch_start(host.loop, fd[0], 4, no_event, NULL).id, 0);
     EQUAL(rt_watch_start(host.loop, fd[0], RT_READ, NULL, NULL).id, 0);
     w = rt_watch_start(host.loop, fd[0], RT_READ, no_event, NULL);
@@ -618,6 +618,695 @@ static void neither_204_nor_304_has_a_body_or_its_length(void)
     world_end();
 }
 
+/* ---- streams ------------------------------------------------------------- */
+
+/* Sends a message of a stream: 4 bytes of length in front. */
+static void put(sim_peer *p, const char *text)
+{
+    uint8_t frame[300];
+    size_t n = strlen(text);
+
+    memset(frame, 0, 4);
+    frame[3] = (uint8_t)n;
+    memcpy(frame + 4, text, n);
+    EQUAL(sim_peer_send(p, frame, n + 4), n + 4);
+}
+
+/* The next message that came, up to so many turns later; "" without. */
+static const char *take(sim_peer *p)
+{
+    static char text[300];
+    uint8_t head[4];
+
+    turns(4);
+    text[0] = 0;
+    if (sim_peer_waiting(p) < 4)
+        return text;
+    sim_peer_recv(p, head, 4);
+    text[sim_peer_recv(p, text, head[3])] = 0;
+    return text;
+}
+
+static void a_length_that_comes_in_parts_is_held_against_the_limit(void)
+{
+    rt_listen_opts o = {.max_message = 1000};
+    const uint8_t head[] = {0, 0, 3, 233};
+    sim_peer *p;
+    int i;
+
+    world();
+    CHECK(listen_on("tcp://127.0.0.1:9000", &o).id != 0);
+    p = sim_connect(PORT);
+    for (i = 0; i < 4; i++) {
+        sim_peer_send(p, head + i, 1);
+        turns(2);
+    }
+    EQUAL(host.closes, 1);
+    EQUAL(host.end.code, 1009);
+    sim_peer_close(p);
+    world_end();
+}
+
+static void raw_bytes_that_were_not_written_are_counted_as_lost(void)
+{
+    rt_listen_opts o = {.framing = RT_RAW};
+    char *big = (char *)calloc(1, 300000);
+    sim_peer *p;
+
+    world();
+    CHECK(listen_on("tcp://127.0.0.1:9000", &o).id != 0);
+    p = sim_connect(PORT);
+    turns(2);
+    EQUAL(host.opens, 1);
+    EQUAL(rt_send(host.loop, host.last, RT_BINARY, big, 300000), 1);
+    EQUAL(rt_send(host.loop, host.last, RT_BINARY, big, 300000), 1);
+    turns(2);
+    sim_peer_recv(p, big, 300000);
+    turns(2);
+    CHECK(rt_unsent(host.loop, host.last) > 300000);
+    EQUAL(rt_drop(host.loop, host.last, 0, NULL), 0);
+    turns(2);
+    EQUAL(host.closes, 1);
+    EQUAL(host.end.lost, 2);
+    sim_peer_close(p);
+    free(big);
+    world_end();
+}
+
+static void raw_bytes_all_written_are_not_lost(void)
+{
+    rt_listen_opts o = {.framing = RT_RAW};
+    char *big = (char *)calloc(1, 300000);
+    sim_peer *p;
+    size_t got = 0;
+
+    world();
+    CHECK(listen_on("tcp://127.0.0.1:9000", &o).id != 0);
+    p = sim_connect(PORT);
+    turns(2);
+    CHECK(rt_send(host.loop, host.last, RT_BINARY, big, 100000) >= 0);
+    CHECK(rt_send(host.loop, host.last, RT_BINARY, big, 10) >= 0);
+    while (got < 100010 && host.closes == 0) {
+        turns(2);
+        got += sim_peer_recv(p, big, 300000);
+    }
+    CHECK(rt_send(host.loop, host.last, RT_BINARY, big, 200000) >= 0);
+    turns(2);
+    sim_peer_reset(p);
+    turns(3);
+    EQUAL(host.end.lost, 1);
+    world_end();
+    free(big);
+}
+
+static void without_on_message_messages_are_read_and_dropped(void)
+{
+    rt_listen_opts o = {.on = {.open = on_open, .close = on_close}};
+    sim_peer *p;
+
+    world();
+    CHECK(rt_listen(host.loop, "tcp://127.0.0.1:9000", &o).id != 0);
+    p = sim_connect(PORT);
+    put(p, "nobody");
+    turns(3);
+    EQUAL(host.opens, 1);
+    EQUAL(host.closes, 0);
+    sim_peer_close(p);
+    world_end();
+}
+
+/* ---- WebSocket sessions ---------------------------------------------------
+ */
+
+static ws_peer *peer(void)
+{
+    ws_peer *w = ws_connect(PORT, "/");
+
+    ws_pump(w);
+    turns(3);
+    ws_pump(w);
+    EQUAL(w->status, 101);
+    return w;
+}
+
+static void who_is_not_read_may_take_longer_for_its_message(void)
+{
+    ws_peer *w;
+
+    world();
+    serve(NULL);
+    w = peer();
+    ws_frame(w, WS_TEXT, "long ", 5);
+    ws_pump(w);
+    turns(2);
+    EQUAL(rt_read(host.loop, host.last, 0), 0);
+    pass(70000); /* the message has 30 s */
+    EQUAL(host.closes, 0);
+    EQUAL(rt_read(host.loop, host.last, 1), 0);
+    ws_frame(w, 0x80, "ago", 3);
+    ws_pump(w);
+    turns(3);
+    CHECK(strcmp(host.got, "long ago|") == 0);
+    ws_free(w);
+    world_end();
+}
+
+static void more_than_65535_pings_may_be_unanswered(void)
+{
+    rt_listen_opts o = {.dead_pings = 100000, .ping_ms = 1};
+    ws_peer *w;
+
+    world();
+    serve(&o);
+    w = peer();
+    w->pongs = 0;
+    while (host.closes == 0 && sim_now() && w->pings_got < 70000) {
+        pass(100);
+        ws_pump(w);
+    }
+    EQUAL(host.closes, 1);
+    EQUAL(host.end.code, RT_CLOSE_DEAD);
+    CHECK(w->pings_got > 65000);
+    ws_free(w);
+    world_end();
+}
+
+/* ---- a host with its own packets on ws ------------------------------------
+ */
+
+static size_t codec_at, codec_len;
+
+static ptrdiff_t wrong_decode(void *ctx, const uint8_t *in, size_t n,
+                              size_t *at, size_t *len, int *kind)
+{
+    (void)ctx;
+    (void)in;
+    *at = codec_at;
+    *len = codec_len;
+    *kind = RT_BINARY;
+    return (ptrdiff_t)n;
+}
+
+static const rt_codec wrong_codec = {.decode = wrong_decode, .head = any_head};
+
+static int closed_by_packet(const char *url, size_t at, size_t len)
+{
+    rt_listen_opts o = {.codec = &wrong_codec, .max_message = 100};
+    ws_peer *w = NULL;
+    sim_peer *p = NULL;
+    char packet[120] = "";
+
+    world();
+    CHECK(listen_on(url, &o).id != 0);
+    codec_at = at;
+    codec_len = len;
+    if (*url == 'w') {
+        w = peer();
+        ws_send(w, WS_BINARY, packet, 110);
+        ws_pump(w);
+    } else {
+        p = sim_connect(PORT);
+        sim_peer_send(p, packet, 110);
+    }
+    turns(3);
+    if (w)
+        ws_free(w);
+    if (p)
+        sim_peer_close(p);
+    world_end();
+    return host.end.code;
+}
+
+static void a_codec_that_points_beyond_its_packet_ends_the_session(void)
+{
+    static const char *urls[] = {"ws://127.0.0.1:9000", "tcp://127.0.0.1:9000"};
+    int i;
+
+    for (i = 0; i < 2; i++) {
+        EQUAL(closed_by_packet(urls[i], 111, 0), 1002);
+        EQUAL(closed_by_packet(urls[i], 110, 1), 1002);
+        EQUAL(closed_by_packet(urls[i], 11, 100), 1002);
+        EQUAL(closed_by_packet(urls[i], 0, 101), 1009);
+        EQUAL(closed_by_packet(urls[i], 10, 100), 1001); /* by the loop */
+    }
+}
+
+/* ---- dials -----------------------------------------------------------------
+ */
+
+static rt_session dial(const char *url, rt_dial_opts o)
+{
+    o.on = handler;
+    return rt_dial(host.loop, url, &o);
+}
+
+static void a_path_too_long_for_a_local_socket_is_an_error_at_once(void)
+{
+    char url[200];
+    int error;
+
+    world();
+    memset(url, 'x', sizeof url - 1);
+    memcpy(url, "unix:/", 6);
+    url[sizeof url - 1] = 0;
+    EQUAL(dial(url, (rt_dial_opts){0}).id, 0);
+    why(&error);
+    EQUAL(error, RT_ESYS);
+    EQUAL(rt_listen(host.loop, url, NULL).id, 0);
+    pass(50);
+    EQUAL(host.closes, 0);
+    world_end();
+}
+
+static int resolves;
+
+static int on_resolve(rt_loop *l, const char *name, rt_session s)
+{
+    (void)l;
+    (void)name;
+    (void)s;
+    resolves++;
+    return 0;
+}
+
+static int on_resolve_close(rt_loop *l, const char *name, rt_session s)
+{
+    (void)name;
+    EQUAL(rt_close(l, s, 0, NULL), 0);
+    return -1;
+}
+
+static void an_address_given_before_the_hook_is_asked_suffices(void)
+{
+    rt_loop_opts lo = {.resolve = on_resolve};
+    rt_session s;
+    sim_peer *p;
+
+    world_with(&lo, NULL);
+    sim_serve(7);
+    resolves = 0;
+    s = dial("tcp://name:7", (rt_dial_opts){0});
+    CHECK(s.id != 0);
+    EQUAL(rt_resolved(host.loop, s, "127.0.0.1"), 0);
+    EQUAL(rt_resolved(host.loop, s, "127.0.0.1"), RT_ESTATE);
+    pass(50);
+    EQUAL(resolves, 0);
+    EQUAL(host.opens, 1);
+    p = sim_accept(7);
+    CHECK(p != NULL);
+    EQUAL(rt_resolved(host.loop, s, "127.0.0.1"), RT_ESTATE);
+    sim_peer_close(p);
+    world_end();
+    EQUAL(host.closes, 1);
+}
+
+static void a_resolve_hook_may_close_what_it_is_asked_for(void)
+{
+    rt_loop_opts lo = {.resolve = on_resolve_close};
+
+    world_with(&lo, NULL);
+    CHECK(dial("tcp://name:7", (rt_dial_opts){0}).id != 0);
+    pass(50);
+    EQUAL(host.closes, 1);
+    EQUAL(host.opens, 0);
+    EQUAL(host.end.cause, RT_BY_APP);
+    world_end();
+}
+
+static void an_address_without_a_socket_for_it_ends_the_session(void)
+{
+    rt_loop_opts lo = {.resolve = on_resolve};
+    rt_session s;
+
+    world_with(&lo, NULL);
+    s = dial("tcp://name:7", (rt_dial_opts){0});
+    pass(50);
+    EQUAL(resolves > 0, 1);
+    sim_fail(SIM_socket, 1, EMFILE);
+    EQUAL(rt_resolved(host.loop, s, "127.0.0.1"), 0);
+    pass(50);
+    EQUAL(host.closes, 1);
+    EQUAL(host.end.code, 1006);
+    EQUAL(rt_resolved(host.loop, s, "127.0.0.1"), RT_EGONE);
+    world_end();
+}
+
+/* What a server of rtnet.1 over a stream says to a client that came first. */
+static sim_peer *welcomed(const char *welcome)
+{
+    sim_peer *p = sim_accept(7);
+
+    CHECK(p != NULL);
+    EQUAL(take(p)[0], 'h');
+    put(p, welcome);
+    pass(50);
+    return p;
+}
+
+#define TOKEN "AAAAAAAAAAAAAAAAAAAAAA"
+
+static void a_client_tries_again_when_there_was_no_socket(void)
+{
+    rt_dial_opts o = {.resume = 1, .framing = RT_RTNET1};
+    sim_peer *p;
+    uint64_t before;
+
+    world();
+    sim_serve(7);
+    CHECK(dial("tcp://127.0.0.1:7", o).id != 0);
+    pass(50);
+    p = welcomed("w" TOKEN " who 0 0 new 15000");
+    EQUAL(host.opens, 1);
+    CHECK(strcmp(take(p), "a0") == 0);
+    sim_peer_reset(p);
+    pass(50);
+    before = sim_calls(SIM_socket);
+    sim_fail(SIM_socket, 1, EMFILE);
+    pass(60000);
+    CHECK(sim_calls(SIM_socket) > before + 1);
+    EQUAL(host.closes, 0);
+    p = sim_accept(7);
+    CHECK(p != NULL);
+    CHECK(strncmp(take(p), "h" TOKEN " 0 ", 26) == 0);
+    sim_peer_close(p);
+    world_end();
+}
+
+/* How a session ends whose server answers a resume so. */
+static int end_of_welcome(const char *welcome)
+{
+    rt_dial_opts o = {.resume = 1, .framing = RT_RTNET1};
+    sim_peer *p;
+
+    world();
+    sim_serve(7);
+    CHECK(dial("tcp://127.0.0.1:7", o).id != 0);
+    pass(50);
+    p = welcomed("w" TOKEN " who 0 0 new 15000");
+    put(p, "mone");
+    pass(50);
+    sim_peer_reset(p);
+    pass(5000);
+    p = welcomed(welcome);
+    pass(50);
+    EQUAL(host.opens, 1);
+    sim_peer_close(p);
+    pass(50);
+    world_end();
+    return host.end.code;
+}
+
+static void a_welcome_that_does_not_fit_is_a_violation(void)
+{
+    /* It ends with its loop where it is well. */
+    int well = end_of_welcome("w" TOKEN " who 0 1 resumed 15000");
+
+    CHECK(well != 1002);
+    EQUAL(end_of_welcome("w" TOKEN " who 0 1 renewed 15000"), 1002);
+    EQUAL(end_of_welcome("w" TOKEN " who 0 2 resumed 15000"), 1002);
+    EQUAL(end_of_welcome("w" TOKEN " who 0 1 gap 15000"), 1002);
+    EQUAL(end_of_welcome("w- who 0 1 resumed 15000"), 1002);
+    EQUAL(end_of_welcome("w" TOKEN " you 0 1 resumed 15000"), 1002);
+    EQUAL(end_of_welcome("w" TOKEN " who 1 1 resumed 15000"), 1002);
+    EQUAL(end_of_welcome("w" TOKEN " who 0 1 resumed"), 1002);
+    EQUAL(end_of_welcome("w" TOKEN " who x 1 resumed 15000"), 1002);
+    EQUAL(end_of_welcome("w" TOKEN " who 0 x resumed 15000"), 1002);
+    EQUAL(end_of_welcome("w" TOKEN " who 0  resumed 15000"), 1002);
+    CHECK(end_of_welcome("w" TOKEN " who 0 3 gap 15000") == well);
+}
+
+static void the_session_that_follows_may_lose_its_line_before_it_opens(void)
+{
+    rt_dial_opts o = {.resume = 1, .framing = RT_RTNET1};
+    sim_peer *p;
+
+    world();
+    sim_serve(7);
+    CHECK(dial("tcp://127.0.0.1:7", o).id != 0);
+    pass(50);
+    p = welcomed("w" TOKEN " who 0 0 new 15000");
+    EQUAL(host.opens, 1);
+    sim_peer_reset(p);
+    pass(5000);
+    p = sim_accept(7);
+    CHECK(take(p)[0] == 'h');
+    put(p, "w" TOKEN " new 0 0 new 15000");
+    sim_fail(SIM_epoll_ctl, 1, ENOMEM); /* of the pause until on_close */
+    pass(10);
+    EQUAL(host.closes, 1);
+    EQUAL(host.end.code, RT_CLOSE_EXPIRED);
+    EQUAL(host.opens, 1);
+    pass(600);
+    p = sim_accept(7);
+    CHECK(strcmp(take(p), "h") == 0); /* not by a token it never opened with */
+    put(p, "w" TOKEN " new 0 0 new 15000");
+    pass(50);
+    EQUAL(host.opens, 2);
+    EQUAL(host.closes, 1);
+    sim_peer_close(p);
+    world_end();
+}
+
+/* ---- handshakes the host thinks about --------------------------------------
+ */
+
+static rt_session asked[4];
+static int asked_count;
+
+static int on_request_defer(rt_loop *l, rt_session s, const rt_request *r)
+{
+    (void)l;
+    (void)r;
+    asked[asked_count++ & 3] = s;
+    return RT_DEFER;
+}
+
+static const rt_handler thinking = {.request = on_request_defer,
+                                    .open = on_open,
+                                    .message = on_message,
+                                    .close = on_close};
+
+static void of_two_accepted_for_one_user_the_second_is_refused(void)
+{
+    rt_loop_opts lo = {.bind_policy = RT_BIND_REFUSE};
+    rt_listen_opts o = {.on = thinking};
+    rt_accept_opts who = {.uid = "ann"};
+    ws_peer *a, *b;
+
+    world_with(&lo, NULL);
+    asked_count = 0;
+    CHECK(rt_listen(host.loop, "ws://127.0.0.1:9000", &o).id != 0);
+    a = ws_connect(PORT, "/");
+    b = ws_connect(PORT, "/");
+    ws_pump(a);
+    ws_pump(b);
+    turns(3);
+    EQUAL(asked_count, 2);
+    EQUAL(rt_accept(host.loop, asked[0], &who), 0);
+    EQUAL(rt_accept(host.loop, asked[1], &who), 0); /* nobody is bound yet */
+    turns(3);
+    ws_pump(a);
+    ws_pump(b);
+    EQUAL(host.opens, 1);
+    EQUAL(a->status, 101);
+    EQUAL(b->status, 503);
+    ws_free(a);
+    ws_free(b);
+    world_end();
+}
+
+static void the_time_the_host_thinks_is_not_the_clients(void)
+{
+    rt_listen_opts o = {.on = thinking, .resume_ms = 1000};
+    sim_peer *p;
+    char answer[512];
+
+    world();
+    asked_count = 0;
+    CHECK(rt_listen(host.loop, "ws://127.0.0.1:9000", &o).id != 0);
+    p = sim_connect(PORT);
+    sim_peer_send(p,
+                  GET UP KEY "Connection: Upgrade\r\n"
+                             "Sec-WebSocket-Protocol: rtnet.1\r\n\r\n",
+                  strlen(GET UP KEY "Connection: Upgrade\r\n"
+                                    "Sec-WebSocket-Protocol: rtnet.1\r\n\r\n"));
+    turns(3);
+    pass(12000);
+    EQUAL(rt_accept(host.loop, asked[0], NULL), 0);
+    pass(4900); /* of the 5 s that the client has for its first message */
+    answer[sim_peer_recv(p, answer, sizeof answer - 1)] = 0;
+    CHECK(strncmp(answer, "HTTP/1.1 101", 12) == 0);
+    EQUAL(sim_peer_state(p), SIM_UP);
+    pass(200);
+    CHECK(sim_peer_waiting(p) > 0 || sim_peer_state(p) != SIM_UP);
+    sim_peer_close(p);
+    world_end();
+}
+
+static int on_request_big(rt_loop *l, rt_session s, const rt_request *r)
+{
+    static char body[600000];
+
+    (void)r;
+    EQUAL(rt_reply(l, s, 200, "", body, sizeof body), 0);
+    return 0;
+}
+
+static void an_answer_nobody_reads_ends_with_the_handshakes_time(void)
+{
+    rt_listen_opts o = {.on = {.request = on_request_big}};
+    sim_peer *p;
+
+    world();
+    CHECK(rt_listen(host.loop, "ws://127.0.0.1:9000", &o).id != 0);
+    p = sim_connect(PORT);
+    sim_peer_send(p, GET "\r\n", sizeof GET "\r\n" - 1);
+    turns(3);
+    EQUAL(sim_streams(), 1);
+    pass(5100);
+    EQUAL(sim_streams(), 0);
+    sim_peer_close(p);
+    world_end();
+}
+
+static void a_shutdown_waits_for_an_answer_on_its_way(void)
+{
+    rt_listen_opts o = {.on = {.request = on_request_big}};
+    sim_peer *p;
+    char buffer[100000];
+    size_t got = 0, n;
+
+    world();
+    CHECK(rt_listen(host.loop, "ws://127.0.0.1:9000", &o).id != 0);
+    p = sim_connect(PORT);
+    sim_peer_send(p, GET "\r\n", sizeof GET "\r\n" - 1);
+    turns(3);
+    EQUAL(rt_shutdown(host.loop, 0), 0);
+    turns(3);
+    do {
+        turns(3);
+        n = sim_peer_recv(p, buffer, sizeof buffer);
+        got += n;
+    } while (n > 0);
+    CHECK(got > 600000);
+    sim_peer_close(p);
+    pass(100);
+    EQUAL(sim_streams(), 0);
+    world_end();
+}
+
+/* ---- groups, pushes, the end of a loop -------------------------------------
+ */
+
+static int pushes;
+
+static void on_miss(rt_loop *l, const char *uid, int kind, const void *data,
+                    size_t len)
+{
+    (void)l;
+    (void)uid;
+    (void)kind;
+    (void)data;
+    (void)len;
+    pushes++;
+}
+
+static void on_close_push(rt_loop *l, rt_session s, const rt_end *end)
+{
+    on_close(l, s, end);
+    EQUAL(rt_push(l, "nobody", RT_TEXT, "who hears?", 10), 0);
+}
+
+static void what_hooks_would_be_told_behind_the_end_is_forgotten(void)
+{
+    rt_loop_opts lo = {.push_miss = on_miss};
+    rt_listen_opts o = {.on = {.open = on_open, .close = on_close_push}};
+
+    pushes = 0;
+    world_with(&lo, NULL);
+    CHECK(rt_listen(host.loop, "tcp://127.0.0.1:9000", &o).id != 0);
+    CHECK(sim_connect(PORT) != NULL);
+    turns(2);
+    EQUAL(rt_push(host.loop, "nobody", RT_TEXT, "one", 3), 0);
+    turns(2);
+    EQUAL(pushes, 1);
+    EQUAL(rt_push(host.loop, "nobody", RT_TEXT, "two", 3), 0);
+    world_end();
+    EQUAL(host.closes, 1);
+    EQUAL(pushes, 2);
+}
+
+static int error_at_end;
+
+static void on_close_group(rt_loop *l, rt_session s, const rt_end *end)
+{
+    on_close(l, s, end);
+    EQUAL(rt_group_open(l, "late", NULL).id, 0);
+    error_at_end = rt_error(l, NULL);
+}
+
+static void no_group_is_made_while_the_loop_ends(void)
+{
+    rt_listen_opts o = {.on = {.open = on_open, .close = on_close_group}};
+    sim_peer *p;
+
+    world();
+    CHECK(rt_listen(host.loop, "tcp://127.0.0.1:9000", &o).id != 0);
+    p = sim_connect(PORT);
+    turns(2);
+    EQUAL(host.opens, 1);
+    error_at_end = 0;
+    world_end();
+    EQUAL(host.closes, 1);
+    EQUAL(error_at_end, RT_ESTATE);
+    (void)p;
+}
+
+static void a_text_that_is_no_token_finds_nobody(void)
+{
+    world();
+    EQUAL(rt_find_token(host.loop, "AAAAAAAAAA.AAAAAAAAAAA").id, 0);
+    EQUAL(rt_find_token(host.loop, "AAAAAAAAAAAAAAAAAAAAAB").id, 0);
+    EQUAL(rt_find_token(host.loop, "AAAAAAAAAA").id, 0);
+    EQUAL(rt_find_token(host.loop, "AAAAAAAAAA{AAAAAAAAAAA").id, 0);
+    world_end();
+}
+
+static void beyond_2_24_handles_there_is_none(void)
+{
+    uint32_t count, next_free;
+    int error;
+
+    world();
+    count = host.loop->slot_count;
+    next_free = host.loop->slot_free;
+    host.loop->slot_count = 1 << 24;
+    host.loop->slot_free = 0;
+    EQUAL(rt_group_open(host.loop, "one too many", NULL).id, 0);
+    why(&error);
+    EQUAL(error, RT_ENOMEM);
+    host.loop->slot_count = count;
+    host.loop->slot_free = next_free;
+    CHECK(rt_group_open(host.loop, "one too many", NULL).id != 0);
+    world_end();
+}
+
+static void a_query_is_cut_at_its_ampersands(void)
+{
+    rt_request r = {.query = "ab&a&b=2&c=%41+&d"};
+    char out[8];
+
+    EQUAL(rt_query(&r, "a", out, sizeof out), 0);
+    EQUAL(rt_query(&r, "b", out, sizeof out), 1);
+    CHECK(strcmp(out, "2") == 0);
+    EQUAL(rt_query(&r, "c", out, sizeof out), 2);
+    CHECK(strcmp(out, "A ") == 0);
+    EQUAL(rt_query(&r, "d", out, sizeof out), 0);
+    EQUAL(rt_query(&r, "d", out, 0), RT_EINVAL);
+    EQUAL(rt_query(&r, "c", out, 2), RT_EINVAL);
+    EQUAL(rt_query(&r, "e", out, sizeof out), RT_EINVAL);
+}
+
 /* ---- all of it ----------------------------------------------------------- */
 
 /* backend: the only one; 0: each. */
@@ -629,11 +1318,11 @@ struct test_case {
 
 #define CASE(name)                                                             \
     {                                                                          \
-        #name, name, 0                                                         \
+#name, name, 0                                                         \
     }
 #define EPOLL_CASE(name)                                                       \
     {                                                                          \
-        #name, name, RT_EPOLL                                                  \
+#name, name, RT_EPOLL                                                  \
     }
 
 static const struct test_case cases[] = {
@@ -658,6 +1347,29 @@ static const struct test_case cases[] = {
     CASE(what_on_request_returns_beyond_its_range_is_500),
     CASE(an_answer_is_looked_at_before_it_is_sent),
     CASE(neither_204_nor_304_has_a_body_or_its_length),
+    CASE(a_length_that_comes_in_parts_is_held_against_the_limit),
+    CASE(raw_bytes_that_were_not_written_are_counted_as_lost),
+    CASE(raw_bytes_all_written_are_not_lost),
+    CASE(without_on_message_messages_are_read_and_dropped),
+    CASE(who_is_not_read_may_take_longer_for_its_message),
+    CASE(more_than_65535_pings_may_be_unanswered),
+    CASE(a_codec_that_points_beyond_its_packet_ends_the_session),
+    CASE(a_path_too_long_for_a_local_socket_is_an_error_at_once),
+    CASE(an_address_given_before_the_hook_is_asked_suffices),
+    CASE(a_resolve_hook_may_close_what_it_is_asked_for),
+    CASE(an_address_without_a_socket_for_it_ends_the_session),
+    CASE(a_client_tries_again_when_there_was_no_socket),
+    CASE(a_welcome_that_does_not_fit_is_a_violation),
+    EPOLL_CASE(the_session_that_follows_may_lose_its_line_before_it_opens),
+    CASE(of_two_accepted_for_one_user_the_second_is_refused),
+    CASE(the_time_the_host_thinks_is_not_the_clients),
+    CASE(an_answer_nobody_reads_ends_with_the_handshakes_time),
+    CASE(a_shutdown_waits_for_an_answer_on_its_way),
+    CASE(what_hooks_would_be_told_behind_the_end_is_forgotten),
+    CASE(no_group_is_made_while_the_loop_ends),
+    CASE(a_text_that_is_no_token_finds_nobody),
+    CASE(beyond_2_24_handles_there_is_none),
+    CASE(a_query_is_cut_at_its_ampersands),
 };
 
 #undef CASE
