@@ -1270,14 +1270,22 @@ void rt_stop(rt_loop *loop)
 }
 
 /* One read, so a turn runs at most 256 of them; the rest is still readable.
-   Only whole posts are in the pipe; a failed read, -1, divides to 0. */
+   Whole posts are in the pipe, but a read may be short, and end inside one:
+   then the rest of that comes first in the next. */
 static void posts_run(rt_loop *loop)
 {
     post batch[256];
-    ssize_t i, n = read(loop->pipe[0], batch, sizeof batch);
-    if (n > (ssize_t)sizeof batch)
+    size_t i, have = loop->post_have, room = sizeof batch - have;
+    ssize_t n;
+    memcpy(batch, loop->post_part, have);
+    n = read(loop->pipe[0], (char *)batch + have, room);
+    if (n <= 0 || n > (ssize_t)room)
         return;
-    for (i = 0; i < n / (ssize_t)sizeof(post); i++)
+    have += (size_t)n;
+    loop->post_have = have % sizeof(post);
+    memcpy(loop->post_part, (char *)batch + have - loop->post_have,
+           loop->post_have);
+    for (i = 0; i < have / sizeof(post); i++)
         if (batch[i].fn) {
             loop->stats.posts++;
             rt__tell_timer(loop, batch[i].fn, batch[i].arg);
@@ -2321,7 +2329,7 @@ static void buf_init(rt__buf *b)
 {
     b->refs = 1;
     b->len = 0;
-    b->arena = b->headroom = 0;
+    b->arena = b->headroom = b->aside = 0;
 }
 
 /* As rt__buf_new, but only a large one that was kept; else NULL. */
@@ -2775,6 +2783,20 @@ int rt__out_aside(rt_loop *loop, rt__conn *c, rt__piece piece)
     return 0;
 }
 
+/* Queues what a codec says by itself.  Nothing tells it from a message but its
+   buffer, which it has for itself. */
+int rt__out_packet(rt_loop *loop, rt__conn *c, const void *data, size_t len)
+{
+    rt__piece piece;
+    if (rt__out_open(loop, c) < 0 || !(piece.buf = rt__buf_new(loop, len)))
+        return RT_ENOMEM;
+    memcpy(rt__buf_data(piece.buf), data, len);
+    piece.buf->len = piece.len = (uint32_t)len;
+    piece.buf->aside = 1;
+    piece.off = 0;
+    return rt__out_aside(loop, c, piece);
+}
+
 /* Queues bytes that are no message: a control frame, or HTTP. */
 int rt__out_control(rt_loop *loop, rt__conn *c, const void *data, size_t len)
 {
@@ -2883,13 +2905,16 @@ static uint32_t frame_span(const rt__conn *c, const uint8_t *p, uint8_t *counts)
 /* Counts the messages whose last byte is among the n bytes taken.  A frame
    never stands in two pieces, so its head is whole where it begins.  HTTP has
    no heads: rt__out_control puts its length into frame_left. */
-static void frames_taken(const rt__conn *c, rt__out *o, const uint8_t *p,
+static void frames_taken(const rt__conn *c, rt__out *o, const rt__piece *piece,
                          size_t n)
 {
+    const uint8_t *p = rt__buf_data(piece->buf) + piece->off;
     while (n > 0) {
         size_t step;
-        if (o->frame_left == 0)
+        if (o->frame_left == 0) {
             o->frame_left = frame_span(c, p, &o->frame_counts);
+            o->frame_counts &= !piece->buf->aside;
+        }
         step = n < o->frame_left ? n : o->frame_left;
         o->frame_left -= (uint32_t)step;
         if (o->frame_left == 0 && o->frame_counts)
@@ -2899,12 +2924,14 @@ static void frames_taken(const rt__conn *c, rt__out *o, const uint8_t *p,
     }
 }
 
-/* Bytes without frames: each piece is a message (see q_push). */
+/* Bytes without frames: each piece is a message (see q_push), but for what a
+   codec says by itself, and the rest of what was loose. */
 static void raw_taken(rt__out *o, const rt__piece *piece, size_t n)
 {
-    o->frame_counts = 1;
+    if (o->frame_left == 0)
+        o->frame_counts = !piece->buf->aside;
     o->frame_left = piece->len - (uint32_t)n;
-    if (o->frame_left == 0 && o->messages > 0)
+    if (o->frame_left == 0 && o->frame_counts)
         o->messages--;
 }
 
@@ -2947,7 +2974,7 @@ static void q_taken(rt_loop *loop, rt__conn *c, size_t *n)
         if (c->wire == RT__RAW)
             raw_taken(o, piece, step);
         else
-            frames_taken(c, o, rt__buf_data(piece->buf) + piece->off, step);
+            frames_taken(c, o, piece, step);
         piece->off += (uint32_t)step;
         piece->len -= (uint32_t)step;
         *n -= step;
@@ -3177,7 +3204,7 @@ static void conn_unqueued(rt_loop *loop, rt__conn *c, rt__piece piece,
     rt__out o;
     memset(&o, 0, sizeof o);
     o.messages = messages;
-    frames_taken(c, &o, rt__buf_data(piece.buf) + piece.off, n);
+    frames_taken(c, &o, &piece, n);
     c->session->of.lost += o.messages;
     rt__conn_lost(loop, c, 1006, RT_BY_ERROR, rt_strerror(RT_ENOMEM));
 }

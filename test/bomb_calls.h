@@ -57,7 +57,8 @@ static size_t length_draw(void)
     case 2:
         return sim_choose(6000);
     case 3:
-        return sim_choose(8) ? 1 : 17000 + sim_choose(sizeof bomb_bytes - 17000);
+        return sim_choose(8) ? 1
+                             : 17000 + sim_choose(sizeof bomb_bytes - 17000);
     default:
         return sim_choose(40);
     }
@@ -422,8 +423,7 @@ static void listen_opts_spoil(rt_listen_opts *o)
 static void do_rt_listen(void)
 {
     static const char *const good[] = {"ws://127.0.0.1:0", "ws://:0",
-                                       "tcp://127.0.0.1:0",
-                                       "ws://localhost:0"};
+                                       "tcp://127.0.0.1:0", "ws://localhost:0"};
     static const char *const bad[] = {"ftp://127.0.0.1:0", "ws://elsewhere:0",
                                       "", "ws://127.0.0.1:99999"};
     rt_listen_opts o = {.on = bomb_server, .user = &w.context};
@@ -597,8 +597,7 @@ static void do_rt_accept(void)
         o.uid = name_draw(&fit);
     answered(rt_accept(w.loop, s, sim_choose(3) ? &o : NULL),
              state == HANDSHAKE,
-             state == HANDSHAKE
-                 ? E(RT_EINVAL) | E(RT_EREFUSED) | E(RT_ESTATE)
+             state == HANDSHAKE  ? E(RT_EINVAL) | E(RT_EREFUSED) | E(RT_ESTATE)
              : state == RT_EGONE ? E(RT_EGONE)
                                  : E(RT_ESTATE));
 }
@@ -615,7 +614,7 @@ static void do_rt_reply(void)
     answered(rt_reply(w.loop, s, CHOSEN(statuses), CHOSEN(types),
                       sim_choose(9) ? bomb_bytes : NULL, len),
              state == HANDSHAKE,
-             state == HANDSHAKE ? E(RT_EINVAL) | E(RT_ESTATE)
+             state == HANDSHAKE  ? E(RT_EINVAL) | E(RT_ESTATE)
              : state == RT_EGONE ? E(RT_EGONE)
                                  : E(RT_ESTATE));
 }
@@ -644,8 +643,7 @@ static void do_rt_request_of(void)
     request_read(r);
     if (r && (state == RT_EGONE || state == RT_AWAY))
         sim_fault("rt_request_of answers for state %d", state);
-    if (w.request && rt_same(s, w.self) && state == HANDSHAKE &&
-        r != w.request)
+    if (w.request && rt_same(s, w.self) && state == HANDSHAKE && r != w.request)
         sim_fault("rt_request_of is not what on_request got");
     w.no_effect = 1;
 }
@@ -733,8 +731,7 @@ static void do_rt_send(void)
     n = rt_send(w.loop, s, m.kind, m.data, m.len);
     answered(n, !unfit(state) && m.fit != BAD,
              unfit(state) ? unfit(state) | load_errors(&m)
-                          : load_errors(&m) |
-                                (m.fit == BAD ? 0 : E(RT_EFULL)));
+                          : load_errors(&m) | (m.fit == BAD ? 0 : E(RT_EFULL)));
     if (n > 1)
         sim_fault("rt_send answered %d", n);
 }
@@ -799,10 +796,9 @@ static void do_rt_drop(void)
     n = rt_drop(w.loop, s, f.code, f.reason);
     answered(n, f.fit == GOOD && (state == RT_OPEN || state == RT_OPENING),
              (f.fit == BAD ? E(RT_EINVAL) : 0) |
-                 (state == RT_AWAY || state == HANDSHAKE ? E(RT_ESTATE)
-                  : state == RT_EGONE || state == RT_CLOSING
-                      ? E(RT_EGONE)
-                      : 0));
+                 (state == RT_AWAY || state == HANDSHAKE     ? E(RT_ESTATE)
+                  : state == RT_EGONE || state == RT_CLOSING ? E(RT_EGONE)
+                                                             : 0));
     if (n == 0 && state == RT_OPENING)
         ended(s);
 }
@@ -863,8 +859,8 @@ static void do_rt_uid(void)
     const char *uid = rt_uid(w.loop, s);
     int state = state_of(s);
 
-    if (uid && (state == RT_EGONE || state == HANDSHAKE || !*uid ||
-                strlen(uid) > 255))
+    if (uid &&
+        (state == RT_EGONE || state == HANDSHAKE || !*uid || strlen(uid) > 255))
         sim_fault("rt_uid in state %d", state);
     w.no_effect = 1;
 }
@@ -1207,8 +1203,8 @@ static void do_rt_group_send_but(void)
     rt_session s = aim_session();
     struct load m = load_draw();
 
-    group_sent(g, &m,
-               rt_group_send_but(w.loop, g, s, m.kind, m.data, m.len), 0);
+    group_sent(g, &m, rt_group_send_but(w.loop, g, s, m.kind, m.data, m.len),
+               0);
 }
 
 static void do_rt_group_send_once(void)
@@ -1306,10 +1302,9 @@ static uint64_t due_draw(void)
     }
 }
 
-static void bomb_clock(rt_session owner, int state, int fit)
+static void bomb_clock(rt_session owner, int state, uint64_t due, int fit)
 {
     struct clock *c = clock_any(0);
-    uint64_t due = due_draw();
     rt_timer t;
 
     if (!c)
@@ -1331,7 +1326,7 @@ static void do_rt_timer_start(void)
 {
     rt_session none = {0}, owner = sim_choose(2) ? aim_session() : none;
 
-    bomb_clock(owner, state_of(owner), sim_choose(6) ? GOOD : BAD);
+    bomb_clock(owner, state_of(owner), due_draw(), sim_choose(6) ? GOOD : BAD);
 }
 
 static void do_rt_timer_stop(void)
@@ -1472,11 +1467,9 @@ static void do_rt_observe(void)
              fit == GOOD, fit == BAD ? E(RT_EINVAL) : 0);
 }
 
-/* Rarely, for not much comes after it. */
-static void do_rt_shutdown(void)
+static void bomb_shutdown(int window)
 {
-    int i, window = w.forced || !sim_choose(20) ? (int)sim_choose(80) : -1;
-    int n = rt_shutdown(w.loop, window);
+    int i, n = rt_shutdown(w.loop, window);
 
     answered(n, window >= 0, window < 0 ? E(RT_EINVAL) : 0);
     if (n < 0)
@@ -1484,6 +1477,12 @@ static void do_rt_shutdown(void)
     w.draining = 1;
     for (i = 0; i < DOORS; i++)
         w.doors[i].open = 0;
+}
+
+/* Rarely, for not much comes after it. */
+static void do_rt_shutdown(void)
+{
+    bomb_shutdown(w.forced || !sim_choose(20) ? (int)sim_choose(80) : -1);
 }
 
 /* ---- the table ---------------------------------------------------------- */
@@ -1523,8 +1522,8 @@ static void bomb_drop(void)
     if (w.forced) {
         if (w.done || w.place != w.at)
             return;
-        w.done = 1;
         bomb_call(w.call_wanted);
+        w.done = bomb_made;
         return;
     }
     if (w.left <= 0 || sim_choose(100) >= (uint32_t)w.rate)

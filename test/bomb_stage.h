@@ -117,7 +117,7 @@ static void heard(enum bomb_place place, rt_session s, int kind,
     uint8_t *copy = malloc(len + 1);
 
     enter(place, s);
-    if (rt_state(w.loop, s) != RT_OPEN)
+    if (unfit(rt_state(w.loop, s))) /* away: a filter dropped it */
         sim_fault("on_message in state %d", rt_state(w.loop, s));
     if (!copy)
         exit(2);
@@ -159,25 +159,25 @@ static void bomb_dialled_message(rt_loop *loop, rt_session s, int kind,
     heard(AT_dialled_message, s, kind, data, len, 0);
 }
 
-static void told(enum bomb_place place, rt_session s, int state)
+/* Where it has just lost its connection, too. */
+static void told(enum bomb_place place, rt_session s)
 {
     enter(place, s);
-    if (!who_of(s)->opened || rt_state(w.loop, s) != state)
-        sim_fault("%s in state %d", bomb_places[place],
-                  rt_state(w.loop, s));
+    if (!who_of(s)->opened || unfit(rt_state(w.loop, s)))
+        sim_fault("%s in state %d", bomb_places[place], rt_state(w.loop, s));
     leave();
 }
 
 static void bomb_writable(rt_loop *loop, rt_session s)
 {
     (void)loop;
-    told(AT_writable, s, RT_OPEN);
+    told(AT_writable, s);
 }
 
 static void bomb_dialled_writable(rt_loop *loop, rt_session s)
 {
     (void)loop;
-    told(AT_dialled_writable, s, RT_OPEN);
+    told(AT_dialled_writable, s);
 }
 
 /* It may be back already, and is told of both. */
@@ -267,7 +267,7 @@ static void bomb_limit(rt_loop *loop, rt_session s, int what)
     (void)loop;
     if (what < RT_LIMIT_RATE || what > RT_LIMIT_BYTES)
         sim_fault("on_limit: %d", what);
-    told(AT_limit, s, RT_OPEN);
+    told(AT_limit, s);
 }
 
 static int bomb_resume(rt_loop *loop, rt_session s, rt_session fresh)
@@ -312,7 +312,7 @@ static int bomb_filter(rt_loop *loop, rt_session s, rt_message *m)
 {
     (void)loop;
     enter(AT_filter, s);
-    if (rt_state(w.loop, s) != RT_OPEN)
+    if (unfit(rt_state(w.loop, s)))
         sim_fault("a filter in state %d", rt_state(w.loop, s));
     message_check(m->data, m->len);
     leave();
@@ -567,7 +567,8 @@ static void stranger_hears(ws_peer *p, int op, const uint8_t *data, size_t len)
     (void)p;
     if (op == WS_TEXT || op == WS_BINARY)
         message_check(data, len);
-    if (op == WS_CLOSE && len && (len < 2 || !close_code_fits(data[0] << 8 | data[1])))
+    if (op == WS_CLOSE && len &&
+        (len < 2 || !close_code_fits(data[0] << 8 | data[1])))
         sim_fault("a close with a code that may not be sent");
 }
 
@@ -830,8 +831,8 @@ static void step_clocks(void)
 {
     rt_session none = {0}, s = who_any(0);
 
-    bomb_clock(none, RT_EGONE, GOOD);
-    bomb_clock(s, state_of(s), GOOD);
+    bomb_clock(none, RT_EGONE, rt_now(w.loop) + sim_choose(60), GOOD);
+    bomb_clock(s, state_of(s), rt_now(w.loop) + sim_choose(60), GOOD);
 }
 
 static void step_post(void)
@@ -868,8 +869,7 @@ static void step_keep(void)
     char token[23];
 
     for (p = w.whos; p < w.whos + WHOS; p++) {
-        if (p->dialled || !living(p) ||
-            rt_keep(w.loop, p->s, 300, token) != 0)
+        if (p->dialled || !living(p) || rt_keep(w.loop, p->s, 300, token) != 0)
             continue;
         memcpy(w.tokens[w.tokens_made++ % TOKENS], token, 23);
     }
@@ -886,12 +886,20 @@ static void step_part(void)
     }
 }
 
+/* One of each end. */
 static void step_close(void)
 {
-    rt_session s = who_any(0);
+    int dialled, i, from = (int)sim_choose(WHOS);
 
-    if (rt_close(w.loop, s, 0, "enough") == 0 && state_of(s) == RT_CLOSING)
-        ended(s);
+    for (dialled = 0; dialled < 2; dialled++)
+        for (i = 0; i < WHOS; i++) {
+            const struct who *p = &w.whos[(i + from) % WHOS];
+            if (!living(p) || p->dialled != dialled ||
+                rt_close(w.loop, p->s, 0, "enough") != 0)
+                continue;
+            ended(p->s);
+            break;
+        }
 }
 
 static void step_memory(void)
@@ -1067,22 +1075,34 @@ static void world_close(void)
     }
 }
 
+/* Until those who were dropped are back; they try again by chance. */
+static void step_back(void)
+{
+    const struct who *p;
+    int i, away = 1;
+
+    for (i = 0; i < 60 && away && !sim_faults(); i++) {
+        bomb_turn(50);
+        for (away = 0, p = w.whos; p < w.whos + WHOS; p++)
+            away += living(p) && rt_state(w.loop, p->s) == RT_AWAY;
+    }
+}
+
 /* Each callback comes about in these, in this order. */
 static void (*const tour[])(void) = {
-    step_strangers, step_dials, step_turns,  step_script, step_names,
-    step_turns,     step_talk,  step_hear,   step_limit,  step_turns,
-    step_clocks,    step_post,  step_watch,  step_turns,  step_much,
-    step_turns,     step_cast,  step_stream, step_turns,  step_keep,
-    step_drop,      step_turns, step_turns,  step_turns,  step_turns,
-    step_turns,     step_talk,  step_strangers, step_turns, step_part,
-    step_leave,     step_close, step_turns,  step_dials,  step_turns,
-    step_rooms,     step_cast,  step_turns};
+    step_strangers, step_dials, step_turns,  step_script,    step_names,
+    step_turns,     step_talk,  step_hear,   step_limit,     step_turns,
+    step_clocks,    step_post,  step_watch,  step_turns,     step_much,
+    step_turns,     step_cast,  step_stream, step_turns,     step_keep,
+    step_drop,      step_back,  step_talk,   step_strangers, step_turns,
+    step_part,      step_leave, step_close,  step_turns,     step_dials,
+    step_turns,     step_rooms, step_cast,   step_turns};
 
 static void (*const steps[])(void) = {
-    step_strangers, step_dials,  step_names,  step_script, step_talk,
-    step_much,      step_hear,   step_limit,  step_stream, step_leave,
-    step_rooms,     step_cast,   step_clocks, step_post,   step_watch,
-    step_drop,      step_keep,   step_part,   step_close,  step_memory,
+    step_strangers, step_dials, step_names,  step_script, step_talk,
+    step_much,      step_hear,  step_limit,  step_stream, step_leave,
+    step_rooms,     step_cast,  step_clocks, step_post,   step_watch,
+    step_drop,      step_keep,  step_part,   step_close,  step_memory,
     step_turns};
 
 #define LENGTH(array) (sizeof(array) / sizeof *(array))
@@ -1099,8 +1119,7 @@ static void tour_run(void)
     }
     if (w.at != AT_drained || sim_faults())
         return;
-    rt_shutdown(w.loop, 50);
-    w.draining = 1;
+    bomb_shutdown(50);
     for (i = 0; i < 60 && !w.drained && !sim_faults(); i++)
         bomb_turn(20);
 }
@@ -1184,8 +1203,8 @@ static int bomb_pair(enum bomb_place at, enum bomb_call call, int variant,
 
     o.seed = (uint64_t)at << 16 | (uint64_t)call << 4 | (uint64_t)variant;
     o.trace = trace;
-    snprintf(what, sizeof what, "--pair %s:%s:%d --backend %d",
-             bomb_places[at], bomb_names[call], variant, backend);
+    snprintf(what, sizeof what, "--pair %s:%s:%d --backend %d", bomb_places[at],
+             bomb_names[call], variant, backend);
     world_begin(&o, backend);
     w.forced = 1;
     w.at = at;

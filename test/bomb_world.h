@@ -74,7 +74,7 @@ static struct bomb_world {
     int depth, freeing, turning, drained, draining, dry;
     unsigned turn, serial;
     uint64_t upcalls, digest;
-    uint64_t now; /* when the turn began */
+    uint64_t now;  /* when the turn began */
     int no_effect; /* the present call said that it did nothing */
     /* the objects */
     struct who whos[WHOS];
@@ -136,8 +136,8 @@ static struct who *who_find(rt_session s)
 
 static int over(const struct who *p)
 {
-    return p->closed || (!p->opened && !p->dialled &&
-                         rt_state(w.loop, p->s) == RT_EGONE);
+    return p->closed ||
+           (!p->opened && !p->dialled && rt_state(w.loop, p->s) == RT_EGONE);
 }
 
 /* A free record, or that of the oldest who is over. */
@@ -444,8 +444,7 @@ static uint64_t seen(void)
     }
     for (i = 0; i < DOORS; i++)
         if (w.doors[i].l.id)
-            h = seen_add(
-                h, (uint64_t)rt_listener_port(w.loop, w.doors[i].l));
+            h = seen_add(h, (uint64_t)rt_listener_port(w.loop, w.doors[i].l));
     return h;
 }
 
@@ -484,9 +483,9 @@ static void members_check(struct room *r)
         p = who_find(list[i]);
         if (!p || !r->in[p - w.whos] || !living(p))
             sim_fault("group %s has a member that %s", r->name,
-                      !p             ? "is nobody"
+                      !p          ? "is nobody"
                       : living(p) ? "did not join"
-                                     : "is over");
+                                  : "is over");
         for (k = 0; k < i; k++)
             if (rt_same(list[i], list[k]))
                 sim_fault("group %s has a member twice", r->name);

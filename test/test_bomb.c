@@ -47,29 +47,39 @@ static int word_in(const char *word, size_t n, const char *const *list,
     return 0;
 }
 
+/* The name that is declared in a line: before its first parenthesis, if it is
+   one of ours.  Returns its length. */
+static size_t prototype_in(const char *line, const char **name)
+{
+    const char *end = strchr(line, '('), *at = end;
+
+    if (!isalpha((unsigned char)*line) || !end)
+        return 0;
+    if (!strncmp(line, "static", 6) || !strncmp(line, "typedef", 7))
+        return 0;
+    while (at > line && (isalnum((unsigned char)at[-1]) || at[-1] == '_'))
+        at--;
+    *name = at;
+    return strncmp(at, "rt_", 3) == 0 ? (size_t)(end - at) : 0;
+}
+
 /* A prototype begins in the first column. */
 static void each_prototype_of_the_header_is_in_the_table(void)
 {
     char *text = header_read(), *line;
+    const char *name;
     int found = 0;
+    size_t n;
 
     CHECK(text);
     for (line = text ? strtok(text, "\n") : NULL; line;
          line = strtok(NULL, "\n")) {
-        char *at = strstr(line, " rt_"), *end = strchr(line, '(');
-        if (!isalpha((unsigned char)*line) || !strncmp(line, "static", 6) ||
-            !strncmp(line, "typedef", 7) || !end)
+        if (!(n = prototype_in(line, &name)))
             continue;
-        while (at && at < end && strstr(at + 1, "rt_") &&
-               strstr(at + 1, "rt_") < end)
-            at = strstr(at + 1, "rt_");
-        if (!at || at > end)
-            continue;
-        at += *at == ' ';
         found++;
-        if (!word_in(at, (size_t)(end - at), bomb_names, BOMB_COUNT))
-            printf("not in the table: %.*s\n", (int)(end - at), at);
-        CHECK(word_in(at, (size_t)(end - at), bomb_names, BOMB_COUNT));
+        if (!word_in(name, n, bomb_names, BOMB_COUNT))
+            printf("not in the table: %.*s\n", (int)n, name);
+        CHECK(word_in(name, n, bomb_names, BOMB_COUNT));
     }
     EQUAL(found, BOMB_COUNT);
     free(text);
@@ -115,7 +125,8 @@ static void pairs_run(int variants)
     for (at = 0; at < AT_COUNT; at++) {
         test_begin("any call in %s", bomb_places[at]);
         for (call = 0; call < BOMB_COUNT; call++)
-            for (variant = 0; variant < variants; variant++)
+            for (variant = 0; variant < variants && !impossible(at, call);
+                 variant++)
                 EQUAL(bomb_pair((enum bomb_place)at, (enum bomb_call)call,
                                 variant, backend_of((uint64_t)call + 1), 0),
                       0);
@@ -145,16 +156,22 @@ static void a_seed_repeats_a_world(void)
     CHECK(a != c);
 }
 
+/* Who is told that all is drained finds no request left to read. */
+static int impossible(int at, int call)
+{
+    return at == AT_drained &&
+           (call == BOMB_rt_header || call == BOMB_rt_query);
+}
+
 static void each_call_was_made_in_each_callback(void)
 {
     int at, call;
 
     for (at = 0; at < AT_COUNT; at++)
         for (call = 0; call < BOMB_COUNT; call++) {
-            if (bomb_matrix[at][call])
+            if (bomb_matrix[at][call] || impossible(at, call))
                 continue;
-            printf("never made: %s in %s\n", bomb_names[call],
-                   bomb_places[at]);
+            printf("never made: %s in %s\n", bomb_names[call], bomb_places[at]);
             CHECK(0);
         }
 }
@@ -200,8 +217,7 @@ static int pair_replay(int argc, char **argv, const char *pair)
     size_t n = strcspn(pair, ":"), k = strcspn(pair + n + 1, ":");
     int at = index_of(pair, n, bomb_places, AT_COUNT);
     int call = index_of(pair + n + 1, k, bomb_names, BOMB_COUNT);
-    int backend =
-        (int)option(argc, argv, "--backend", (uint64_t)backend_of(1));
+    int backend = (int)option(argc, argv, "--backend", (uint64_t)backend_of(1));
 
     return bomb_pair((enum bomb_place)at, (enum bomb_call)call,
                      atoi(pair + n + 1 + k + 1), backend,
@@ -213,8 +229,7 @@ static int seed_replay(int argc, char **argv)
     uint64_t seed = option(argc, argv, "--seed", 1), digest;
     int backend =
         (int)option(argc, argv, "--backend", (uint64_t)backend_of(seed));
-    int faults =
-        bomb_run(seed, backend, flag(argc, argv, "--trace"), &digest);
+    int faults = bomb_run(seed, backend, flag(argc, argv, "--trace"), &digest);
 
     printf("%d faults, digest %016llx\n", faults, (unsigned long long)digest);
     return faults != 0;
