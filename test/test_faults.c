@@ -115,7 +115,7 @@ static const struct errors errors[] = {
     {SIM_read, {EINTR, EAGAIN, EIO}},
     {SIM_recv,
      {EINTR, EAGAIN, ECONNRESET, ETIMEDOUT, EHOSTUNREACH, ENOMEM, ENOBUFS}},
-    {SIM_select, {EINTR, ENOMEM, EBADF}},
+    {SIM_select, {EINTR, ENOMEM}},
     {SIM_send,
      {EINTR, EAGAIN, ECONNRESET, EPIPE, ENOBUFS, ENOMEM, ETIMEDOUT, ENETDOWN}},
     {SIM_sendmsg,
