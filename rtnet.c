@@ -914,7 +914,8 @@ static int kq_set(rt_loop *loop, rt__source *s, int interest)
 
 /* Reading and writing are events of their own here: who is ready for both
    stands in the batch twice, and the second finds nobody if the first ended it.
-   The end of either direction is told as both, as with epoll. */
+   As with epoll the end of what a peer sends is something to read, and what
+   broke is both. */
 static int kq_wait(rt_loop *loop, int timeout_ms)
 {
     struct kevent e[KQ_BATCH];
@@ -927,7 +928,9 @@ static int kq_wait(rt_loop *loop, int timeout_ms)
     if (n < 0)
         return errno == EINTR ? 0 : -1;
     for (i = 0; i < n; i++) {
-        int broken = (e[i].flags & (EV_EOF | EV_ERROR)) != 0;
+        int broken = e[i].flags & EV_ERROR ||
+                     (e[i].flags & EV_EOF &&
+                      (e[i].fflags || e[i].filter != EVFILT_READ));
         loop->ready[i].key =
             (uint64_t)(uintptr_t)e[i].udata << 32 | (uint32_t)e[i].ident;
         loop->ready[i].events = broken ? RT_READ | RT_WRITE
