@@ -3,16 +3,17 @@
  * the simulated kernel, and runs once for each thing that can fail in it.
  *
  *   test_faults [NAME...]       all, or those whose names hold one of these
- *   test_faults --all           with both backends, from the first to the last
+ *   test_faults --all           and many more pairs
  *   test_faults --count         how often each scenario ran
  *   test_faults --scenario N [--backend B] [--memory N [--gone]]
- *       [--call C --nth N --errno E] [--call C --nth N --bytes B] [--trace]
+ *       [--call C --nth N [--errno E [--ever] | --bytes B]] [--trace]
  *                               one run, as a failure names it
  *
  * The n-th allocation fails, once, or from then on until the scenario is over;
- * the n-th of each system call fails with each error that it may have; the n-th
- * recv, send, sendmsg or getrandom moves fewer bytes than it could, or says
- * that it moved more.  n goes from 1 to where a run had no n-th any more.
+ * the n-th of each system call fails with each error that it may have, likewise
+ * once, or from then on; the n-th recv, send, sendmsg or getrandom moves fewer
+ * bytes than it could, or says that it moved more.  n goes from 1 to where a
+ * run had no n-th any more.  And an allocation and a call fail, by chance.
  *
  * After each run, when all goes well again: the loop waits and does not spin,
  * a bystander is served who was there all the time, so is a new client, and
@@ -70,14 +71,13 @@ enum { SCENARIOS = sizeof scenarios / sizeof *scenarios };
 
 /* ---- what fails -------------------------------------------------------------- */
 
-enum dose_kind { NOTHING, MEMORY, GONE, CALL, SHORT };
-
-/* The nth allocation; the nth call with an errno, or as sim_short. */
+/* The nth allocation, and, if gone, those after it; the nth of a call with an
+   errno, and, if ever, those after it; or the nth one moves so many bytes, as
+   sim_short says.  A place of 0 fails not. */
 struct dose {
-    enum dose_kind kind;
-    int nth;
+    int memory, gone;
     enum sim_call call;
-    int error;
+    int nth, error, ever;
     size_t bytes;
 };
 
@@ -134,9 +134,16 @@ static const enum sim_call movers[] = {SIM_recv, SIM_send, SIM_sendmsg,
 /* Whoever gives more random bytes than were asked for wrote beyond the end. */
 static const size_t moves[] = {1, SIM_HALF, SIM_BUT_ONE, SIM_TOO_MANY};
 
+/* How much has failed so far. */
+struct tally {
+    uint64_t allocations, calls, shorts, pairs;
+};
+
 static struct {
     int all, backend, trace;
-    uint64_t allocations, calls, shorts; /* that failed so far */
+    int lively; /* the second bystander talks */
+    struct tally tally;
+    uint64_t there[SIM_CALL_COUNT], allocated; /* in a run without a fault */
     const struct scenario *scenario;     /* under way */
     struct dose dose;
     int bad; /* runs of this case with faults */
@@ -147,15 +154,17 @@ static void dose_print(void)
 {
     const struct dose *d = &run.dose;
 
-    printf("    --scenario %s --backend %d", run.scenario->name, run.backend);
-    if (d->kind == MEMORY || d->kind == GONE)
-        printf(" --memory %d%s", d->nth, d->kind == GONE ? " --gone" : "");
-    if (d->kind == CALL)
-        printf(" --call %s --nth %d --errno %d (%s)", call_names[d->call],
-               d->nth, d->error, strerror(d->error));
-    if (d->kind == SHORT)
-        printf(" --call %s --nth %d --bytes %lld", call_names[d->call], d->nth,
-               (long long)d->bytes);
+    printf("    --scenario %s --backend %d%s", run.scenario->name, run.backend,
+           run.lively ? " --lively" : "");
+    if (d->memory)
+        printf(" --memory %d%s", d->memory, d->gone ? " --gone" : "");
+    if (d->nth)
+        printf(" --call %s --nth %d", call_names[d->call], d->nth);
+    if (d->nth && d->error)
+        printf(" --errno %d%s (%s)", d->error, d->ever ? " --ever" : "",
+               strerror(d->error));
+    else if (d->nth)
+        printf(" --bytes %lld", (long long)d->bytes);
     printf("\n");
     fflush(stdout);
 }
@@ -170,21 +179,14 @@ static void crashed(int sig)
     _exit(1);
 }
 
-static uint64_t made(const struct dose *d)
-{
-    if (d->kind == NOTHING)
-        return 0;
-    return d->kind == MEMORY || d->kind == GONE ? sim_allocations()
-                                                : sim_calls(d->call);
-}
-
 static void dose_give(const struct dose *d)
 {
-    if (d->kind == MEMORY || d->kind == GONE)
-        sim_fail_memory(d->nth, d->kind == GONE);
-    if (d->kind == CALL)
+    sim_fail_memory(d->memory, d->gone);
+    if (d->error && d->ever)
+        sim_fail_ever(d->call, d->nth, d->error);
+    else if (d->error)
         sim_fail(d->call, d->nth, d->error);
-    if (d->kind == SHORT)
+    else if (d->nth)
         sim_short(d->call, d->nth, d->bytes);
 }
 
@@ -193,6 +195,35 @@ static void dose_end(const struct dose *d)
     sim_fail_memory(0, 0);
     sim_fail(d->call, 0, 0);
     sim_short(d->call, 0, 0);
+}
+
+/* How often each was there so far. */
+struct counter {
+    uint64_t allocations, calls[SIM_CALL_COUNT];
+};
+
+static void counter_set(struct counter *c)
+{
+    int i;
+
+    c->allocations = sim_allocations();
+    for (i = 0; i < SIM_CALL_COUNT; i++)
+        c->calls[i] = sim_calls((enum sim_call)i);
+}
+
+/* Was there all that was to fail since then? */
+static int dose_taken(const struct dose *d, const struct counter *then)
+{
+    struct counter now;
+    int i;
+
+    counter_set(&now);
+    for (i = 0; i < SIM_CALL_COUNT && st.calm; i++)
+        run.there[i] = now.calls[i] - then->calls[i];
+    if (st.calm)
+        run.allocated = now.allocations - then->allocations;
+    return now.allocations - then->allocations >= (uint64_t)d->memory &&
+           now.calls[d->call] - then->calls[d->call] >= (uint64_t)d->nth;
 }
 
 /* ---- one run -------------------------------------------------------------------- */
@@ -334,27 +365,32 @@ static void stage_close(void)
         ws_free(st.by);
 }
 
+static void scenario_play(const struct scenario *s)
+{
+    if (s->prepare)
+        s->prepare();
+    if (!(s->how & BARE))
+        stage_open();
+}
+
 /* True when there was an nth to fail. */
 static int fails_once(const struct dose *d)
 {
     const struct scenario *s = run.scenario;
     sim_opts o = {.seed = 7, .trace = run.trace};
-    uint64_t before;
+    struct counter then;
     int failed;
 
     run.dose = *d;
     sim_start(&o);
     stage_reset();
-    st.calm = d->kind == NOTHING;
-    if (s->prepare)
-        s->prepare();
-    if (!(s->how & BARE))
-        stage_open();
+    st.calm = !d->memory && !d->nth;
+    scenario_play(s);
     sim_note("---- the scenario");
-    before = made(d);
+    counter_set(&then);
     dose_give(d);
     s->run();
-    failed = made(d) - before >= (uint64_t)d->nth;
+    failed = dose_taken(d, &then);
     dose_end(d);
     sim_note("---- all goes well again");
     if (st.loop)
@@ -392,26 +428,26 @@ static void begin(const struct scenario *s, const char *what)
 
 static void nothing_fails(const struct scenario *s)
 {
-    struct dose d = {NOTHING, 0, SIM_bind, 0, 0};
+    struct dose d = {0};
 
     begin(s, "when nothing fails");
     tried(&d);
     test_end();
 }
 
-static void allocations_fail(const struct scenario *s, enum dose_kind kind)
+static void allocations_fail(const struct scenario *s, int gone)
 {
-    struct dose d = {kind, 1, SIM_bind, 0, 0};
+    struct dose d = {.memory = 1, .gone = gone};
 
-    begin(s, kind == GONE ? "when memory is gone" : "when memory fails");
-    for (; tried(&d); d.nth++)
-        run.allocations++;
+    begin(s, gone ? "when memory is gone" : "when memory fails");
+    for (; tried(&d); d.memory++)
+        run.tally.allocations++;
     test_end();
 }
 
 static void calls_fail(const struct scenario *s)
 {
-    struct dose d = {CALL, 1, SIM_bind, 0, 0};
+    struct dose d = {0};
     size_t i;
     int k;
 
@@ -421,7 +457,39 @@ static void calls_fail(const struct scenario *s)
         for (k = 0; k < 12 && errors[i].error[k]; k++) {
             d.error = errors[i].error[k];
             for (d.nth = 1; tried(&d); d.nth++)
-                run.calls++;
+                run.tally.calls++;
+        }
+    }
+    test_end();
+}
+
+/* What may go on for ever: not that it was interrupted, or that what was told
+   is not there; and each error of accept but for want of something takes one
+   off its queue. */
+static int endless(enum sim_call call, int error)
+{
+    if (error == EINTR || error == EAGAIN || call == SIM_epoll_wait ||
+        call == SIM_select || call == SIM_read)
+        return 0;
+    return call != SIM_accept4 || error == EMFILE || error == ENFILE ||
+           error == ENOBUFS || error == ENOMEM;
+}
+
+static void calls_fail_for_ever(const struct scenario *s)
+{
+    struct dose d = {.ever = 1};
+    size_t i;
+    int k;
+
+    begin(s, "when calls fail for ever");
+    for (i = 0; i < sizeof errors / sizeof *errors; i++) {
+        d.call = errors[i].call;
+        for (k = 0; k < 12 && errors[i].error[k]; k++) {
+            d.error = errors[i].error[k];
+            if (!endless(d.call, d.error))
+                continue;
+            for (d.nth = 1; tried(&d); d.nth++)
+                run.tally.calls++;
         }
     }
     test_end();
@@ -429,7 +497,7 @@ static void calls_fail(const struct scenario *s)
 
 static void moves_fail(const struct scenario *s)
 {
-    struct dose d = {SHORT, 1, SIM_recv, 0, 0};
+    struct dose d = {0};
     size_t i, k;
 
     begin(s, "when calls are short");
@@ -437,9 +505,51 @@ static void moves_fail(const struct scenario *s)
         d.call = movers[i];
         for (k = 0; k < sizeof moves / sizeof *moves; k++) {
             d.bytes = moves[k];
+            if (d.call == SIM_getrandom && d.bytes == SIM_TOO_MANY)
+                continue;
             for (d.nth = 1; tried(&d); d.nth++)
-                run.shorts++;
+                run.tally.shorts++;
         }
+    }
+    test_end();
+}
+
+/* A number below n that is the same in each run of this program. */
+static int drawn(uint64_t *x, int n)
+{
+    *x = *x * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (int)((*x >> 33) % (uint64_t)n);
+}
+
+static int error_drawn(uint64_t *x, const struct errors *e)
+{
+    int k = 0;
+
+    while (k < 12 && e->error[k])
+        k++;
+    return e->error[drawn(x, k)];
+}
+
+/* An allocation and a call, by chance, of those that there are. */
+static void both_fail(const struct scenario *s, int pairs)
+{
+    struct dose d = {0};
+    uint64_t x = 1;
+    int i;
+
+    begin(s, "when memory and calls fail");
+    for (i = 0; i < pairs && run.allocated; i++) {
+        const struct errors *e =
+            &errors[drawn(&x, (int)(sizeof errors / sizeof *errors))];
+
+        if (!run.there[e->call])
+            continue;
+        d.call = e->call;
+        d.error = error_drawn(&x, e);
+        d.memory = 1 + drawn(&x, (int)run.allocated);
+        d.gone = drawn(&x, 4) == 0;
+        d.nth = 1 + drawn(&x, (int)run.there[e->call]);
+        run.tally.pairs += (uint64_t)tried(&d);
     }
     test_end();
 }
@@ -458,38 +568,48 @@ static int wanted(const char *name, int argc, char **argv)
     return !names;
 }
 
+/* What has failed since then. */
+static void tally_print(const struct tally *since)
+{
+    const struct tally *t = &run.tally;
+
+    printf(" %llu allocations, %llu system calls, %llu shorts, %llu pairs\n",
+           (unsigned long long)(t->allocations - since->allocations),
+           (unsigned long long)(t->calls - since->calls),
+           (unsigned long long)(t->shorts - since->shorts),
+           (unsigned long long)(t->pairs - since->pairs));
+}
+
 static void scenario_run(const struct scenario *s, int count)
 {
-    uint64_t a = run.allocations, b = run.calls, c = run.shorts;
+    struct tally t = run.tally;
 
     nothing_fails(s);
-    allocations_fail(s, MEMORY);
-    allocations_fail(s, GONE);
+    allocations_fail(s, 0);
+    allocations_fail(s, 1);
     calls_fail(s);
+    calls_fail_for_ever(s);
     moves_fail(s);
-    if (count)
-        printf("%-40s %6llu %6llu %6llu\n", s->name,
-               (unsigned long long)(run.allocations - a),
-               (unsigned long long)(run.calls - b),
-               (unsigned long long)(run.shorts - c));
+    both_fail(s, run.all ? 5000 : 200);
+    if (!count)
+        return;
+    printf("%-50s", s->name);
+    tally_print(&t);
 }
 
 static void all_run(int argc, char **argv)
 {
+    struct tally none = {0, 0, 0, 0};
     size_t i;
 
     for (i = 0; i < SCENARIOS; i++) {
         if (!wanted(scenarios[i].name, argc, argv))
             continue;
-        run.backend = RT_EPOLL;
-        scenario_run(&scenarios[i], flag(argc, argv, "--count"));
-        run.backend = RT_SELECT;
-        scenario_run(&scenarios[i], flag(argc, argv, "--count"));
+        for (run.backend = RT_EPOLL; run.backend <= RT_SELECT; run.backend += 2)
+            scenario_run(&scenarios[i], flag(argc, argv, "--count"));
     }
-    printf("fault points: %llu allocations, %llu system calls, %llu shorts; "
-           "%d scenarios\n",
-           (unsigned long long)run.allocations, (unsigned long long)run.calls,
-           (unsigned long long)run.shorts, (int)SCENARIOS);
+    printf("fault points:");
+    tally_print(&none);
 }
 
 /* ---- one of them ------------------------------------------------------------------ */
@@ -506,7 +626,7 @@ static const char *text_option(int argc, char **argv, const char *name)
 
 static struct dose dose_read(int argc, char **argv)
 {
-    struct dose d = {NOTHING, 0, SIM_bind, 0, 0};
+    struct dose d = {0};
     int i;
 
     for (i = 0; i < SIM_CALL_COUNT; i++)
@@ -514,13 +634,10 @@ static struct dose dose_read(int argc, char **argv)
             d.call = (enum sim_call)i;
     d.nth = (int)option(argc, argv, "--nth", 0);
     d.error = (int)option(argc, argv, "--errno", 0);
+    d.ever = flag(argc, argv, "--ever");
     d.bytes = (size_t)option(argc, argv, "--bytes", 0);
-    if (d.nth)
-        d.kind = d.error ? CALL : SHORT;
-    if (!flag(argc, argv, "--memory"))
-        return d;
-    d.kind = flag(argc, argv, "--gone") ? GONE : MEMORY;
-    d.nth = (int)option(argc, argv, "--memory", 1);
+    d.memory = (int)option(argc, argv, "--memory", 0);
+    d.gone = flag(argc, argv, "--gone");
     return d;
 }
 
