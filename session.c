@@ -3360,10 +3360,11 @@ static int welcome_in(rt_loop *loop, rt__conn *c, const char *text)
     }
     if (w.received || w.base)
         return -1002;
-    if (known && client_anew(loop, c) < 0)
-        return -1011;
+    /* First, for a session that loses its line before it opens forgets it. */
     welcome_note(d, &w);
-    return known ? 0 : client_open(loop, c, s);
+    if (known)
+        return client_anew(loop, c) < 0 ? -1011 : 0;
+    return client_open(loop, c, s);
 }
 
 /* ---- rtnet.1: input ------------------------------------------------------ */

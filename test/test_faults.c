@@ -323,9 +323,62 @@ static void fresh_listener_serves(void)
         sim_fault("rt_unlisten failed");
 }
 
+/* Whoever did not read does so now. */
+static void all_read(void)
+{
+    int i;
+
+    for (i = 0; i < st.peer_count; i++) {
+        ws_peer *w = st.peers[i];
+
+        w->reads = w->closes = w->pongs = 1;
+        if (w->line)
+            sim_peer_window(w->line, 65536);
+    }
+    turns(30);
+}
+
+/* Each client of the scenario that is still there is served, or learns that it
+   is not. */
+static void the_others_are_served(void)
+{
+    struct mail before[PEERS];
+    int i, n = st.peer_count;
+
+    memcpy(before, st.mail, sizeof before);
+    for (i = 0; i < n; i++)
+        if (st.peers[i]->open)
+            say(st.peers[i], "and you?");
+    turns(20);
+    for (i = 0; i < n; i++) {
+        ws_peer *w = st.peers[i];
+
+        if (w->open && w->line && !w->close_code &&
+            st.mail[i].count == before[i].count)
+            sim_fault("client %d is neither served nor told of its end", i);
+    }
+}
+
+/* Those who read have all that was sent to them. */
+static void nothing_waits(void)
+{
+    rt_session s = {0};
+
+    while ((s = rt_next_session(st.loop, s)).id)
+        if (rt_state(st.loop, s) == RT_OPEN && rt_unsent(st.loop, s))
+            sim_fault("%d bytes wait for one who reads",
+                      (int)rt_unsent(st.loop, s));
+}
+
 static void works_again(const struct scenario *s)
 {
+    st.on_request = NULL;
+    st.on_open = NULL;
+    st.on_message = NULL;
+    st.answer = st.silent = 0;
     loop_waits();
+    all_read();
+    nothing_waits();
     if (s->how & DRAINS)
         return;
     if (!(s->how & BARE)) {
@@ -333,12 +386,46 @@ static void works_again(const struct scenario *s)
         served_anew(BASE, "a new client");
     }
     fresh_listener_serves();
-    st.on_request = NULL;
-    st.on_open = NULL;
-    st.on_message = NULL;
-    st.answer = st.silent = 0;
-    if (st.door_echoes && rt_listener_port(st.loop, st.door) == PORT)
+    if (!st.door_echoes)
+        return;
+    the_others_are_served();
+    if (rt_listener_port(st.loop, st.door) == PORT)
         served_anew(PORT, "a new client of the scenario's listener");
+}
+
+static void peers_go(void)
+{
+    int i;
+
+    for (i = 0; i < st.peer_count; i++)
+        ws_free(st.peers[i]);
+    for (i = 0; i < st.line_count; i++)
+        if (st.lines[i].p)
+            sim_peer_close(st.lines[i].p);
+    st.peer_count = st.line_count = 0;
+}
+
+/* Once all the others are gone, nothing is left of them. */
+static void nobody_is_left(void)
+{
+    rt_session s = {0};
+    rt_loop *l = st.loop;
+
+    peers_go();
+    while ((s = rt_next_session(l, s)).id)
+        rt_close(l, s, 0, NULL);
+    if (st.by)
+        ws_free(st.by);
+    st.by = NULL;
+    turns(3);
+    pass(16000);
+    if (l->conn_count || l->session_count || l->in_use[RT__SHAKE] ||
+        l->in_use[RT__SESSION] || l->away_count || l->shake_count)
+        sim_fault("left: %u connections, %u sessions, %u handshakes, %u away",
+                  l->conn_count, l->in_use[RT__SESSION], l->in_use[RT__SHAKE],
+                  l->away_count);
+    if (l->dirty || l->crowd_count || l->wake_count || l->dead || l->seats)
+        sim_fault("left: work for nobody");
 }
 
 static void sessions_ended(void)
@@ -353,14 +440,13 @@ static void sessions_ended(void)
 
 static void stage_close(void)
 {
-    int i;
-
+    if (st.loop)
+        nobody_is_left();
     rt_loop_free(st.loop);
     st.loop = NULL;
     sessions_ended();
     pump();
-    for (i = 0; i < st.peer_count; i++)
-        ws_free(st.peers[i]);
+    peers_go();
     if (st.by)
         ws_free(st.by);
 }
