@@ -30,9 +30,7 @@
 #include "fault_stage.h"
 
 #include "args.h"
-#include "fault_loops.h"
-#include "fault_sessions.h"
-#include "fault_groups.h"
+#include "fault_numbers.h"
 
 #include <signal.h>
 #include <unistd.h>
@@ -373,12 +371,14 @@ static void nothing_waits(void)
 
 static void works_again(const struct scenario *s)
 {
+    loop_waits();
+    all_read();
+    if (st.finally)
+        st.finally();
     st.on_request = NULL;
     st.on_open = NULL;
     st.on_message = NULL;
     st.answer = st.silent = 0;
-    loop_waits();
-    all_read();
     nothing_waits();
     if (s->how & DRAINS)
         return;
