@@ -102,8 +102,14 @@ int sim_faults(void);
 const char *sim_fault_text(void);
 
 /* The nth call from now (1: the next) fails with this errno, 0: none does.  A
-   kevent does so at the last of its changes. */
+   kevent does so at the last of its changes.  Or the nth and all after it,
+   until the next sim_fail for that call. */
 void sim_fail(enum sim_call call, int nth, int error);
+void sim_fail_ever(enum sim_call call, int nth, int error);
+
+/* The descriptor of the last call that failed or was short because of these, of
+   those that have one; -1: none did. */
+int sim_failed_fd(void);
 
 /* The nth call from now of recv, read, send, sendmsg or getrandom moves at most
    so many bytes (1 at least); nth 0: none does.  Or half of what it could move,
