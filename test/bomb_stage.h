@@ -1217,7 +1217,8 @@ static int bomb_pair(enum bomb_place at, enum bomb_call call, int variant,
 }
 
 /* The same engine, out of bytes. */
-static int bomb_run_bytes(const uint8_t *data, size_t len, int trace)
+static int bomb_run_bytes(const uint8_t *data, size_t len, int trace,
+                          uint64_t *digest)
 {
     sim_opts o = {.seed = 1, .spin = 2000};
 
@@ -1235,7 +1236,7 @@ static int bomb_run_bytes(const uint8_t *data, size_t len, int trace)
     w.left = 400;
     while (sim_choices_left() > 0 && w.turn < 150 && !sim_faults())
         steps_run(1);
-    return world_end("bytes", NULL);
+    return world_end("bytes", digest);
 }
 
 #endif
