@@ -30,6 +30,9 @@
 #include <sys/epoll.h>
 #include <sys/random.h>
 #endif
+#if defined(RT__KQUEUE)
+#include <sys/event.h>
+#endif
 #ifndef MSG_NOSIGNAL
 #define MSG_NOSIGNAL 0 /* the BSDs say it once a socket: SO_NOSIGPIPE */
 #endif
@@ -196,14 +199,14 @@ static int os_random(void *user, void *out, size_t n)
     while (n > 0) {
 #if defined(RT__EPOLL)
         ssize_t got = getrandom(p, n, 0);
-        if (got < 0 && errno != EINTR)
+        if ((got < 0 && errno != EINTR) || got > (ssize_t)n)
             return RT_ERANDOM;
 #else
         int fd = open("/dev/urandom", O_RDONLY | O_CLOEXEC);
         ssize_t got = fd < 0 ? -1 : read(fd, p, n);
         if (fd >= 0)
             close(fd);
-        if (got <= 0)
+        if (got <= 0 || got > (ssize_t)n)
             return RT_ERANDOM;
 #endif
         if (got > 0) {
@@ -790,7 +793,7 @@ static void apptimer_fire(rt_loop *loop, rt__apptimer *t)
 
 /* ---- backends ----------------------------------------------------------- */
 
-/* Four functions each; they know sources, nothing of what is behind them.  Both
+/* Four functions each; they know sources, nothing of what is behind them.  All
    are level-triggered: what is not read now is told again.  An event is a hint,
    the system call that follows has the truth. */
 
@@ -847,6 +850,89 @@ static int ep_wait(rt_loop *loop, int timeout_ms)
             broken ? RT_READ | RT_WRITE
                    : (e[i].events & EPOLLIN ? RT_READ : 0) |
                          (e[i].events & EPOLLOUT ? RT_WRITE : 0);
+    }
+    return n;
+}
+
+#endif
+
+#if defined(RT__KQUEUE)
+
+enum { KQ_BATCH = RT__BATCH / 4 }; /* of 64 bytes each, on the stack */
+
+/* No fork inherits a queue, but an exec would without the flag. */
+static int kq_open(rt_loop *loop)
+{
+    loop->backend_fd = kqueue();
+    if (loop->backend_fd < 0)
+        return -1;
+    if (fcntl(loop->backend_fd, F_SETFD, FD_CLOEXEC) == 0)
+        return 0;
+    close(loop->backend_fd);
+    return -1;
+}
+
+static void kq_close(rt_loop *loop)
+{
+    close(loop->backend_fd);
+}
+
+/* One filter for each bit; both changes go in one call, which has no room for
+   events and so says by errno which one failed, and does not wait. */
+static int kq_change(rt_loop *loop, const rt__source *s, int bits, int how)
+{
+    struct kevent change[2];
+    int n = 0;
+    /* The number stands in ident: with gen it is the key, in 32 bits too. */
+    void *udata = (void *)(uintptr_t)s->gen;
+    if (bits & RT_READ) {
+        EV_SET(&change[n], (uintptr_t)s->fd, EVFILT_READ, how, 0, 0, udata);
+        n++;
+    }
+    if (bits & RT_WRITE) {
+        EV_SET(&change[n], (uintptr_t)s->fd, EVFILT_WRITE, how, 0, 0, udata);
+        n++;
+    }
+    if (n == 0 || kevent(loop->backend_fd, change, n, NULL, 0, NULL) == 0)
+        return 0;
+    return errno == EINTR ? 0 : -1; /* interrupted, it is done all the same */
+}
+
+/* What cannot be added leaves no half of it behind, which would be told to
+   nobody again and again. */
+static int kq_set(rt_loop *loop, rt__source *s, int interest)
+{
+    int was = s->interest, more = interest & ~was, error;
+    if (kq_change(loop, s, more, EV_ADD) == 0)
+        return kq_change(loop, s, was & ~interest, EV_DELETE);
+    error = errno;
+    kq_change(loop, s, more & RT_READ, EV_DELETE);
+    kq_change(loop, s, more & RT_WRITE, EV_DELETE);
+    errno = error;
+    return -1;
+}
+
+/* Reading and writing are events of their own here: who is ready for both
+   stands in the batch twice, and the second finds nobody if the first ended it.
+   The end of either direction is told as both, as with epoll. */
+static int kq_wait(rt_loop *loop, int timeout_ms)
+{
+    struct kevent e[KQ_BATCH];
+    struct timespec t;
+    int i, n;
+    t.tv_sec = timeout_ms / 1000;
+    t.tv_nsec = timeout_ms % 1000 * 1000000L;
+    n = kevent(loop->backend_fd, NULL, 0, e, KQ_BATCH,
+               timeout_ms < 0 ? NULL : &t);
+    if (n < 0)
+        return errno == EINTR ? 0 : -1;
+    for (i = 0; i < n; i++) {
+        int broken = (e[i].flags & (EV_EOF | EV_ERROR)) != 0;
+        loop->ready[i].key =
+            (uint64_t)(uintptr_t)e[i].udata << 32 | (uint32_t)e[i].ident;
+        loop->ready[i].events = broken ? RT_READ | RT_WRITE
+                                : e[i].filter == EVFILT_READ ? RT_READ
+                                                             : RT_WRITE;
     }
     return n;
 }
@@ -952,6 +1038,12 @@ static int backend_choose(rt__backend *b, int which)
 #if defined(RT__EPOLL)
     if (which == RT_AUTO || which == RT_EPOLL) {
         backend_fill(b, ep_open, ep_close, ep_set, ep_wait);
+        return 0;
+    }
+#endif
+#if defined(RT__KQUEUE)
+    if (which == RT_AUTO || which == RT_KQUEUE) {
+        backend_fill(b, kq_open, kq_close, kq_set, kq_wait);
         return 0;
     }
 #endif
@@ -3376,8 +3468,10 @@ static int data_room(rt_loop *loop, rt__in *in, size_t n, uint64_t expected)
        store. */
     if (all > RT__ARENA && have + n >= all / 8)
         b = rt__buf_kept(loop, (size_t)all + 1 + RT__HEADROOM);
+    /* Where only the next byte is announced, as by a codec that cannot tell the
+       size, it still grows in proportion. */
     if (cap > all)
-        cap = all;
+        cap = all > have + have / 4 ? all : have + have / 4;
     if (cap < have + n)
         cap = have + n;
     if (!b && !(b = rt__buf_new(loop, (size_t)cap + 1 + RT__HEADROOM)))
@@ -3424,10 +3518,11 @@ void rt__in_began(rt_loop *loop, rt__conn *c)
     rt__conn_due(loop, c, rt_now(loop) + c->ep->assembly_ms);
 }
 
-/* Its deadlines are looked at by then, or earlier. */
+/* Its deadlines are looked at by then, or earlier.  One that was lost a moment
+   ago, because its events could not be asked for, has no timer any more. */
 void rt__conn_due(rt_loop *loop, rt__conn *c, uint64_t due)
 {
-    if (due < rt__timer_due(loop, &c->timer))
+    if (c->state != RT__DEAD && due < rt__timer_due(loop, &c->timer))
         rt__timer_set(loop, &c->timer, due);
 }
 
@@ -3718,6 +3813,10 @@ void rt__conn_violation(rt_loop *loop, rt__conn *c, int code, int cause,
                         const char *reason)
 {
     rt__session *s = c->session;
+    if (c->state == RT__FAREWELL) { /* what we said before still goes out */
+        rt__conn_finish_soon(loop, c);
+        return;
+    }
     if (c->state < RT__GREETING || c->state > RT__LIVE) {
         rt__conn_lost(loop, c, code, cause, reason);
         return;

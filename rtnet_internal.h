@@ -13,6 +13,11 @@
 #if defined(__linux__) && !defined(RT__NO_EPOLL)
 #define RT__EPOLL 1
 #endif
+#if defined(__APPLE__) || defined(__FreeBSD__) || defined(__NetBSD__) ||       \
+    defined(__OpenBSD__) || defined(__DragonFly__)
+#undef RT__KQUEUE /* elsewhere whoever defines it has the calls, too */
+#define RT__KQUEUE 1
+#endif
 /* What every processor of the kind has, so that nothing is chosen at run
    time.  The order of bytes in NEON's lanes is that of little-endian ones. */
 #if defined(__SSE2__)

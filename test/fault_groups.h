@@ -297,7 +297,7 @@ static void a_key_is_sent_once(void)
     g = xgroup("room", &o);
     members(g, w, 2);
     for (i = 0; i < 4; i++) {
-        char key[8];
+        char key[16];
 
         snprintf(key, sizeof key, "k%d", i);
         got = rt_group_send_once(st.loop, g, key, RT_TEXT, "once", 4, &at);

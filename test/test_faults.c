@@ -115,7 +115,7 @@ static const struct errors errors[] = {
     {SIM_read, {EINTR, EAGAIN, EIO}},
     {SIM_recv,
      {EINTR, EAGAIN, ECONNRESET, ETIMEDOUT, EHOSTUNREACH, ENOMEM, ENOBUFS}},
-    {SIM_select, {EINTR, ENOMEM, EBADF}},
+    {SIM_select, {EINTR, ENOMEM}},
     {SIM_send,
      {EINTR, EAGAIN, ECONNRESET, EPIPE, ENOBUFS, ENOMEM, ETIMEDOUT, ENETDOWN}},
     {SIM_sendmsg,
@@ -385,7 +385,7 @@ static void begin(const struct scenario *s, const char *what)
 {
     run.scenario = s;
     run.bad = 0;
-    alarm(120);
+    alarm(30);
     test_begin("%s, %s (%s)", s->name, what,
                run.backend == RT_SELECT ? "select" : "epoll");
 }
@@ -484,10 +484,7 @@ static void all_run(int argc, char **argv)
         run.backend = RT_EPOLL;
         scenario_run(&scenarios[i], flag(argc, argv, "--count"));
         run.backend = RT_SELECT;
-        if (run.all)
-            scenario_run(&scenarios[i], flag(argc, argv, "--count"));
-        else
-            nothing_fails(&scenarios[i]);
+        scenario_run(&scenarios[i], flag(argc, argv, "--count"));
     }
     printf("fault points: %llu allocations, %llu system calls, %llu shorts; "
            "%d scenarios\n",
