@@ -1991,6 +1991,8 @@ void rt__shakes_end(rt_loop *loop)
 
 /* ---- requests: what the host reads of them ------------------------------ */
 
+/* One that is away had its on_open: the handshake of its next connection is
+   not the host's. */
 const rt_request *rt_request_of(rt_loop *loop, rt_session handle)
 {
     rt__shake *k = (rt__shake *)rt__slot_get(loop, handle.id, RT__SHAKE);
@@ -1998,7 +2000,7 @@ const rt_request *rt_request_of(rt_loop *loop, rt_session handle)
     if (k)
         return &k->request;
     s = (rt__session *)rt__slot_get(loop, handle.id, RT__SESSION);
-    k = s && s->conn ? rt__shake_of(s->conn) : NULL;
+    k = s && s->conn && s->state != RT_AWAY ? rt__shake_of(s->conn) : NULL;
     return k && !k->stripped ? &k->request : NULL;
 }
 
