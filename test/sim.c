@@ -113,6 +113,8 @@ static struct world {
     uint64_t calls[SIM_CALL_COUNT], fail_at[SIM_CALL_COUNT];
     int fail_error[SIM_CALL_COUNT];
     uint64_t excess_at[SIM_CALL_COUNT];
+    int always[SIM_CALL_COUNT];
+    uint32_t events_mask;
     size_t heap, heap_peak;
     int faults;
     char fault[256];
@@ -266,13 +268,24 @@ static int refused(enum sim_call call)
         errno = EINTR;
         return 1;
     }
-    return 0;
+    errno = sim.always[call] ? sim.always[call] : errno;
+    return sim.always[call] != 0;
 }
 
 void sim_fail(enum sim_call call, int nth, int error)
 {
     sim.fail_at[call] = sim.calls[call] + (uint64_t)nth;
     sim.fail_error[call] = error;
+}
+
+void sim_fail_always(enum sim_call call, int error)
+{
+    sim.always[call] = error;
+}
+
+void sim_events(uint32_t mask)
+{
+    sim.events_mask = mask;
 }
 
 void sim_excess(enum sim_call call, int nth)
@@ -935,7 +948,9 @@ static int batch(object *ep, struct epoll_event *out, int cap)
         e = interest_ready(&ep->set[at]);
         if (!e)
             continue;
-        out[n].events = e;
+        out[n].events = ep->set[at].target->kind == STREAM && sim.events_mask
+                            ? sim.events_mask
+                            : e;
         out[n++].data = ep->set[at].data;
     }
     ep->turn = ep->watched ? (at + 1) % ep->watched : 0;

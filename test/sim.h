@@ -93,6 +93,13 @@ const char *sim_fault_text(void);
 /* The nth call from now (1: the next) fails with this errno, 0: none does. */
 void sim_fail(enum sim_call call, int nth, int error);
 
+/* Each call from now on fails with this errno; 0: none does. */
+void sim_fail_always(enum sim_call call, int error);
+
+/* From now on epoll tells these bits alone of a stream that it tells of, as
+   long as they are not 0. */
+void sim_events(uint32_t mask);
+
 /* The nth call from now, one that moves bytes, claims that it moved one more
    than it was asked to. */
 void sim_excess(enum sim_call call, int nth);
