@@ -131,6 +131,7 @@ static struct world {
     int idle; /* waits since then */
     uint64_t calls[SIM_CALL_COUNT], fail_at[SIM_CALL_COUNT];
     int fail_error[SIM_CALL_COUNT], fail_ever[SIM_CALL_COUNT];
+    uint32_t events_mask;
     int last_fd, failed_fd; /* of the call under way, and of what it did */
     uint64_t short_at[SIM_CALL_COUNT];
     size_t short_bytes[SIM_CALL_COUNT];
@@ -349,6 +350,11 @@ void sim_fail_ever(enum sim_call call, int nth, int error)
 {
     sim_fail(call, nth, error);
     sim.fail_ever[call] = 1;
+}
+
+void sim_events(uint32_t mask)
+{
+    sim.events_mask = mask;
 }
 
 int sim_failed_fd(void)
@@ -1090,7 +1096,9 @@ static int batch(object *set, struct found *out, int cap)
         e = interest_ready(&set->set[at]);
         if (!e)
             continue;
-        out[n].events = e;
+        out[n].events = set->set[at].target->kind == STREAM && sim.events_mask
+                            ? sim.events_mask
+                            : e;
         out[n++].of = &set->set[at];
     }
     set->turn = set->watched ? (at + 1) % set->watched : 0;

@@ -120,6 +120,10 @@ void sim_short(enum sim_call call, int nth, size_t bytes);
 #define SIM_BUT_ONE (SIZE_MAX - 1)
 #define SIM_TOO_MANY SIZE_MAX
 
+/* From now on epoll tells these bits alone of a stream that it tells of, as
+   long as they are not 0. */
+void sim_events(uint32_t mask);
+
 /* How often a call was made. */
 uint64_t sim_calls(enum sim_call call);
 
