@@ -870,6 +870,8 @@ static void judge_server(void)
            (unsigned long long)heap_allowed(), at->server.away_most);
     judge("the heap stays below what the limits add up to",
           at->server.heap_most <= heap_allowed());
+    printf("descriptors: %ld, of %ld before\n", at->server.files_left,
+           at->server.files);
     judge("no descriptor is left when all are gone",
           at->server.files_left == at->server.files);
     judge("nobody is left in a room", at->server.groups_left == 0);
