@@ -58,6 +58,7 @@ want make make
 want libc6-dev
 want clang clang
 want clang-format clang-format
+want lcov lcov
 want clang-tidy clang-tidy
 want cppcheck cppcheck
 want valgrind valgrind

@@ -2549,7 +2549,7 @@ static void room_options(rt_group_opts *o)
 
 static void *on_realloc(void *user, void *p, size_t old, size_t now)
 {
-    if (m.weak && now > old && !sim_choose(m.weak)) {
+    if (m.weak && now > old && sim_choose(m.weak) == 1) {
         sim_note("no memory for %zu bytes", now);
         m.fails++;
         return NULL;
