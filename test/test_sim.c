@@ -2049,6 +2049,7 @@ int main(int argc, char **argv)
     if (flag(argc, argv, "--seeds")) {
         worlds_run(option(argc, argv, "--from", 1),
                    option(argc, argv, "--seeds", SEEDS));
+        sim_print_total();
         return test_done();
     }
     if (argc > 2 && strcmp(argv[1], "--addresses") == 0) {
@@ -2061,5 +2062,6 @@ int main(int argc, char **argv)
         RUN(a_seed_repeats_a_world);
         worlds_run(1, SEEDS);
     }
+    sim_print_total();
     return test_done();
 }
