@@ -1859,6 +1859,20 @@ static int send_begin(rt_loop *loop, rt__session *s)
     return stand_alone(loop, s);
 }
 
+/* There was no memory for its message.  Where it can resume, the message is
+   numbered and forgotten, so that coming back tells of it. */
+static void missed(rt_loop *loop, rt__session *s)
+{
+    if (!resumable(s) || !rt__keep_of(s)->flow) {
+        rt__session_end(loop, s, 1011, RT_BY_ERROR, "out of memory");
+        return;
+    }
+    rt__keep_of(s)->n++;
+    ring_clear(loop, rt__keep_of(s)->flow);
+    if (online(s))
+        rt__session_drop(loop, s, RT_CLOSE_SLOW, RT_BY_ERROR, "out of memory");
+}
+
 /* Frames a message for one session alone. */
 static int send_one(rt_loop *loop, rt__session *s, int kind, const void *data,
                     size_t len)
@@ -1868,6 +1882,7 @@ static int send_one(rt_loop *loop, rt__session *s, int kind, const void *data,
     rt__piece piece;
     uint32_t key;
     enum rt__lane lane = lane_of(kind, &key);
+    const rt__conn *was = online(s);
     uint8_t *to;
     int away = s->state == RT_AWAY, error;
     if ((error = send_begin(loop, s)) < 0)
@@ -1882,8 +1897,12 @@ static int send_one(rt_loop *loop, rt__session *s, int kind, const void *data,
         return RT_ENOMEM;
     if (borrows(loop, s, lane, &h, data, len, &piece))
         return put(loop, s, piece, lane, key);
-    if (!(to = reserve(loop, s, h.len + len, lane, &piece)))
+    if (!(to = reserve(loop, s, h.len + len, lane, &piece)) && online(s) == was)
         return RT_ENOMEM;
+    if (!to) { /* it has cost the connection, so it was accepted */
+        missed(loop, s);
+        return RT__HIGH;
+    }
     frame_copy(to, &h, data, len);
     error = put(loop, s, piece, lane, key);
     return error == 0 && s->state == RT_AWAY && !away ? RT__HIGH : error;
@@ -2002,20 +2021,6 @@ static int cast_one(rt_loop *loop, rt__cast *cast, rt__session *s)
         return RT_ENOMEM;
     form->buf->refs++;
     return put(loop, s, *form, lane, key);
-}
-
-/* There was no memory for its message.  Where it can resume, the message is
-   numbered and forgotten, so that coming back tells of it. */
-static void missed(rt_loop *loop, rt__session *s)
-{
-    if (!resumable(s) || !rt__keep_of(s)->flow) {
-        rt__session_end(loop, s, 1011, RT_BY_ERROR, "out of memory");
-        return;
-    }
-    rt__keep_of(s)->n++;
-    ring_clear(loop, rt__keep_of(s)->flow);
-    if (online(s))
-        rt__session_drop(loop, s, RT_CLOSE_SLOW, RT_BY_ERROR, "out of memory");
 }
 
 /* As rt_send to one of many.  One for whom there is no memory ends: the sender

@@ -2,9 +2,10 @@
  * A kernel of our own.  The unmodified library is linked with --wrap for every
  * call it makes of the system (the names are in sim.wrap), and between
  * sim_start and sim_end those calls are served here: descriptors, sockets,
- * epoll, select, pipes, both clocks, entropy and errno.  Nothing real is
- * touched, time passes only when the library waits, and every choice a kernel
- * has comes from one stream of numbers, so that a seed repeats a run exactly.
+ * epoll, kqueue, select, pipes, both clocks, entropy and errno.  Nothing real
+ * is touched, time passes only when the library waits, and every choice a
+ * kernel has comes from one stream of numbers, so that a seed repeats a run
+ * exactly.
  *
  * The other side of each connection is a script: it acts between two turns of
  * the loop, or inside a wait by sim_at.
@@ -32,6 +33,8 @@
     X(getrandom)                                                               \
     X(getsockname)                                                             \
     X(getsockopt)                                                              \
+    X(kevent)                                                                  \
+    X(kqueue)                                                                  \
     X(listen)                                                                  \
     X(lstat)                                                                   \
     X(open)                                                                    \
@@ -102,12 +105,18 @@ void sim_fault(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int sim_faults(void);
 const char *sim_fault_text(void);
 
-/* The nth call from now (1: the next) fails with this errno, 0: none does. */
+/* The nth call from now (1: the next) fails with this errno, 0: none does.  A
+   kevent does so at the last of its changes. */
 void sim_fail(enum sim_call call, int nth, int error);
 
 /* The nth call from now of recv, read, send, sendmsg or getrandom moves at most
-   so many bytes (1 at least); nth 0: none does. */
+   so many bytes (1 at least); nth 0: none does.  Or half of what it could move,
+   all but one byte, or all, of which it then says one more than it was asked
+   for: no system does, but a layer between might. */
 void sim_short(enum sim_call call, int nth, size_t bytes);
+#define SIM_HALF (SIZE_MAX - 2)
+#define SIM_BUT_ONE (SIZE_MAX - 1)
+#define SIM_TOO_MANY SIZE_MAX
 
 /* How often a call was made. */
 uint64_t sim_calls(enum sim_call call);
@@ -260,6 +269,9 @@ ws_peer *ws_connect_from(int port, const char *address);
 
 /* What ws_connect sends. */
 const char *ws_request(const char *path);
+
+/* The Sec-WebSocket-Accept for a key of 24 characters. */
+void ws_accept_of(const char *key, char out[29]);
 
 /* The next dial to a scripted server that answers it; NULL without. */
 ws_peer *ws_accept(int port);

@@ -166,7 +166,8 @@ static void shake_hands(void)
 
 static int world_start(int config, int client)
 {
-    static const sim_opts kernel = {.seed = 1, .window = 1 << 20};
+    static const sim_opts kernel = {
+        .seed = 1, .window = 1 << 20, .spin = 1 << 30};
     rt_loop_opts o = {.realloc = sim_realloc};
 
     memset(&g, 0, sizeof g);

@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A turn makes about ten calls; a step is some machine instructions. */
-enum { CALLS_OF_PIECE = 24, CALLS_FREE = 200 };
-enum { STEPS_OF_BYTE = 200, STEPS_OF_PIECE = 4000, STEPS_FREE = 100000 };
+/* A turn makes about five calls, and takes some hundred steps. */
+enum { CALLS_OF_PIECE = 12, CALLS_FREE = 100 };
+enum { STEPS_OF_BYTE = 100, STEPS_OF_PIECE = 500, STEPS_FREE = 20000 };
 enum { MOST_PIECES = 600 };
 
 int fuzz_mild, fuzz_once;
