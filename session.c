@@ -3616,6 +3616,7 @@ static int adopt_check(const rt__session *old, const rt__session *fresh,
         return RT_EINVAL;
     if (!rt__keep_of(old) || !rt__keep_of(old)->flow || rt__ep_of(old)->dial ||
         rt__keep_of(old)->flow->typed ||
+        rt__ep_of(old)->codec != rt__ep_of(fresh)->codec ||
         memcmp(&rt__ep_of(old)->on, &rt__ep_of(fresh)->on,
                sizeof rt__ep_of(old)->on) != 0)
         return RT_ESTATE;

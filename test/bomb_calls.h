@@ -100,7 +100,7 @@ static void load_spoil(struct load *m)
         m->kind = RT_TEXT; /* but a codec's text is its own business */
         m->data = "\xed\xa0\x80\xff\xc0\x80\xf5";
         m->len = 1 + sim_choose(7);
-        m->fit = m->len == 1 ? BAD : BAD;
+        m->fit = UNSURE;
         break;
     default:
         m->kind = 3 + (int)sim_choose(253); /* a codec may know it */
@@ -641,7 +641,9 @@ static void do_rt_request_of(void)
     int state = state_of(s);
 
     request_read(r);
-    if (r && (state == RT_EGONE || state == RT_AWAY))
+    if (r && state == RT_AWAY && !made_in(AT_open) && !made_in(AT_dialled_open))
+        sim_fault("rt_request_of answers for one that is away");
+    if (r && state == RT_EGONE)
         sim_fault("rt_request_of answers for state %d", state);
     if (w.request && rt_same(s, w.self) && state == HANDSHAKE && r != w.request)
         sim_fault("rt_request_of is not what on_request got");
