@@ -1256,10 +1256,33 @@ static void leaks_find(void)
     }
 }
 
+/* Of all worlds that ended in this process. */
+static struct {
+    uint64_t worlds, ns, calls;
+} total;
+
+static void total_add(void)
+{
+    int i;
+
+    total.worlds++;
+    total.ns += sim.now_ns;
+    for (i = 0; i < SIM_CALL_COUNT; i++)
+        total.calls += sim.calls[i];
+}
+
+void sim_print_total(void)
+{
+    printf("simulated: %llu worlds, %.1f s of their time, %llu calls\n",
+           (unsigned long long)total.worlds, (double)total.ns / 1e9,
+           (unsigned long long)total.calls);
+}
+
 int sim_end(void)
 {
     if (!sim.on)
         return sim.faults;
+    total_add();
     leaks_find();
     while (sim.all)
         object_free(sim.all);

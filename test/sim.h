@@ -85,6 +85,10 @@ void sim_start(const sim_opts *opts);
    fault.  Returns how many faults there were in this world. */
 int sim_end(void);
 
+/* Says how many worlds there were in this process, how much time went by in
+   them and how many calls were served. */
+void sim_print_total(void);
+
 /* A number below n from the stream of choices; 0 when n is 0. */
 uint32_t sim_choose(uint32_t n);
 
