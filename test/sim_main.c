@@ -22,11 +22,14 @@ enum { KINDS = sizeof kinds / sizeof *kinds };
 
 static void many(const struct world_kind *kind, int argc, char **argv)
 {
-    worlds_run(kind, option(argc, argv, "--from", 1),
-               option(argc, argv, "--seeds", kind->seeds),
-               flag(argc, argv, "--calm"));
+    uint64_t n = option(argc, argv, "--seeds", kind->seeds);
+    int calm = flag(argc, argv, "--calm");
+
+    worlds_run(kind, option(argc, argv, "--from", 1), n, calm);
     if (flag(argc, argv, "--count") && kind->unseen)
         kind->unseen(1);
+    if (n >= kind->seeds && !calm)
+        worlds_have_seen_all(kind);
 }
 
 static void digest(const struct world_kind *kind, int argc, char **argv)
@@ -55,5 +58,6 @@ int main(int argc, char **argv)
     }
     if (!flag(argc, argv, "--digest"))
         tally_print();
+    sim_print_total();
     return test_done();
 }

@@ -728,11 +728,13 @@ static void say(struct player *p)
     struct message g;
     char verb = verbs[sim_choose(sizeof verbs - 1)];
     int kind = sim_choose(3) ? RT_TEXT : RT_BINARY;
+    unsigned a, b;
 
     if (verb == 'C' && sim_choose(4)) /* or few would be left */
         verb = 'E';
-    message_make(&g, kind, verb, sim_choose(1000), sim_choose(3000),
-                 tail_length());
+    a = sim_choose(1000);
+    b = sim_choose(3000);
+    message_make(&g, kind, verb, a, b, tail_length());
     sim_note("player %d says %.20s, %zu bytes", p->id, g.text, g.len);
     if (!p->bot) {
         say_in_pieces(p->ws, &g);

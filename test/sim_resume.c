@@ -263,6 +263,15 @@ static uint32_t message_new(char verb, int key, size_t tail)
     return g;
 }
 
+/* Of any key and length.  Two choices are two statements, everywhere: which of
+   a call's arguments comes first is up to the compiler. */
+static uint32_t message_any(char verb)
+{
+    int key = (int)sim_choose(KEYS);
+
+    return message_new(verb, key, tail_length());
+}
+
 /* Its text, valid until the next call: a head of 24 bytes and a tail. */
 static const char *message_text(uint32_t g, size_t *len)
 {
@@ -1498,10 +1507,7 @@ static void serve(void)
     uint32_t g, n = sim_choose(16) ? 1 + sim_choose(4) : sim_choose(200);
 
     for (; s && n > 0; n--) {
-        g = message_new(sim_choose(5)   ? 'R'
-                        : sim_choose(3) ? 'K'
-                                        : 'D',
-                        (int)sim_choose(KEYS), tail_length());
+        g = message_any(sim_choose(5) ? 'R' : sim_choose(3) ? 'K' : 'D');
         if (!g)
             return;
         if (m.messages[g].verb == 'R' && sim_choose(4) == 0)
@@ -1893,10 +1899,7 @@ static void script_speaks(struct client *c)
 static void dial_speaks(struct client *c)
 {
     uint32_t x = sim_choose(8);
-    uint32_t g = message_new(x > 1 ? 'R'
-                             : x   ? 'K'
-                                   : 'D',
-                             (int)sim_choose(KEYS), tail_length());
+    uint32_t g = message_any(x > 1 ? 'R' : x ? 'K' : 'D');
     int state = rt_state(m.far, c->dial), answer, kind;
     size_t len;
     const char *text;

@@ -2190,5 +2190,6 @@ int main(int argc, char **argv)
         worlds_run(&kind, 1, kind.seeds, 0);
         tally_print();
     }
+    sim_print_total();
     return test_done();
 }
