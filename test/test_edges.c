@@ -5,6 +5,7 @@
  */
 #include "rtnet_internal.h"
 #include "args.h"
+#include "backends.h"
 #include "sim.h"
 #include "test.h"
 
@@ -1379,7 +1380,7 @@ static void case_run(const struct test_case *c, int backend)
 {
     if (c->backend && c->backend != backend)
         return;
-    test_begin("%s, %s", c->name, backend == RT_EPOLL ? "epoll" : "select");
+    test_begin("%s, %s", c->name, backend_names[backend]);
     host.backend = backend;
     c->run();
     test_end();
@@ -1388,12 +1389,13 @@ static void case_run(const struct test_case *c, int backend)
 int main(int argc, char **argv)
 {
     size_t i;
+    int backend;
 
     for (i = 0; i < sizeof cases / sizeof *cases; i++) {
         if (argc > 1 && !strstr(cases[i].name, argv[1]))
             continue;
-        case_run(&cases[i], RT_EPOLL);
-        case_run(&cases[i], RT_SELECT);
+        for (backend = 0; (backend = backend_next(backend)) != 0;)
+            case_run(&cases[i], backend);
     }
     return test_done();
 }
