@@ -18,7 +18,7 @@
 #include <string.h>
 
 enum { PORT = 9000, LINES = 16, SESSIONS = 32, SENT = 4096, TOKEN = 22 };
-enum { HEAP = 600 * 1024 };
+enum { HEAP = 128 * 1024 };
 enum config { DIALS = 1, WS = 2, ECHOES = 4 };
 
 /* Where messages of the peer end: the head of one, what is left of it. */
@@ -682,7 +682,7 @@ static void play(const uint8_t *data, size_t size, struct fuzz_cut *cut)
     fuzz_cost_begin(&cost);
     line_new();
     script(data + 2, size - 2, cut);
-    fuzz_cost_end(&cost, size, cut->pieces + 20, HEAP + 2 * g.echoed);
+    fuzz_cost_end(&cost, size, cut->pieces + 100, HEAP + 2 * g.echoed);
     world_end();
 }
 
