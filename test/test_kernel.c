@@ -352,6 +352,102 @@ static void a_client_resets_at_each_byte(int backend)
     stage_close();
 }
 
+/* ---- a reset at each byte, and back ------------------------------------- */
+
+enum { SAID = 3 };
+
+static const char *const said[SAID] = {"mone", "mtwo in more bytes", "m3"};
+
+static char heard[128]; /* what the session was told, in order */
+
+static void on_heard(rt_loop *loop, rt_session s, int kind, const void *data,
+                     size_t len)
+{
+    (void)loop;
+    (void)s;
+    (void)kind;
+    strncat(heard, data, len);
+    strncat(heard, ";", 2);
+}
+
+/* Opens, or resumes with a token and its attempt; the token of the answer goes
+   there.  Returns how many messages the server has. */
+static int welcome(peer *p, char token[23], int attempt)
+{
+    char words[64] = "h", text[131] = "", fresh[23] = "", status[8] = "";
+    int received = NONE;
+    peer_frame f;
+    if (attempt)
+        snprintf(words, sizeof words, "h%s 0 %d", token, attempt);
+    CHECK(peer_tcp(p, st.loop, st.port));
+    peer_ask(p, "/", "Sec-WebSocket-Protocol: rtnet.1\r\n");
+    EQUAL(peer_status(p), 101);
+    peer_text(p, words);
+    if (peer_next(p, &f) && f.len < sizeof text)
+        memcpy(text, f.data, f.len);
+    EQUAL(sscanf(text, "w%22s %*s %d %*d %7s", fresh, &received, status), 3);
+    CHECK(strcmp(status, attempt ? "resumed" : "new") == 0);
+    snprintf(token, 23, "%s", fresh);
+    return received;
+}
+
+/* What a client says behind the welcome. */
+static void talk_on_from(talk *t, int from)
+{
+    memset(t, 0, sizeof *t);
+    talk_frame(t, 0x81, "a0");
+    for (; from < SAID; from++)
+        talk_frame(t, 0x81, said[from]);
+}
+
+/* The reset comes at that byte behind the welcome, and may take what came last
+   along; the server tells how much it has, and is told the rest. */
+static void reset_and_back(size_t at, int seen)
+{
+    char token[23];
+    peer p, q;
+    talk t;
+    int has;
+    heard[0] = 0;
+    EQUAL(welcome(&p, token, 0), 0);
+    talk_on_from(&t, 0);
+    peer_put(&p, t.bytes, at < t.len ? at : t.len);
+    if (seen)
+        peer_quiet(st.loop);
+    peer_reset(&p);
+    turn_until_gone(0);
+    has = welcome(&q, token, 1);
+    CHECK(has >= 0 && has <= SAID);
+    CHECK(!seen || at < t.len || has == SAID);
+    talk_on_from(&t, has);
+    peer_put(&q, t.bytes, t.len);
+    peer_bye(&q, 1000);
+    EQUAL(peer_closed_at_last(&q), 1000);
+    CHECK(strcmp(heard, "one;two in more bytes;3;") == 0);
+    peer_end(&q);
+    turn_until_gone(0);
+}
+
+static void a_session_comes_back_from_a_reset_at_each_byte(int backend)
+{
+    size_t at;
+    talk t;
+    talk_on_from(&t, 0);
+    loop_open(backend);
+    st.o.on.message = on_heard;
+    st.o.resume_ms = 60000;
+    listen_at("ws://127.0.0.1:0");
+    for (at = 0; at <= t.len && !test_bad; at++) {
+        reset_and_back(at, 1);
+        reset_and_back(at, 0);
+    }
+    EQUAL(metric("rtnet_resumed_total"), 2 * (t.len + 1));
+    EQUAL(metric("rtnet_sessions"), 0);
+    stage_close();
+}
+
+/* ---- a server that resets ------------------------------------------------ */
+
 static void on_dialled(rt_loop *loop, rt_session s)
 {
     rt_group_join(loop, st.all, s);
@@ -922,6 +1018,7 @@ int main(void)
     RUN_EACH(with_no_spare_descriptor_it_recovers);
     RUN_EACH(nothing_is_half_made_without_descriptors);
     RUN_EACH(a_client_resets_at_each_byte);
+    RUN_EACH(a_session_comes_back_from_a_reset_at_each_byte);
     RUN_EACH(a_server_resets_at_each_byte);
     RUN_EACH(a_backlog_of_resets_leaves_nothing);
     RUN_EACH(who_never_reads_is_dropped_and_stops_nobody);
