@@ -833,13 +833,14 @@ static void who_closes_with_unread_data_is_gone(int backend)
 /* A process that holds whatever is open now. */
 static pid_t holder_start(void)
 {
-    pid_t child;
+    pid_t child, parent = getpid();
     fflush(stdout);
     child = fork();
     if (child != 0)
         return child;
-    for (;;)
-        pause();
+    while (getppid() == parent)
+        poll(NULL, 0, 100);
+    _exit(0);
 }
 
 static void holder_end(pid_t child)
@@ -998,6 +999,101 @@ static void a_broken_pipe_does_not_kill_the_process(int backend)
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
+/* ---- other signals ------------------------------------------------------- */
+
+static volatile sig_atomic_t disturbed;
+
+static void disturb(int number)
+{
+    (void)number;
+    disturbed++;
+}
+
+/* A process that sends this one signals as fast as they are taken. */
+static pid_t disturber_start(void)
+{
+    pid_t child, parent = getpid();
+    fflush(stdout);
+    child = fork();
+    if (child != 0)
+        return child;
+    while (getppid() == parent) {
+        kill(parent, SIGUSR1);
+        poll(NULL, 0, 0);
+    }
+    _exit(0);
+}
+
+static void whole_visit(void)
+{
+    static char large[60000];
+    peer_frame f;
+    peer p;
+    CHECK(peer_ws(&p, st.loop, st.port, "/"));
+    peer_frame_put(&p, 0x82, large, sizeof large);
+    peer_text(&p, "small");
+    CHECK(peer_next(&p, &f) && f.len == sizeof large);
+    CHECK(peer_got(&p, RT_TEXT, "small"));
+    peer_bye(&p, 1000);
+    EQUAL(peer_closed(&p), 1000);
+    peer_end(&p);
+}
+
+/* Each system call may be cut short, as none is told to start again. */
+static void a_storm_of_signals_disturbs_nothing(int backend)
+{
+    struct sigaction now, was;
+    uint64_t end = peer_clock() + 5000;
+    pid_t child;
+    int visits = 0;
+    memset(&now, 0, sizeof now);
+    now.sa_handler = disturb;
+    disturbed = 0;
+    sigaction(SIGUSR1, &now, &was);
+    serve(backend);
+    child = disturber_start();
+    while ((visits < 100 || disturbed < 300) && peer_clock() < end) {
+        whole_visit();
+        CHECK(rt_poll(st.loop, 2) >= 0); /* it waits, and is woken too early */
+        visits++;
+    }
+    turn_until_gone(0);
+    holder_end(child);
+    CHECK(disturbed >= 300);
+    EQUAL(st.code, 1000);
+    EQUAL(st.closes, visits);
+    sigaction(SIGUSR1, &was, NULL);
+    stage_close();
+}
+
+/* ---- in the middle of everything ----------------------------------------- */
+
+/* Freed with connections in each state: nothing is left of them, and their
+   peers are not left waiting. */
+static void a_loop_is_freed_in_the_middle_of_everything(int backend)
+{
+    enum { MANY = 24 };
+    peer p[MANY];
+    talk t;
+    int i;
+    talk_client(&t);
+    serve(backend);
+    for (i = 0; i < MANY; i++) {
+        CHECK(peer_tcp(&p[i], st.loop, st.port));
+        peer_put(&p[i], t.bytes, t.len * (size_t)i / (MANY - 1));
+        if (i % 3)
+            peer_quiet(st.loop);
+    }
+    rt_loop_free(st.loop);
+    st.loop = NULL;
+    for (i = 0; i < MANY; i++) {
+        p[i].loop = NULL;
+        CHECK(peer_ended(&p[i]) != PEER_HERE);
+        peer_end(&p[i]);
+    }
+    stage_close();
+}
+
 /* After all the cases. */
 static void no_signal_was_changed(void)
 {
@@ -1031,6 +1127,8 @@ int main(void)
     RUN_EACH(what_a_child_holds_wakes_nobody);
     RUN_EACH(a_descriptor_beyond_select_is_refused);
     RUN_EACH(a_broken_pipe_does_not_kill_the_process);
+    RUN_EACH(a_storm_of_signals_disturbs_nothing);
+    RUN_EACH(a_loop_is_freed_in_the_middle_of_everything);
     RUN(no_signal_was_changed);
     return test_done();
 }
