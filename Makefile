@@ -76,6 +76,17 @@ SEED = 1
 mutate:
 	python3 test/mutate.py --count $(COUNT) --seed $(SEED)
 
+# The long run, in pieces that add up in build/nightly; 30 minutes at least
+# count.
+MINUTES = 30
+JOBS = 1
+nightly:
+	python3 test/nightly.py --minutes $(MINUTES) --jobs $(JOBS)
+
+# test/REPORT.md, from what the last runs of these left in build.
+report:
+	python3 test/report.py
+
 # One peer is built where its library is installed.
 LWS := $(shell $(CC) -E -include libwebsockets.h -x c /dev/null \
          >/dev/null 2>&1 && echo lws_server)
@@ -93,4 +104,4 @@ bench-peers: all $(LWS:%=$(BUILD)/%)
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all demo test check ci coverage mutate bench bench-peers clean
+.PHONY: all demo test check ci coverage mutate nightly report bench bench-peers clean

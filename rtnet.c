@@ -168,8 +168,10 @@ int rt__grow(rt_loop *loop, void **array, size_t *cap, size_t size)
 /* ---- time and chance ---------------------------------------------------- */
 
 /* Microseconds of the monotonic clock, never less than before: deadlines and
-   limits subtract older times without asking.  Nobody in the library reads the
-   wall clock, so that setting it moves no deadline. */
+   limits subtract older times without asking.  One that goes back, as it must
+   not, goes on from where it was: were it only held, all would stand still for
+   as long as it went back.  Nobody in the library reads the wall clock, so that
+   setting it moves no deadline. */
 uint64_t rt__micros(rt_loop *loop)
 {
     struct timespec t;
@@ -177,6 +179,10 @@ uint64_t rt__micros(rt_loop *loop)
     if (clock_gettime(CLOCK_MONOTONIC, &t) != 0)
         return loop->last_micros;
     now = (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+    if (now < loop->system_micros)
+        loop->went_back += loop->system_micros - now;
+    loop->system_micros = now;
+    now += loop->went_back;
     if (now > loop->last_micros)
         loop->last_micros = now;
     return loop->last_micros;

@@ -78,6 +78,7 @@ static struct bomb_world {
     int no_effect; /* the present call said that it did nothing */
     /* the objects */
     struct who whos[WHOS];
+    ptrdiff_t who_count; /* so many were ever used */
     struct room rooms[ROOMS];
     struct clock clocks[CLOCKS];
     struct eye eyes[EYES];
@@ -116,7 +117,8 @@ static void message_check(const void *data, size_t len)
     for (i = 0; i < len; i++) {
         if (p[i] == 'a' + (len * 7 + i * 3) % 26)
             continue;
-        sim_fault("a message of %zu bytes is wrong at %zu", len, i);
+        sim_fault("a message of %zu bytes is wrong at %zu: %.8s", len, i,
+                  (const char *)data);
         return;
     }
 }
@@ -127,8 +129,8 @@ static struct who *who_find(rt_session s)
 {
     struct who *p;
 
-    for (p = w.whos; p < w.whos + WHOS; p++) {
-        if (s.id && p->s.id == s.id)
+    for (p = w.whos; s.id && p < w.whos + w.who_count; p++) {
+        if (p->s.id == s.id)
             return p;
     }
     return NULL;
@@ -161,6 +163,8 @@ static struct who *who_new(rt_session s)
         w.rooms[i].in[best - w.whos] = w.rooms[i].present[best - w.whos] = 0;
     best->s = s;
     best->born = ++w.serial;
+    if (w.who_count <= best - w.whos)
+        w.who_count = best - w.whos + 1;
     return best;
 }
 
@@ -173,9 +177,12 @@ static struct who *who_of(rt_session s)
 
 static int living(const struct who *p)
 {
-    int state = rt_state(w.loop, p->s);
+    int state;
 
-    return p->opened && !p->closed && (state == RT_OPEN || state == RT_AWAY);
+    if (!p->opened || p->closed)
+        return 0;
+    state = rt_state(w.loop, p->s);
+    return state == RT_OPEN || state == RT_AWAY;
 }
 
 static int sessions_here(void)
@@ -278,6 +285,20 @@ static rt_session who_any(int stale)
         struct who *p = &w.whos[at % WHOS];
         if (p->s.id && over(p) == stale)
             return p->s;
+    }
+    return none;
+}
+
+/* An open one, or nobody. */
+static rt_session who_open(void)
+{
+    rt_session none = {0};
+    uint32_t at = sim_choose(WHOS);
+    int i;
+
+    for (i = 0; i < WHOS; i++, at++) {
+        if (living(&w.whos[at % WHOS]))
+            return w.whos[at % WHOS].s;
     }
     return none;
 }
@@ -386,10 +407,13 @@ static unsigned unfit(int state)
                                                      : E(RT_EGONE);
 }
 
+/* One whose time to live is over ends in a turn, before others hear of it. */
 static int group_lives(rt_group g)
 {
-    const struct room *r = room_find(g);
+    struct room *r = room_find(g);
 
+    if (r && r->open && r->ttl && !room_count(r) && !rt_group_name(w.loop, g))
+        room_over(r);
     return r && r->open;
 }
 
@@ -436,7 +460,7 @@ static uint64_t seen(void)
         h = seen_add(h, (uintptr_t)rt_user(w.loop, s));
     }
     for (i = 0; i < ROOMS; i++) {
-        if (!w.rooms[i].open)
+        if (!group_lives(w.rooms[i].g))
             continue;
         at = rt_group_position(w.loop, w.rooms[i].g);
         h = seen_add(h, rt_group_count(w.loop, w.rooms[i].g));
@@ -551,6 +575,8 @@ static void clocks_check(void)
     struct clock *c;
 
     for (c = w.clocks; c < w.clocks + CLOCKS; c++) {
+        if (!c->runs)
+            continue;
         p = who_find(c->owner);
         if (c->owner.id && (!p || !living(p)))
             c->runs = 0; /* its owner ended, and it with that */

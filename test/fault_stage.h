@@ -76,6 +76,8 @@ static struct stage {
     void (*on_back)(rt_session s);
     void (*on_close)(rt_session s);
     int resume_answer;
+    uint64_t lost; /* of the last on_back */
+    void (*finally)(void); /* what must be once all goes well again */
 } st;
 
 /* What a scenario is for: so it must be where nothing fails. */
@@ -193,8 +195,8 @@ static void told_away(rt_loop *loop, rt_session s)
 static void told_back(rt_loop *loop, rt_session s, uint64_t lost)
 {
     (void)loop;
-    (void)lost;
     enter_session(s, "on_back");
+    st.lost = lost;
     st.backs++;
     if (st.on_back)
         st.on_back(s);

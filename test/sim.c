@@ -130,7 +130,9 @@ static struct world {
     uint64_t progress, progress_seen;
     int idle; /* waits since then */
     uint64_t calls[SIM_CALL_COUNT], fail_at[SIM_CALL_COUNT];
-    int fail_error[SIM_CALL_COUNT];
+    int fail_error[SIM_CALL_COUNT], fail_ever[SIM_CALL_COUNT];
+    uint32_t events_mask;
+    int last_fd, failed_fd; /* of the call under way, and of what it did */
     uint64_t short_at[SIM_CALL_COUNT];
     size_t short_bytes[SIM_CALL_COUNT];
     uint64_t allocations, no_memory_at; /* 0: there is memory */
@@ -289,8 +291,10 @@ static size_t shortened(size_t n, size_t bytes)
 /* How many of n bytes a call moves. */
 static size_t shorten(enum sim_call call, size_t n)
 {
-    if (sim.short_at[call] == sim.calls[call])
+    if (sim.short_at[call] == sim.calls[call]) {
+        sim.failed_fd = sim.last_fd;
         return shortened(n, sim.short_bytes[call]);
+    }
     if (n < 2 || !sim_chance(sim.opts.shorts))
         return n;
     return 1 + sim_choose((uint32_t)(n - 1));
@@ -321,9 +325,11 @@ static int interruptible(enum sim_call call)
 static int refused(enum sim_call call)
 {
     sim.calls[call]++;
-    if (sim.fail_error[call] && sim.calls[call] == sim.fail_at[call]) {
+    if (sim.fail_error[call] && sim.calls[call] >= sim.fail_at[call]) {
         errno = sim.fail_error[call];
-        sim.fail_error[call] = 0;
+        sim.failed_fd = sim.last_fd;
+        if (!sim.fail_ever[call])
+            sim.fail_error[call] = 0;
         return 1;
     }
     if (interruptible(call) && sim_chance(sim.opts.eintr)) {
@@ -337,6 +343,23 @@ void sim_fail(enum sim_call call, int nth, int error)
 {
     sim.fail_at[call] = sim.calls[call] + (uint64_t)nth;
     sim.fail_error[call] = error;
+    sim.fail_ever[call] = 0;
+}
+
+void sim_fail_ever(enum sim_call call, int nth, int error)
+{
+    sim_fail(call, nth, error);
+    sim.fail_ever[call] = 1;
+}
+
+void sim_events(uint32_t mask)
+{
+    sim.events_mask = mask;
+}
+
+int sim_failed_fd(void)
+{
+    return sim.failed_fd;
 }
 
 /* What a call says that moved n bytes of those it was asked for. */
@@ -533,6 +556,7 @@ static object *fd_get(int fd, const char *call)
 {
     object *o = fd < MOST_FDS ? sim.fds[fd] : NULL;
 
+    sim.last_fd = fd;
     if (!o) {
         sim_fault("%s of descriptor %d, which is not open", call, fd);
         errno = EBADF;
@@ -1072,7 +1096,9 @@ static int batch(object *set, struct found *out, int cap)
         e = interest_ready(&set->set[at]);
         if (!e)
             continue;
-        out[n].events = e;
+        out[n].events = set->set[at].target->kind == STREAM && sim.events_mask
+                            ? sim.events_mask
+                            : e;
         out[n++].of = &set->set[at];
     }
     set->turn = set->watched ? (at + 1) % set->watched : 0;
@@ -1213,6 +1239,7 @@ void sim_start(const sim_opts *opts)
     sim.choices = sim.opts.seed;
     sim.entropy = ~sim.opts.seed;
     sim.next_port = 40000;
+    sim.last_fd = sim.failed_fd = -1;
     sim.on = 1;
 }
 
@@ -1229,10 +1256,33 @@ static void leaks_find(void)
     }
 }
 
+/* Of all worlds that ended in this process. */
+static struct {
+    uint64_t worlds, ns, calls;
+} total;
+
+static void total_add(void)
+{
+    int i;
+
+    total.worlds++;
+    total.ns += sim.now_ns;
+    for (i = 0; i < SIM_CALL_COUNT; i++)
+        total.calls += sim.calls[i];
+}
+
+void sim_print_total(void)
+{
+    printf("simulated: %llu worlds, %.1f s of their time, %llu calls\n",
+           (unsigned long long)total.worlds, (double)total.ns / 1e9,
+           (unsigned long long)total.calls);
+}
+
 int sim_end(void)
 {
     if (!sim.on)
         return sim.faults;
+    total_add();
     leaks_find();
     while (sim.all)
         object_free(sim.all);
@@ -1528,12 +1578,12 @@ int __wrap_close(int fd)
     o = fd_get(fd, "close");
     if (!o)
         return -1;
-    bad = refused(SIM_close);
+    bad = refused(SIM_close) ? errno : 0;
     sim_note("close %d", fd);
     sim.fds[fd] = NULL;
     close_object(o);
     sim.progress++;
-    return bad ? fails(EINTR) : 0;
+    return bad ? fails(bad) : 0;
 }
 
 int __wrap_fcntl(int fd, int command, ...)
@@ -1999,6 +2049,15 @@ static int interest_set(struct interest *i, const struct epoll_event *event)
     return 0;
 }
 
+/* What may fail for ever is what asks for memory or a watch: to be added. */
+static int epoll_refused(int op)
+{
+    if (op == EPOLL_CTL_ADD || !sim.fail_ever[SIM_epoll_ctl])
+        return refused(SIM_epoll_ctl);
+    sim.calls[SIM_epoll_ctl]++;
+    return 0;
+}
+
 int __wrap_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 {
     object *ep, *o;
@@ -2008,7 +2067,7 @@ int __wrap_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
         return __real_epoll_ctl(epfd, op, fd, event);
     ep = fd_get(epfd, "epoll_ctl");
     o = ep ? fd_get(fd, "epoll_ctl") : NULL;
-    if (!o || refused(SIM_epoll_ctl))
+    if (!o || epoll_refused(op))
         return -1;
     sim_note("epoll_ctl %d of %d: %#x", op, fd, event ? event->events : 0);
     if (o == ep || o->kind == DEV_NULL)

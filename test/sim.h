@@ -85,6 +85,10 @@ void sim_start(const sim_opts *opts);
    fault.  Returns how many faults there were in this world. */
 int sim_end(void);
 
+/* Says how many worlds there were in this process, how much time went by in
+   them and how many calls were served. */
+void sim_print_total(void);
+
 /* A number below n from the stream of choices; 0 when n is 0. */
 uint32_t sim_choose(uint32_t n);
 
@@ -102,8 +106,14 @@ int sim_faults(void);
 const char *sim_fault_text(void);
 
 /* The nth call from now (1: the next) fails with this errno, 0: none does.  A
-   kevent does so at the last of its changes. */
+   kevent does so at the last of its changes.  Or the nth and all after it,
+   until the next sim_fail for that call. */
 void sim_fail(enum sim_call call, int nth, int error);
+void sim_fail_ever(enum sim_call call, int nth, int error);
+
+/* The descriptor of the last call that failed or was short because of these, of
+   those that have one; -1: none did. */
+int sim_failed_fd(void);
 
 /* The nth call from now of recv, read, send, sendmsg or getrandom moves at most
    so many bytes (1 at least); nth 0: none does.  Or half of what it could move,
@@ -113,6 +123,10 @@ void sim_short(enum sim_call call, int nth, size_t bytes);
 #define SIM_HALF (SIZE_MAX - 2)
 #define SIM_BUT_ONE (SIZE_MAX - 1)
 #define SIM_TOO_MANY SIZE_MAX
+
+/* From now on epoll tells these bits alone of a stream that it tells of, as
+   long as they are not 0. */
+void sim_events(uint32_t mask);
 
 /* How often a call was made. */
 uint64_t sim_calls(enum sim_call call);

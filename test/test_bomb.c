@@ -117,6 +117,13 @@ static int backend_of(uint64_t seed)
     return seed % 4 ? RT_EPOLL : RT_SELECT;
 }
 
+/* Who is told that all is drained finds no request left to read. */
+static int impossible(int at, int call)
+{
+    return at == AT_drained &&
+           (call == BOMB_rt_header || call == BOMB_rt_query);
+}
+
 /* Where it must be: each call in each place. */
 static void pairs_run(int variants)
 {
@@ -156,11 +163,19 @@ static void a_seed_repeats_a_world(void)
     CHECK(a != c);
 }
 
-/* Who is told that all is drained finds no request left to read. */
-static int impossible(int at, int call)
+static void bytes_repeat_a_world(void)
 {
-    return at == AT_drained &&
-           (call == BOMB_rt_header || call == BOMB_rt_query);
+    uint8_t bytes[4000];
+    uint64_t a, b, c;
+    size_t i;
+
+    for (i = 0; i < sizeof bytes; i++)
+        bytes[i] = (uint8_t)(i * i % 251 + i / 100);
+    EQUAL(bomb_run_bytes(bytes, sizeof bytes, 0, &a), 0);
+    EQUAL(bomb_run_bytes(bytes, sizeof bytes, 0, &b), 0);
+    EQUAL(bomb_run_bytes(bytes, 2000, 0, &c), 0);
+    CHECK(a == b);
+    CHECK(a != c);
 }
 
 static void each_call_was_made_in_each_callback(void)
@@ -247,6 +262,7 @@ int main(int argc, char **argv)
         RUN(each_prototype_of_the_header_is_in_the_table);
         RUN(each_callback_of_the_header_is_a_place);
         RUN(a_seed_repeats_a_world);
+        RUN(bytes_repeat_a_world);
         pairs_run(VARIANTS);
         RUN(each_call_was_made_in_each_callback);
     }

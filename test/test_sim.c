@@ -2220,6 +2220,7 @@ int main(int argc, char **argv)
     if (flag(argc, argv, "--seeds")) {
         worlds_run(option(argc, argv, "--from", 1),
                    option(argc, argv, "--seeds", SEEDS));
+        sim_print_total();
         return test_done();
     }
     if (argc > 2 && strcmp(argv[1], "--addresses") == 0) {
@@ -2232,5 +2233,6 @@ int main(int argc, char **argv)
         RUN(a_seed_repeats_a_world);
         worlds_run(1, SEEDS);
     }
+    sim_print_total();
     return test_done();
 }

@@ -84,6 +84,7 @@ static int worlds_main(int argc, char **argv)
     if (flag(argc, argv, "--count"))
         worlds.unseen(1);
     RUN(the_worlds_have_seen_everything);
+    sim_print_total();
     return test_done();
 }
 
