@@ -2189,6 +2189,27 @@ static const char *proxies_unfit(const rt_listen_opts *o)
     return NULL;
 }
 
+/* A negative size would be no limit at all, as RT_OFF is, which alone says so;
+   one that a calculation of the host's ran over is not meant. */
+static const char *negative(const int *numbers, size_t n)
+{
+    size_t i;
+    for (i = 0; i < n; i++)
+        if (numbers[i] < RT_OFF)
+            return "a negative limit or time";
+    return NULL;
+}
+
+static const char *limits_unfit(const rt_listen_opts *o)
+{
+    const int numbers[] = {o->max_message,    o->max_fragments, o->max_body,
+                           o->max_handshakes, o->max_header,    o->handshake_ms,
+                           o->assembly_ms,    o->resume_ms,     o->ping_ms,
+                           o->dead_pings,     o->close_ms,      o->soft_mark,
+                           o->hard_mark,      o->backlog};
+    return negative(numbers, sizeof numbers / sizeof *numbers);
+}
+
 /* What cannot be served is refused, rather than ignored. */
 static const char *listen_unfit(const rt_loop *loop, const rt_listen_opts *o,
                                 const url *u)
@@ -2199,6 +2220,8 @@ static const char *listen_unfit(const rt_loop *loop, const rt_listen_opts *o,
         return "a token is known to one loop: resume wants a port of its own";
     if (o->soft_mark > 0 && o->hard_mark > 0 && o->soft_mark > o->hard_mark)
         return "the soft mark is above the hard mark";
+    if (limits_unfit(o))
+        return limits_unfit(o);
     if (rates_unfit(o))
         return rates_unfit(o);
     if (filters_unfit(o->filter))
@@ -5146,6 +5169,10 @@ int rt__dial_again(rt_loop *loop, rt__session *s)
 
 static const char *dial_unfit(const rt_dial_opts *o, const url *u)
 {
+    const int numbers[] = {o->max_message,  o->max_fragments, o->max_header,
+                           o->handshake_ms, o->assembly_ms,   o->ping_ms,
+                           o->dead_pings,   o->close_ms,      o->soft_mark,
+                           o->hard_mark,    o->connect_ms};
     if (framing_unfit(o->framing, o->codec, u))
         return framing_unfit(o->framing, o->codec, u);
     if (o->resume > 0 && (o->codec || (u->stream && o->framing != RT_RTNET1)))
@@ -5156,7 +5183,7 @@ static const char *dial_unfit(const rt_dial_opts *o, const url *u)
         return "bad list of sub-protocols";
     if (!rt__header_lines(o->headers ? o->headers : ""))
         return "bad header lines";
-    return NULL;
+    return negative(numbers, sizeof numbers / sizeof *numbers);
 }
 
 rt_session rt_dial(rt_loop *loop, const char *where, const rt_dial_opts *opts)

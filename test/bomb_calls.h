@@ -16,11 +16,13 @@ static int made_in(enum bomb_place place)
     return w.place == place;
 }
 
-/* In the closing phase what ends waits for the next turn. */
+/* In the closing phase what ends waits for the next turn: an on_close, an event
+   before it, the on_open of who follows one that its server had forgotten. */
 static unsigned end_is_due(void)
 {
     int late = made_in(AT_close) || made_in(AT_dialled_close) ||
-               made_in(AT_close_in_free) || made_in(AT_event);
+               made_in(AT_close_in_free) || made_in(AT_event) ||
+               made_in(AT_dialled_open);
 
     return w.turn + (w.turning && !late ? 0U : 1U);
 }

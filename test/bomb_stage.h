@@ -1151,18 +1151,13 @@ static void tour_run(void)
         bomb_turn(20);
 }
 
-static void steps_run(int most)
+static void step_any(void)
 {
     static const int waits[] = {0, 0, 1, 5, 40, 300};
-    int i;
 
-    step_strangers();
-    step_dials();
-    for (i = 0; i < most && !sim_faults(); i++) {
-        steps[sim_choose(LENGTH(steps))]();
-        bomb_turn(CHOSEN(waits));
-        between();
-    }
+    steps[sim_choose(LENGTH(steps))]();
+    bomb_turn(CHOSEN(waits));
+    between();
 }
 
 static void world_begin(const sim_opts *o, int backend)
@@ -1209,6 +1204,7 @@ static inline int bomb_run(uint64_t seed, int backend, int trace,
 {
     char what[80];
     sim_opts o;
+    int i;
 
     bomb_weather(seed, &o);
     o.trace = trace;
@@ -1217,7 +1213,10 @@ static inline int bomb_run(uint64_t seed, int backend, int trace,
     world_begin(&o, backend);
     w.rate = 10 + (int)sim_choose(60);
     w.left = 600;
-    steps_run(20 + (int)sim_choose(60));
+    step_strangers();
+    step_dials();
+    for (i = 20 + (int)sim_choose(60); i > 0 && !sim_faults(); i--)
+        step_any();
     return world_end(what, digest);
 }
 
@@ -1262,8 +1261,10 @@ static inline int bomb_run_bytes(const uint8_t *data, size_t len, int trace,
     world_begin(&o, len > 0 && data[0] & 2 ? RT_SELECT : RT_EPOLL);
     w.rate = 50;
     w.left = 400;
-    while (sim_choices_left() > 0 && w.turn < 150 && !sim_faults())
-        steps_run(1);
+    step_strangers();
+    step_dials();
+    while (sim_choices_left() > 0 && w.turn < 100 && !sim_faults())
+        step_any();
     return world_end("bytes", digest);
 }
 

@@ -3,9 +3,39 @@
 
 #include "any.h"
 
-enum { TEXT = 8, HEAD = 6 };
+enum { TEXT = 4, HEAD = 4 };
 
-/* Any text of 0 to 8 bytes, its NUL at the end of the room. */
+/* Of these Frama-C knows what the answer can be, not what it says of the
+   bytes: so they are here to be looked into. */
+int strncmp(const char *a, const char *b, size_t n)
+{
+    size_t i;
+    for (i = 0; i < n; i++) {
+        if (a[i] != b[i])
+            return a[i] < b[i] ? -1 : 1;
+        if (!b[i])
+            return 0;
+    }
+    return 0;
+}
+
+size_t strcspn(const char *s, const char *reject)
+{
+    size_t n = 0;
+    while (s[n] && !strchr(reject, s[n]))
+        n++;
+    return n;
+}
+
+size_t strspn(const char *s, const char *accept)
+{
+    size_t n = 0;
+    while (s[n] && strchr(accept, s[n]))
+        n++;
+    return n;
+}
+
+/* Any text of 0 to 4 bytes, its NUL at the end of the room. */
 static char *text_any(char *room)
 {
     size_t n = any_size_to(TEXT);
@@ -13,16 +43,22 @@ static char *text_any(char *room)
     return any_text(room, TEXT + 1, n);
 }
 
-/* rt__visible, rt__token_list, rt__header_lines: any text of 0 to 8 bytes */
-void prove_texts_of_hosts(void)
+/* rt__visible, rt__token_list: any text of 0 to 4 bytes */
+void prove_token_list(void)
 {
     char room[TEXT + 1], *text = text_any(room);
     rt__visible(text);
     rt__token_list(text);
+}
+
+/* rt__header_lines: any text of 0 to 4 bytes */
+void prove_header_lines(void)
+{
+    char room[TEXT + 1], *text = text_any(room);
     rt__header_lines(text);
 }
 
-/* list_has: any list of 0 to 8 bytes, a word in it, whatever the case */
+/* list_has: any list of 0 to 4 bytes, a word in it, whatever the case */
 void prove_list_has(void)
 {
     char room[TEXT + 1], *text = text_any(room);
@@ -36,7 +72,7 @@ void prove_list_has_exact(void)
     list_has(text, "up", 1);
 }
 
-/* method_status, version_status, host_valid: any text of 0 to 8 bytes */
+/* method_status, version_status, host_valid: any text of 0 to 4 bytes */
 void prove_words_of_a_request(void)
 {
     char room[TEXT + 1], *text = text_any(room);
@@ -54,7 +90,7 @@ void prove_key_valid(void)
     key_valid(any_text(room, 27, n));
 }
 
-/* origin_same_host: any origin of 0 to 8 bytes behind "http", any host */
+/* origin_same_host: any origin of 0 to 4 bytes behind "http", any host */
 void prove_origin_same_host(void)
 {
     char room[4 + TEXT + 1], other[TEXT + 1], *host = text_any(other);
@@ -81,7 +117,7 @@ void prove_head_scan(void)
     //@ assert -1 <= size <= n;
 }
 
-/* request_read: any request line of 0 to 6 bytes, whatever head_scan lets
+/* request_read: any request line of 0 to 4 bytes, whatever head_scan lets
    pass, then the end of the head */
 void prove_request_line(void)
 {
@@ -98,7 +134,7 @@ void prove_request_line(void)
     request_read(&k);
 }
 
-/* request_read: any header lines of 0 to 6 bytes behind a request line */
+/* request_read: any header lines of 0 to 4 bytes behind a request line */
 void prove_header_lines_read(void)
 {
     static const char line[] = "GET / HTTP/1.1\r\n";

@@ -16,7 +16,7 @@ passed=0 failed=0
 # Each value that a driver asks for is followed apart (split), and each way
 # through the code, up to slevel; the relations between two numbers only where
 # they are needed (octagon), as they cost most.
-options=(-machdep gcc_x86_64 -eva -eva-slevel 20000 -eva-split-limit 400
+options=(-machdep gcc_x86_64 -eva -eva-slevel 3000 -eva-split-limit 400
          -eva-auto-loop-unroll 256 -eva-split-return full -eva-ilevel 256
          -eva-plevel 300 -eva-no-print -eva-msg-key=-final-states,-progress
          -cpp-extra-args="-I. -Itest/prove -U__SSE2__")
