@@ -401,6 +401,19 @@ static void with_upstream(void)
     st.loop_opts.group_out = out;
 }
 
+static rt_group subscribed;
+
+/* A subscription stands while somebody is there. */
+static void subscriptions_balance(void)
+{
+    int here = rt_group_count(st.loop, subscribed) > 0;
+
+    turns(2);
+    if (st.hooks[0] - st.hooks[1] != here)
+        sim_fault("subscribed %d times, unsubscribed %d times, members: %d",
+                  st.hooks[0], st.hooks[1], here);
+}
+
 static void a_group_is_fed_from_upstream(void)
 {
     ws_peer *w[2];
@@ -408,7 +421,8 @@ static void a_group_is_fed_from_upstream(void)
     rt_group g;
 
     ws_door();
-    g = xgroup("room", &o);
+    g = subscribed = xgroup("room", &o);
+    st.finally = subscriptions_balance;
     members(g, w, 2);
     xgroup_send(g, RT_TEXT, "hello");
     xgroup_send(g, RT_TEXT | rt_latest(1), "pos");
