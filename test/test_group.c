@@ -1939,7 +1939,7 @@ static void the_first_member_is_told_or_has_not_joined(void)
         EQUAL(rt_group_count(st.loop, group), took == 0);
         TOLD(took ? "" : "+ first:g");
     }
-    EQUAL(n, 5); /* two for the event, the hook, and all went well */
+    EQUAL(n, 6); /* two for the event, two for the hooks, and all went well */
 }
 
 /* What the group must remember after calls each of which may fail: the texts
