@@ -4547,10 +4547,13 @@ static void refusal_say(rt_loop *loop, refusal *r)
 {
     uint8_t text[256];
     size_t n = refusal_text(r, text);
+    struct iovec v;
     ssize_t done = 0;
+    v.iov_base = text;
+    v.iov_len = n;
     r->said = 1;
     if (n > 0)
-        done = send(r->source.fd, text, n, MSG_NOSIGNAL);
+        done = send_some(r->source.fd, &v, 1, n);
     if (done > 0)
         loop->stats.bytes_out += (uint64_t)done;
 }

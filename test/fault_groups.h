@@ -119,6 +119,33 @@ static void one_is_in_many_groups(void)
     REACHED(rt_group_count(st.loop, g[3]) == 0);
 }
 
+/* So many that each table and array has to grow. */
+static void there_are_many_of_all(void)
+{
+    enum { MANY = 40 };
+    rt_session none = {0};
+    rt_group g[MANY];
+    char name[16];
+    int i;
+
+    ws_door();
+    entered();
+    for (i = 0; i < MANY; i++) {
+        snprintf(name, sizeof name, "group %d", i);
+        g[i] = xgroup(name, NULL);
+        xtimer(i % 2 ? none : st.last, 5 + i, tick, NULL);
+        xobserve(name, 1);
+        xjoin(g[i], st.last);
+    }
+    REACHED(g[MANY - 1].id && rt_group_count(st.loop, g[MANY - 1]) == 1);
+    pass(60);
+    REACHED(st.ticks == MANY);
+    for (i = 0; i < MANY; i++)
+        rt_group_close(st.loop, g[i]);
+    xclose(st.last, 0, NULL);
+    turns(3);
+}
+
 static void members_are_listed(void)
 {
     ws_peer *w[3];
