@@ -76,6 +76,10 @@ SEED = 1
 mutate:
 	python3 test/mutate.py --count $(COUNT) --seed $(SEED)
 
+# SECONDS=60 for each target, TARGETS="NAME..." for some: see test/fuzz/fuzz.h.
+fuzz fuzz-afl:
+	@$(MAKE) --no-print-directory -j2 -f test/Makefile $@ BUILD=$(BUILD)
+
 # One peer is built where its library is installed.
 LWS := $(shell $(CC) -E -include libwebsockets.h -x c /dev/null \
          >/dev/null 2>&1 && echo lws_server)
@@ -93,4 +97,4 @@ bench-peers: all $(LWS:%=$(BUILD)/%)
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all demo test check ci coverage mutate bench bench-peers clean
+.PHONY: all demo test check ci coverage mutate fuzz fuzz-afl bench bench-peers clean
