@@ -27,7 +27,6 @@ Prints "N passed, N failed, N skipped" as its last line.
 import argparse
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -50,15 +49,9 @@ def make(build, *words):
         cwd=ROOT, text=True, check=True, stdout=subprocess.PIPE).stdout
 
 
-def programs():
-    """The tests' names, in the Makefile's words: all that have BINS."""
-    with open(f"{ROOT}/test/Makefile", encoding="ascii") as f:
-        text = f.read().replace("\\\n", " ")
-    names = []
-    for one in re.findall(r"^(?:TESTS|LONG|LONG_SIM) *\+?= *(.*)$", text,
-                          re.M):
-        names += one.split()
-    return names
+def programs(build):
+    """The names of all tests, without test_."""
+    return [name[len("test_"):] for name in make(build, "-s", "list").split()]
 
 
 def command(build, name):
@@ -79,7 +72,7 @@ def run(build):
     """Builds and runs all; true when each test passed."""
     make(build, "-j2", "bins")
     forget(build)
-    commands = [command(build, name) for name in programs()]
+    commands = [command(build, name) for name in programs(build)]
     done = subprocess.run(
         ["sh", "test/run.sh", *filter(None, commands)], cwd=ROOT, text=True,
         env={**os.environ, "JOBS": "2"}, stdout=subprocess.PIPE, check=False)
@@ -291,7 +284,8 @@ def main():
     row("all", sums(found, allowed))
     if words.gaps:
         gaps(found, allowed)
-    write(found, allowed, time.time() - began)
+    if not words.no_run:
+        write(found, allowed, time.time() - began)
     if not words.no_page:
         page(words.build)
     cases += judge(found, allowed, passed)

@@ -11,7 +11,7 @@
 #include "sim.h"
 #include "test.h"
 
-enum { LINES = 256, PORT = 9000, THEIR_PORT = 7000, LARGEST = 70000 };
+enum { LINES = 32, PORT = 9000, THEIR_PORT = 7000, LARGEST = 70000 };
 
 /* Of the library. */
 enum { SERVER, CLIENT, ROLES };
