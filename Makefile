@@ -1,4 +1,5 @@
-# rtnet.  make all | test | check | bench | bench-peers | demo | clean
+# rtnet.  make all | test | check | ci | coverage | mutate | nightly | report |
+# bench | bench-peers | demo | clean
 CC ?= cc
 CFLAGS ?= -O2 -g
 WARN = -Wall -Wextra -pedantic -Wshadow -Wconversion -Wstrict-prototypes \
@@ -61,6 +62,36 @@ test check:
 	@$(MAKE) --no-print-directory -j2 all
 	@$(MAKE) --no-print-directory -j2 -f test/Makefile $@ BUILD=$(BUILD)
 
+# All of it, with what is installed: the same steps as in a fresh clone.
+ci:
+	bash .ci/run --no-install
+
+# What can be proved of the pure code, for all inputs up to a size; needs
+# frama-c-base, and ten minutes.
+prove:
+	bash test/prove/run.sh
+
+# What the tests run of the library: build/coverage/index.html.
+coverage:
+	python3 test/coverage.py --gaps
+
+# Do the tests notice small faults?  COUNT=300 of them, by a seed: SEED=1.
+COUNT = 300
+SEED = 1
+mutate:
+	python3 test/mutate.py --count $(COUNT) --seed $(SEED)
+
+# The long run, in pieces that add up in build/nightly; 30 minutes at least
+# count.
+MINUTES = 30
+JOBS = 1
+nightly:
+	python3 test/nightly.py --minutes $(MINUTES) --jobs $(JOBS)
+
+# test/REPORT.md, from what the last runs of these left in build.
+report:
+	python3 test/report.py
+
 # One peer is built where its library is installed.
 LWS := $(shell $(CC) -E -include libwebsockets.h -x c /dev/null \
          >/dev/null 2>&1 && echo lws_server)
@@ -78,4 +109,5 @@ bench-peers: all $(LWS:%=$(BUILD)/%)
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all demo test check bench bench-peers clean
+.PHONY: all demo test check ci coverage prove mutate nightly report bench \
+        bench-peers clean

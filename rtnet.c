@@ -30,6 +30,9 @@
 #include <sys/epoll.h>
 #include <sys/random.h>
 #endif
+#if defined(RT__KQUEUE)
+#include <sys/event.h>
+#endif
 #ifndef MSG_NOSIGNAL
 #define MSG_NOSIGNAL 0 /* the BSDs say it once a socket: SO_NOSIGPIPE */
 #endif
@@ -796,7 +799,7 @@ static void apptimer_fire(rt_loop *loop, rt__apptimer *t)
 
 /* ---- backends ----------------------------------------------------------- */
 
-/* Four functions each; they know sources, nothing of what is behind them.  Both
+/* Four functions each; they know sources, nothing of what is behind them.  All
    are level-triggered: what is not read now is told again.  An event is a hint,
    the system call that follows has the truth. */
 
@@ -853,6 +856,92 @@ static int ep_wait(rt_loop *loop, int timeout_ms)
             broken ? RT_READ | RT_WRITE
                    : (e[i].events & EPOLLIN ? RT_READ : 0) |
                          (e[i].events & EPOLLOUT ? RT_WRITE : 0);
+    }
+    return n;
+}
+
+#endif
+
+#if defined(RT__KQUEUE)
+
+enum { KQ_BATCH = RT__BATCH / 4 }; /* of 64 bytes each, on the stack */
+
+/* No fork inherits a queue, but an exec would without the flag. */
+static int kq_open(rt_loop *loop)
+{
+    loop->backend_fd = kqueue();
+    if (loop->backend_fd < 0)
+        return -1;
+    if (fcntl(loop->backend_fd, F_SETFD, FD_CLOEXEC) == 0)
+        return 0;
+    close(loop->backend_fd);
+    return -1;
+}
+
+static void kq_close(rt_loop *loop)
+{
+    close(loop->backend_fd);
+}
+
+/* One filter for each bit; both changes go in one call, which has no room for
+   events and so says by errno which one failed, and does not wait. */
+static int kq_change(rt_loop *loop, const rt__source *s, int bits, int how)
+{
+    struct kevent change[2];
+    int n = 0;
+    /* The number stands in ident: with gen it is the key, in 32 bits too. */
+    void *udata = (void *)(uintptr_t)s->gen;
+    if (bits & RT_READ) {
+        EV_SET(&change[n], (uintptr_t)s->fd, EVFILT_READ, how, 0, 0, udata);
+        n++;
+    }
+    if (bits & RT_WRITE) {
+        EV_SET(&change[n], (uintptr_t)s->fd, EVFILT_WRITE, how, 0, 0, udata);
+        n++;
+    }
+    if (n == 0 || kevent(loop->backend_fd, change, n, NULL, 0, NULL) == 0)
+        return 0;
+    return errno == EINTR ? 0 : -1; /* interrupted, it is done all the same */
+}
+
+/* What cannot be added leaves no half of it behind, which would be told to
+   nobody again and again. */
+static int kq_set(rt_loop *loop, rt__source *s, int interest)
+{
+    int was = s->interest, more = interest & ~was, error;
+    if (kq_change(loop, s, more, EV_ADD) == 0)
+        return kq_change(loop, s, was & ~interest, EV_DELETE);
+    error = errno;
+    kq_change(loop, s, more & RT_READ, EV_DELETE);
+    kq_change(loop, s, more & RT_WRITE, EV_DELETE);
+    errno = error;
+    return -1;
+}
+
+/* Reading and writing are events of their own here: who is ready for both
+   stands in the batch twice, and the second finds nobody if the first ended it.
+   As with epoll the end of what a peer sends is something to read, and what
+   broke is both. */
+static int kq_wait(rt_loop *loop, int timeout_ms)
+{
+    struct kevent e[KQ_BATCH];
+    struct timespec t;
+    int i, n;
+    t.tv_sec = timeout_ms / 1000;
+    t.tv_nsec = timeout_ms % 1000 * 1000000L;
+    n = kevent(loop->backend_fd, NULL, 0, e, KQ_BATCH,
+               timeout_ms < 0 ? NULL : &t);
+    if (n < 0)
+        return errno == EINTR ? 0 : -1;
+    for (i = 0; i < n; i++) {
+        int broken = e[i].flags & EV_ERROR ||
+                     (e[i].flags & EV_EOF &&
+                      (e[i].fflags || e[i].filter != EVFILT_READ));
+        loop->ready[i].key =
+            (uint64_t)(uintptr_t)e[i].udata << 32 | (uint32_t)e[i].ident;
+        loop->ready[i].events = broken ? RT_READ | RT_WRITE
+                                : e[i].filter == EVFILT_READ ? RT_READ
+                                                             : RT_WRITE;
     }
     return n;
 }
@@ -958,6 +1047,12 @@ static int backend_choose(rt__backend *b, int which)
 #if defined(RT__EPOLL)
     if (which == RT_AUTO || which == RT_EPOLL) {
         backend_fill(b, ep_open, ep_close, ep_set, ep_wait);
+        return 0;
+    }
+#endif
+#if defined(RT__KQUEUE)
+    if (which == RT_AUTO || which == RT_KQUEUE) {
+        backend_fill(b, kq_open, kq_close, kq_set, kq_wait);
         return 0;
     }
 #endif
@@ -1184,14 +1279,22 @@ void rt_stop(rt_loop *loop)
 }
 
 /* One read, so a turn runs at most 256 of them; the rest is still readable.
-   Only whole posts are in the pipe; a failed read, -1, divides to 0. */
+   Whole posts are in the pipe, but a read may be short, and end inside one:
+   then the rest of that comes first in the next. */
 static void posts_run(rt_loop *loop)
 {
     post batch[256];
-    ssize_t i, n = read(loop->pipe[0], batch, sizeof batch);
-    if (n > (ssize_t)sizeof batch)
+    size_t i, have = loop->post_have, room = sizeof batch - have;
+    ssize_t n;
+    memcpy(batch, loop->post_part, have);
+    n = read(loop->pipe[0], (char *)batch + have, room);
+    if (n <= 0 || n > (ssize_t)room)
         return;
-    for (i = 0; i < n / (ssize_t)sizeof(post); i++)
+    have += (size_t)n;
+    loop->post_have = have % sizeof(post);
+    memcpy(loop->post_part, (char *)batch + have - loop->post_have,
+           loop->post_have);
+    for (i = 0; i < have / sizeof(post); i++)
         if (batch[i].fn) {
             loop->stats.posts++;
             rt__tell_timer(loop, batch[i].fn, batch[i].arg);
@@ -2258,7 +2361,7 @@ static void buf_init(rt__buf *b)
 {
     b->refs = 1;
     b->len = 0;
-    b->arena = b->headroom = 0;
+    b->arena = b->headroom = b->aside = 0;
 }
 
 /* As rt__buf_new, but only a large one that was kept; else NULL. */
@@ -2712,6 +2815,20 @@ int rt__out_aside(rt_loop *loop, rt__conn *c, rt__piece piece)
     return 0;
 }
 
+/* Queues what a codec says by itself.  Nothing tells it from a message but its
+   buffer, which it has for itself. */
+int rt__out_packet(rt_loop *loop, rt__conn *c, const void *data, size_t len)
+{
+    rt__piece piece;
+    if (rt__out_open(loop, c) < 0 || !(piece.buf = rt__buf_new(loop, len)))
+        return RT_ENOMEM;
+    memcpy(rt__buf_data(piece.buf), data, len);
+    piece.buf->len = piece.len = (uint32_t)len;
+    piece.buf->aside = 1;
+    piece.off = 0;
+    return rt__out_aside(loop, c, piece);
+}
+
 /* Queues bytes that are no message: a control frame, or HTTP. */
 int rt__out_control(rt_loop *loop, rt__conn *c, const void *data, size_t len)
 {
@@ -2820,13 +2937,16 @@ static uint32_t frame_span(const rt__conn *c, const uint8_t *p, uint8_t *counts)
 /* Counts the messages whose last byte is among the n bytes taken.  A frame
    never stands in two pieces, so its head is whole where it begins.  HTTP has
    no heads: rt__out_control puts its length into frame_left. */
-static void frames_taken(const rt__conn *c, rt__out *o, const uint8_t *p,
+static void frames_taken(const rt__conn *c, rt__out *o, const rt__piece *piece,
                          size_t n)
 {
+    const uint8_t *p = rt__buf_data(piece->buf) + piece->off;
     while (n > 0) {
         size_t step;
-        if (o->frame_left == 0)
+        if (o->frame_left == 0) {
             o->frame_left = frame_span(c, p, &o->frame_counts);
+            o->frame_counts &= !piece->buf->aside;
+        }
         step = n < o->frame_left ? n : o->frame_left;
         o->frame_left -= (uint32_t)step;
         if (o->frame_left == 0 && o->frame_counts)
@@ -2836,12 +2956,14 @@ static void frames_taken(const rt__conn *c, rt__out *o, const uint8_t *p,
     }
 }
 
-/* Bytes without frames: each piece is a message (see q_push). */
+/* Bytes without frames: each piece is a message (see q_push), but for what a
+   codec says by itself, and the rest of what was loose. */
 static void raw_taken(rt__out *o, const rt__piece *piece, size_t n)
 {
-    o->frame_counts = 1;
+    if (o->frame_left == 0)
+        o->frame_counts = !piece->buf->aside;
     o->frame_left = piece->len - (uint32_t)n;
-    if (o->frame_left == 0 && o->messages > 0)
+    if (o->frame_left == 0 && o->frame_counts)
         o->messages--;
 }
 
@@ -2884,7 +3006,7 @@ static void q_taken(rt_loop *loop, rt__conn *c, size_t *n)
         if (c->wire == RT__RAW)
             raw_taken(o, piece, step);
         else
-            frames_taken(c, o, rt__buf_data(piece->buf) + piece->off, step);
+            frames_taken(c, o, piece, step);
         piece->off += (uint32_t)step;
         piece->len -= (uint32_t)step;
         *n -= step;
@@ -3012,8 +3134,8 @@ static int gather(rt__out *o, struct iovec *v, size_t *total)
 }
 
 /* MSG_NOSIGNAL, because the handling of SIGPIPE is the host's.  One piece goes
-   with send, which spares the kernel the copying of a msghdr.  Were more sent
-   than the total there is, nobody would know what. */
+   with send, which spares the kernel the copying of a msghdr.  Who says that
+   more went than the total cannot be believed: then the line is broken. */
 static ssize_t send_some(int fd, struct iovec *v, int count, size_t total)
 {
     struct msghdr m;
@@ -3030,7 +3152,7 @@ static ssize_t send_some(int fd, struct iovec *v, int count, size_t total)
     } while (n < 0 && errno == EINTR);
     if (n <= (ssize_t)total)
         return n;
-    errno = EIO;
+    errno = EPROTO;
     return -1;
 }
 
@@ -3114,7 +3236,7 @@ static void conn_unqueued(rt_loop *loop, rt__conn *c, rt__piece piece,
     rt__out o;
     memset(&o, 0, sizeof o);
     o.messages = messages;
-    frames_taken(c, &o, rt__buf_data(piece.buf) + piece.off, n);
+    frames_taken(c, &o, &piece, n);
     c->session->of.lost += o.messages;
     rt__conn_lost(loop, c, 1006, RT_BY_ERROR, rt_strerror(RT_ENOMEM));
 }
@@ -3128,7 +3250,7 @@ void rt__conn_write(rt_loop *loop, rt__conn *c, rt__piece piece,
     ssize_t n;
     v.iov_base = rt__buf_data(piece.buf) + piece.off;
     v.iov_len = piece.len;
-    n = send_some(c->source.fd, &v, 1, piece.len);
+    n = send_some(c->source.fd, &v, 1, v.iov_len);
     histogram_add(&loop->stats.queues, queue_scale, piece.len);
     if (n > 0)
         loop->stats.bytes_out += (uint64_t)n;
@@ -3428,10 +3550,11 @@ void rt__in_began(rt_loop *loop, rt__conn *c)
     rt__conn_due(loop, c, rt_now(loop) + c->ep->assembly_ms);
 }
 
-/* Its deadlines are looked at by then, or earlier. */
+/* Its deadlines are looked at by then, or earlier.  One that was lost a moment
+   ago, because its events could not be asked for, has no timer any more. */
 void rt__conn_due(rt_loop *loop, rt__conn *c, uint64_t due)
 {
-    if (due < rt__timer_due(loop, &c->timer))
+    if (c->state != RT__DEAD && due < rt__timer_due(loop, &c->timer))
         rt__timer_set(loop, &c->timer, due);
 }
 
@@ -3722,6 +3845,10 @@ void rt__conn_violation(rt_loop *loop, rt__conn *c, int code, int cause,
                         const char *reason)
 {
     rt__session *s = c->session;
+    if (c->state == RT__FAREWELL) { /* what we said before still goes out */
+        rt__conn_finish_soon(loop, c);
+        return;
+    }
     if (c->state < RT__GREETING || c->state > RT__LIVE) {
         rt__conn_lost(loop, c, code, cause, reason);
         return;

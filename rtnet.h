@@ -565,8 +565,8 @@ typedef struct {
 int rt_accept(rt_loop *loop, rt_session s, const rt_accept_opts *opts);
 
 /* Answers a request with a status (200..599), a content type ("" for none) and
-   a body, which is copied.  RT_EINVAL, RT_ENOMEM; RT_ESTATE when already
-   answered. */
+   a body, which is copied.  RT_EINVAL; RT_ENOMEM, which ends the connection,
+   so that nobody is let in instead; RT_ESTATE when already answered. */
 int rt_reply(rt_loop *loop, rt_session s, int status, const char *type,
              const void *body, size_t len);
 

@@ -13,6 +13,11 @@
 #if defined(__linux__) && !defined(RT__NO_EPOLL)
 #define RT__EPOLL 1
 #endif
+#if defined(__APPLE__) || defined(__FreeBSD__) || defined(__NetBSD__) ||       \
+    defined(__OpenBSD__) || defined(__DragonFly__)
+#undef RT__KQUEUE /* elsewhere whoever defines it has the calls, too */
+#define RT__KQUEUE 1
+#endif
 /* What every processor of the kind has, so that nothing is chosen at run
    time.  The order of bytes in NEON's lanes is that of little-endian ones. */
 #if defined(__SSE2__)
@@ -323,6 +328,7 @@ typedef struct {
     uint8_t size_class; /* of the pool it goes back to */
     uint8_t arena;      /* a turn's shared block: not to be held longer */
     uint8_t headroom;   /* so many bytes before the first one */
+    uint8_t aside;      /* a codec's beat or farewell: no message */
 } rt__buf;
 
 static inline uint8_t *rt__buf_data(rt__buf *b)
@@ -394,6 +400,7 @@ int rt__out_put(rt_loop *loop, rt__conn *c, rt__piece piece, enum rt__lane lane,
                 uint32_t key);
 int rt__out_control(rt_loop *loop, rt__conn *c, const void *data, size_t len);
 int rt__out_aside(rt_loop *loop, rt__conn *c, rt__piece piece);
+int rt__out_packet(rt_loop *loop, rt__conn *c, const void *data, size_t len);
 int rt__out_pong(rt_loop *loop, rt__conn *c, const void *data, size_t len);
 void rt__out_tighten(rt_loop *loop, rt__conn *c);
 uint32_t rt__out_unsent(const rt__out *o);
@@ -892,7 +899,9 @@ struct rt_loop {
     rt__backend backend;
     void *backend_data;
     int backend_fd;
-    int pipe[2]; /* posts; a source watches the reading end */
+    int pipe[2];      /* posts; a source watches the reading end */
+    size_t post_have; /* bytes of one that was read in part */
+    uint8_t post_part[2 * sizeof(void *)];
     rt__source wake;
     int spare; /* given up to shed a connection at EMFILE */
     int stop;  /* set by rt_stop, atomically */

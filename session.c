@@ -1293,11 +1293,16 @@ static int ring_grow(rt_loop *loop, rt__flow *f)
     return 0;
 }
 
+static int ring_room(rt_loop *loop, rt__flow *f)
+{
+    return f->head + f->count == f->cap ? ring_grow(loop, f) : 0;
+}
+
 /* Keeps the newest number's frame; without memory it, and so all before it, is
    forgotten, and a loss of the line will be a gap. */
 static void ring_push(rt_loop *loop, rt__flow *f, rt__piece piece)
 {
-    if (f->head + f->count == f->cap && ring_grow(loop, f) < 0) {
+    if (ring_room(loop, f) < 0) {
         ring_clear(loop, f);
         return;
     }
@@ -1467,12 +1472,15 @@ static int held_put(rt_loop *loop, rt__flow *f, rt__piece piece, uint32_t key)
 }
 
 /* A framed message gets its number and is kept, then queued if there is a
-   connection.  Takes over the piece's reference. */
+   connection.  Takes over the piece's reference.  A client, which forgets
+   nothing, refuses what it cannot keep. */
 static int keep_put(rt_loop *loop, rt__session *s, rt__piece piece,
                     enum rt__lane lane, uint32_t key)
 {
     rt__flow *f = rt__keep_of(s)->flow;
-    if (lane == RT__KEYED && held_put(loop, f, piece, key) < 0) {
+    if ((lane == RT__KEYED && held_put(loop, f, piece, key) < 0) ||
+        (lane == RT__RELIABLE && rt__ep_of(s)->dial &&
+         ring_room(loop, f) < 0)) {
         rt__buf_release(loop, piece.buf);
         return RT_ENOMEM;
     }
@@ -1859,6 +1867,21 @@ static int send_begin(rt_loop *loop, rt__session *s)
     return stand_alone(loop, s);
 }
 
+/* There was no memory for its message.  Where it can resume, the message is
+   numbered and forgotten, so that coming back tells of it: to a client, for
+   nobody tells a server that there is a gap. */
+static void missed(rt_loop *loop, rt__session *s)
+{
+    if (!resumable(s) || !rt__keep_of(s)->flow || rt__ep_of(s)->dial) {
+        rt__session_end(loop, s, 1011, RT_BY_ERROR, "out of memory");
+        return;
+    }
+    rt__keep_of(s)->n++;
+    ring_clear(loop, rt__keep_of(s)->flow);
+    if (online(s))
+        rt__session_drop(loop, s, RT_CLOSE_SLOW, RT_BY_ERROR, "out of memory");
+}
+
 /* Frames a message for one session alone. */
 static int send_one(rt_loop *loop, rt__session *s, int kind, const void *data,
                     size_t len)
@@ -1868,6 +1891,7 @@ static int send_one(rt_loop *loop, rt__session *s, int kind, const void *data,
     rt__piece piece;
     uint32_t key;
     enum rt__lane lane = lane_of(kind, &key);
+    const rt__conn *was = online(s);
     uint8_t *to;
     int away = s->state == RT_AWAY, error;
     if ((error = send_begin(loop, s)) < 0)
@@ -1882,8 +1906,13 @@ static int send_one(rt_loop *loop, rt__session *s, int kind, const void *data,
         return RT_ENOMEM;
     if (borrows(loop, s, lane, &h, data, len, &piece))
         return put(loop, s, piece, lane, key);
-    if (!(to = reserve(loop, s, h.len + len, lane, &piece)))
+    to = reserve(loop, s, h.len + len, lane, &piece);
+    if (!to && (online(s) == was || rt__ep_of(s)->dial))
         return RT_ENOMEM;
+    if (!to) { /* it has cost the connection, so it was accepted */
+        missed(loop, s);
+        return RT__HIGH;
+    }
     frame_copy(to, &h, data, len);
     error = put(loop, s, piece, lane, key);
     return error == 0 && s->state == RT_AWAY && !away ? RT__HIGH : error;
@@ -2002,20 +2031,6 @@ static int cast_one(rt_loop *loop, rt__cast *cast, rt__session *s)
         return RT_ENOMEM;
     form->buf->refs++;
     return put(loop, s, *form, lane, key);
-}
-
-/* There was no memory for its message.  Where it can resume, the message is
-   numbered and forgotten, so that coming back tells of it. */
-static void missed(rt_loop *loop, rt__session *s)
-{
-    if (!resumable(s) || !rt__keep_of(s)->flow) {
-        rt__session_end(loop, s, 1011, RT_BY_ERROR, "out of memory");
-        return;
-    }
-    rt__keep_of(s)->n++;
-    ring_clear(loop, rt__keep_of(s)->flow);
-    if (online(s))
-        rt__session_drop(loop, s, RT_CLOSE_SLOW, RT_BY_ERROR, "out of memory");
 }
 
 /* As rt_send to one of many.  One for whom there is no memory ends: the sender
@@ -3355,10 +3370,11 @@ static int welcome_in(rt_loop *loop, rt__conn *c, const char *text)
     }
     if (w.received || w.base)
         return -1002;
-    if (known && client_anew(loop, c) < 0)
-        return -1011;
+    /* First, for a session that loses its line before it opens forgets it. */
     welcome_note(d, &w);
-    return known ? 0 : client_open(loop, c, s);
+    if (known)
+        return client_anew(loop, c) < 0 ? -1011 : 0;
+    return client_open(loop, c, s);
 }
 
 /* ---- rtnet.1: input ------------------------------------------------------ */
@@ -3610,6 +3626,7 @@ static int adopt_check(const rt__session *old, const rt__session *fresh,
         return RT_EINVAL;
     if (!rt__keep_of(old) || !rt__keep_of(old)->flow || rt__ep_of(old)->dial ||
         rt__keep_of(old)->flow->typed ||
+        rt__ep_of(old)->codec != rt__ep_of(fresh)->codec ||
         memcmp(&rt__ep_of(old)->on, &rt__ep_of(fresh)->on,
                sizeof rt__ep_of(old)->on) != 0)
         return RT_ESTATE;

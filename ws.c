@@ -490,6 +490,15 @@ static int lower(int c)
     return c >= 'A' && c <= 'Z' ? c + 32 : c;
 }
 
+/* The value of a hexadecimal digit, or -1. */
+static int hex(int c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c = lower(c);
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
 /* Are the n characters at a all of b, whatever their case? */
 static int same_text(const char *a, size_t n, const char *b)
 {
@@ -852,15 +861,34 @@ static int request_line(rt__shake *k, char **p)
     return 0;
 }
 
+/* Takes characters of a name (RFC 3986, 3.2.2); returns where they end. */
+static const char *host_name(const char *p)
+{
+    for (;; p++) {
+        if (*p == '%' && hex((uint8_t)p[1]) >= 0 && hex((uint8_t)p[2]) >= 0)
+            p += 2;
+        else if (*p == '%' || !*p ||
+                 (!is_tchar((uint8_t)*p) && !strchr("()=;,", *p)) ||
+                 strchr("#^`|", *p))
+            return p;
+    }
+}
+
 /* A host as RFC 3986 has it, perhaps with a port, and nothing around it: no
    path, no user, no blank. */
 static int host_valid(const char *host)
 {
     const char *p = host;
-    for (; *p; p++)
-        if (!is_tchar((uint8_t)*p) && !strchr(":[]()=;,", *p))
+    if (*p == '[') {
+        p += 1 + strspn(p + 1, "0123456789abcdefABCDEF:.");
+        if (p == host + 1 || *p++ != ']')
             return 0;
-    return p != host && *host != ':';
+    } else {
+        p = host_name(p);
+    }
+    if (p != host && *p == ':')
+        p += 1 + strspn(p + 1, "0123456789");
+    return p != host && !*p;
 }
 
 /* Digits only, no overflow; one header, of one value: even two that agree are
@@ -1991,6 +2019,8 @@ void rt__shakes_end(rt_loop *loop)
 
 /* ---- requests: what the host reads of them ------------------------------ */
 
+/* One that is away had its on_open: the handshake of its next connection is
+   not the host's. */
 const rt_request *rt_request_of(rt_loop *loop, rt_session handle)
 {
     rt__shake *k = (rt__shake *)rt__slot_get(loop, handle.id, RT__SHAKE);
@@ -1998,17 +2028,8 @@ const rt_request *rt_request_of(rt_loop *loop, rt_session handle)
     if (k)
         return &k->request;
     s = (rt__session *)rt__slot_get(loop, handle.id, RT__SESSION);
-    k = s && s->conn ? rt__shake_of(s->conn) : NULL;
+    k = s && s->conn && s->state != RT_AWAY ? rt__shake_of(s->conn) : NULL;
     return k && !k->stripped ? &k->request : NULL;
-}
-
-/* The value of a hexadecimal digit, or -1. */
-static int hex(int c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c = lower(c);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
 /* One decoded character of a query at *p, which moves; < 0: badly encoded, or
@@ -2058,6 +2079,28 @@ int rt_query(const rt_request *request, const char *name, char *out, size_t cap)
 
 /* ---- frames: out -------------------------------------------------------- */
 
+/* A beat or a farewell of the codec, at most 256 bytes; on a WebSocket one
+   packet is one binary frame. */
+static int codec_say(rt_loop *loop, rt__conn *c, const uint8_t *packet,
+                     size_t n)
+{
+    uint8_t frame[14 + 256], mask[8];
+    int client = c->wire == RT__WS_CLIENT;
+    uint64_t chance = client ? rt__random(loop) : 0;
+    size_t head;
+    if (n == 0)
+        return 0;
+    if (c->wire >= RT__STREAM)
+        return rt__out_packet(loop, c, packet, n);
+    memcpy(mask, &chance, sizeof mask);
+    head = rt__frame_write(frame, RT_BINARY, n, client ? mask : NULL);
+    if (client)
+        rt__mask(frame + head, packet, n, mask, 0);
+    else
+        memcpy(frame + head, packet, n);
+    return rt__out_packet(loop, c, frame, head + n);
+}
+
 /* Control on a stream: rtnet.1 has letters for them, a codec its own beat and
    farewell, other streams have none.  As RT_TEXT comes what has its letter
    already.  All of them are short: one byte of the length is enough. */
@@ -2067,10 +2110,8 @@ static int stream_control(rt_loop *loop, rt__conn *c, int op, const void *data,
     uint8_t frame[4 + 1 + 256];
     size_t letter = op == RT_TEXT ? 0 : 1;
     const rt_codec *codec = c->ep->codec;
-    if (codec && op == 9 && codec->beat) {
-        len = codec->beat(codec->ctx, frame);
-        return len ? rt__out_control(loop, c, frame, len) : 0;
-    }
+    if (codec && op == 9 && codec->beat)
+        return codec_say(loop, c, frame, codec->beat(codec->ctx, frame));
     if (!c->typed)
         return 0;
     memset(frame, 0, 4);
@@ -2107,23 +2148,13 @@ int rt__ws_control(rt_loop *loop, rt__conn *c, int op, const void *data,
     return rt__out_control(loop, c, frame, head + len);
 }
 
-/* The packet is made behind room for the largest head, whose size is known only
-   when the packet's is. */
 static void codec_bye(rt_loop *loop, rt__conn *c, int code, const char *reason)
 {
     const rt_codec *codec = c->ep->codec;
-    uint8_t packet[14 + 256];
-    size_t head = 0, n;
-    n = codec->bye ? codec->bye(codec->ctx, packet + 14, code, reason) : 0;
-    if (n == 0)
-        return;
-    if (c->wire == RT__WS_SERVER) {
-        head = rt__frame_write(packet, RT_BINARY, n, NULL);
-        memmove(packet + head, packet + 14, n);
-        rt__out_control(loop, c, packet, head + n);
-    } else {
-        rt__out_control(loop, c, packet + 14, n);
-    }
+    uint8_t packet[256];
+    if (codec->bye)
+        codec_say(loop, c, packet,
+                  codec->bye(codec->ctx, packet, code, reason));
 }
 
 /* "c" code [SP reason]; 1005 and 1006 never stand on a wire (7.4.1). */

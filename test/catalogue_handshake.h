@@ -504,7 +504,7 @@ static void row_39_sends(enum sim_call call, const sim_opts *weather)
     for (i = 0; i < 3; i++) {
         w = peer_open();
         sim_peer_window(w->line, i == 1 ? 64 : 65536);
-        sim_excess(call, 1);
+        sim_short(call, 1, SIM_TOO_MANY);
         CHECK(rt_send(stage.loop, stage.last, RT_TEXT, bytes, 300) >= 0);
         if (call == SIM_sendmsg)
             CHECK(rt_send(stage.loop, stage.last, RT_TEXT, bytes, 200) >= 0);
@@ -540,7 +540,7 @@ static void row_39_reads(void)
             ws_raw(w, b.at, 30000 - b.len);
             settle();
         }
-        sim_excess(SIM_recv, 1);
+        sim_short(SIM_recv, 1, SIM_TOO_MANY);
         ws_raw(w, "\x81\x80\1\2\3\4", 6);
         settle();
         EQUAL(sim_streams(), 0);
@@ -559,7 +559,7 @@ static void row_39_random(void)
 {
     sim_start(NULL);
     stage_reset();
-    sim_excess(SIM_getrandom, 1);
+    sim_short(SIM_getrandom, 1, SIM_TOO_MANY);
     stage.loop = stage_loop(sim_realloc);
     CHECK(stage.loop == NULL);
     EQUAL(sim_end(), 0);
@@ -578,7 +578,7 @@ static void row_39_posts(void)
 
     stage_open(NULL, NULL);
     EQUAL(rt_post(stage.loop, row_39_post, &ran), 0);
-    sim_excess(SIM_read, 1);
+    sim_short(SIM_read, 1, SIM_TOO_MANY);
     settle();
     EQUAL(rt_post(stage.loop, row_39_post, &ran), 0);
     settle();

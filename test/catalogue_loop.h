@@ -231,7 +231,7 @@ static void row_43_fails(int error)
     ws_peer *w;
 
     stage_open(NULL, NULL);
-    sim_fail_always(SIM_accept4, error);
+    sim_fail_ever(SIM_accept4, 1, error);
     w = peer_add(ws_connect(PORT, "/"));
     settle();
     waits = sim_waits();
@@ -242,7 +242,7 @@ static void row_43_fails(int error)
     }
     CHECK(sim_waits() - waits <= 210); /* in 10 s: it rests, it is back */
     CHECK(sim_calls(SIM_accept4) - tries <= 210);
-    sim_fail_always(SIM_accept4, 0);
+    sim_fail(SIM_accept4, 0, 0);
     run(300);
     EQUAL(w->open, 1);
     stage_end();

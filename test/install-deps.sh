@@ -1,9 +1,9 @@
 #!/bin/sh
 # Installs on Debian what `make check` needs beyond a C compiler and make:
-# clang with its sanitizers, the linters, Node with the packages of
-# test/peers, Python's websockets, Chromium, Redis, hiredis and promtool.  Run
-# as root; what is there already is left alone, so a second run takes about a
-# second.
+# clang with its sanitizers, valgrind, the linters, tools for network
+# namespaces, Node with the packages of test/peers, Python's websockets,
+# Chromium, Redis, hiredis and promtool.  Run as root; what is there already is
+# left alone, so a second run takes about a second.
 set -eu
 cd "$(dirname "$0")"
 
@@ -58,8 +58,12 @@ want make make
 want libc6-dev
 want clang clang
 want clang-format clang-format
+want lcov lcov
 want clang-tidy clang-tidy
 want cppcheck cppcheck
+want valgrind valgrind
+want iproute2 ip
+want nftables nft
 want curl curl
 want nodejs node
 want npm npm

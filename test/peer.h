@@ -32,6 +32,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#if defined(__has_feature)
+#if __has_feature(memory_sanitizer)
+#include <sanitizer/msan_interface.h>
+#define PEER_MSAN 1
+#endif
+#endif
+
 #ifndef MSG_NOSIGNAL
 #define MSG_NOSIGNAL 0
 #endif
@@ -61,7 +68,7 @@ static unsigned peer_turns; /* how many turns were made, in all */
 
 static inline uint64_t peer_clock(void)
 {
-    struct timespec t;
+    struct timespec t = {0, 0};
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
@@ -543,6 +550,16 @@ typedef union {
     long double aligned;
 } peer_block;
 
+/* New memory holds what nobody may rely on; the memory sanitizer, which would
+   take the filling for a value, is told so. */
+static inline void peer_unset(void *p, size_t n)
+{
+    memset(p, 0xa5, n);
+#if defined(PEER_MSAN)
+    __msan_allocated_memory(p, n);
+#endif
+}
+
 /* As rt_loop_opts.realloc; a block always moves. */
 static inline void *peer_realloc(void *user, void *p, size_t old, size_t now)
 {
@@ -555,7 +572,7 @@ static inline void *peer_realloc(void *user, void *p, size_t old, size_t now)
         if (!to)
             return NULL;
         to->size = now;
-        memset(to + 1, 0xa5, now);
+        peer_unset(to + 1, now);
         if (from)
             memcpy(to + 1, p, had < now ? had : now);
     }

@@ -26,7 +26,8 @@ enum {
     OTHER = 8,   /* a second connection, before its h */
     NARROW = 16, /* a send queue of 1,000 bytes */
     PINGS = 32,  /* a peer that answers no pings */
-    TIME = 64    /* but no handle */
+    TIME = 64,   /* but no handle */
+    BIND = 128   /* 1,500 ms in which to bind a user id */
 };
 
 /*
@@ -42,11 +43,15 @@ typedef struct {
     const char *again;
 } outcome;
 
-/* A cell that cannot be. */
-#define NEVER                                                                  \
+/* A cell that cannot be, and why not. */
+#define NEVER(why)                                                             \
     {                                                                          \
-        0, NULL, NULL, 0, NULL                                                 \
+        0, why, NULL, 0, NULL                                                  \
     }
+#define NO_SESSION "there is no session that this could have happened to"
+#define NO_LINE "there is no line on which it could come, or whose time runs"
+#define NO_TIME "it takes turns, and the state is over with this one"
+#define EARLIER "another deadline comes first"
 
 #define BACK "w:0:0:resumed"
 #define NEW "w:0:0:new"
@@ -259,6 +264,12 @@ static int window_passes(void)
     return 0;
 }
 
+static int bind_passes(void)
+{
+    skip(1501);
+    return 0;
+}
+
 static int handshake_passes(void)
 {
     skip(5001);
@@ -304,7 +315,7 @@ static const row server_rows[] = {
      {{0, NEW, "open", RT_OPEN, BACK},
       VIOLATION(1002),
       VIOLATION(1002),
-      NEVER,
+      NEVER(NO_LINE),
       IGNORED_ENDING,
       IGNORED}},
     {"h with an unknown token",
@@ -314,14 +325,14 @@ static const row server_rows[] = {
      {{0, NEW, "open", RT_OPEN, BACK},
       VIOLATION(1002),
       VIOLATION(1002),
-      NEVER,
+      NEVER(NO_LINE),
       IGNORED_ENDING,
       IGNORED}},
     {"h of another connection",
      OTHER,
      other_resumes,
      NULL,
-     {NEVER,
+     {NEVER(NO_SESSION),
       {0, "c4504", "away back:0", RT_OPEN, BACK},
       {0, "c4504", "away back:0", RT_OPEN, BACK},
       {0, NULL, "back:0", RT_OPEN, BACK},
@@ -334,7 +345,7 @@ static const row server_rows[] = {
      {REFUSED(1002),
       VIOLATION(1002),
       {0, "", "mx", RT_OPEN, "w:1:0:resumed"},
-      NEVER,
+      NEVER(NO_LINE),
       IGNORED_ENDING,
       IGNORED}},
     {"m without payload, binary",
@@ -344,7 +355,7 @@ static const row server_rows[] = {
      {REFUSED(1002),
       VIOLATION(1002),
       {0, "", "M", RT_OPEN, "w:1:0:resumed"},
-      NEVER,
+      NEVER(NO_LINE),
       IGNORED_ENDING,
       IGNORED}},
     {"u",
@@ -354,7 +365,7 @@ static const row server_rows[] = {
      {REFUSED(1002),
       VIOLATION(1002),
       {0, "", "mx", RT_OPEN, BACK},
-      NEVER,
+      NEVER(NO_LINE),
       IGNORED_ENDING,
       IGNORED}},
     {"a0",
@@ -364,7 +375,7 @@ static const row server_rows[] = {
      {REFUSED(1002),
       {0, "", "", RT_OPEN, BACK},
       {0, "", "", RT_OPEN, BACK},
-      NEVER,
+      NEVER(NO_LINE),
       IGNORED_ENDING,
       IGNORED}},
     {"a0 and m",
@@ -374,57 +385,57 @@ static const row server_rows[] = {
      {REFUSED(1002),
       {0, "", "mx", RT_OPEN, "w:1:0:resumed"},
       {0, "", "mx", RT_OPEN, "w:1:0:resumed"},
-      NEVER,
+      NEVER(NO_LINE),
       IGNORED_ENDING,
       IGNORED}},
     {"a of what was never sent",
      0,
      says_a1,
      NULL,
-     {REFUSED(1002), VIOLATION(1002), VIOLATION(1002), NEVER, IGNORED_ENDING,
-      IGNORED}},
+     {REFUSED(1002), VIOLATION(1002), VIOLATION(1002), NEVER(NO_LINE),
+      IGNORED_ENDING, IGNORED}},
     {"a of all that was sent",
      SENT,
      says_a1,
      NULL,
-     {NEVER,
+     {NEVER(NO_SESSION),
       {0, "", "", RT_OPEN, "w:0:1:resumed"},
       {0, "", "", RT_OPEN, "w:0:1:resumed"},
-      NEVER,
+      NEVER(NO_LINE),
       {0, "c3999", "close:3999:0", RT_EGONE, NEW}, /* not lost */
       IGNORED}},
     {"a that takes another one back",
      SENT,
      says_a1_a0,
      NULL,
-     {NEVER,
+     {NEVER(NO_SESSION),
       VIOLATION(1002),
       VIOLATION(1002),
-      NEVER,
+      NEVER(NO_LINE),
       {0, "c3999", "close:3999:0", RT_EGONE, NEW},
       IGNORED}},
     {"a of more than was sent",
      SENT,
      says_a2,
      NULL,
-     {NEVER,
+     {NEVER(NO_SESSION),
       {0, "c1002", "close:1002:1", RT_EGONE, NEW},
       {0, "c1002", "close:1002:1", RT_EGONE, NEW},
-      NEVER,
+      NEVER(NO_LINE),
       {0, "c3999", "close:3999:1", RT_EGONE, NEW},
       IGNORED}},
     {"w",
      0,
      says_w,
      NULL,
-     {REFUSED(1002), VIOLATION(1002), VIOLATION(1002), NEVER, IGNORED_ENDING,
-      IGNORED}},
+     {REFUSED(1002), VIOLATION(1002), VIOLATION(1002), NEVER(NO_LINE),
+      IGNORED_ENDING, IGNORED}},
     {"an unknown type",
      0,
      says_unknown,
      NULL,
-     {REFUSED(1002), VIOLATION(1002), VIOLATION(1002), NEVER, IGNORED_ENDING,
-      IGNORED}},
+     {REFUSED(1002), VIOLATION(1002), VIOLATION(1002), NEVER(NO_LINE),
+      IGNORED_ENDING, IGNORED}},
     {"a reset",
      0,
      resets,
@@ -432,17 +443,17 @@ static const row server_rows[] = {
      {{0, NULL, "", RT_EGONE, ""},
       {0, NULL, "away", RT_AWAY, BACK},
       {0, NULL, "away", RT_AWAY, BACK},
-      NEVER,
+      NEVER(NO_LINE),
       {0, NULL, "close:3999:0", RT_EGONE, NEW},
       {0, NULL, "", RT_EGONE, NEW}}},
     {"a reset with something unacknowledged",
      SENT,
      resets,
      NULL,
-     {NEVER,
+     {NEVER(NO_SESSION),
       {0, NULL, "away", RT_AWAY, BACK " ms"},
       {0, NULL, "away", RT_AWAY, BACK " ms"},
-      NEVER,
+      NEVER(NO_LINE),
       {0, NULL, "close:3999:1", RT_EGONE, NEW},
       {0, NULL, "", RT_EGONE, NEW}}},
     {"the end of the line",
@@ -452,7 +463,7 @@ static const row server_rows[] = {
      {{0, NULL, "", RT_EGONE, ""},
       {0, NULL, "away", RT_AWAY, BACK},
       {0, NULL, "away", RT_AWAY, BACK},
-      NEVER,
+      NEVER(NO_LINE),
       {0, NULL, "close:3999:0", RT_EGONE, NEW},
       {0, NULL, "", RT_EGONE, NEW}}},
     {"the end of the peer's half",
@@ -462,7 +473,7 @@ static const row server_rows[] = {
      {{0, NULL, "", RT_EGONE, ""},
       {0, NULL, "away", RT_AWAY, BACK},
       {0, NULL, "away", RT_AWAY, BACK},
-      NEVER,
+      NEVER(NO_LINE),
       {0, NULL, "close:3999:0", RT_EGONE, NEW},
       {0, NULL, "", RT_EGONE, NEW}}},
     {"close 1000",
@@ -472,17 +483,17 @@ static const row server_rows[] = {
      {{0, NULL, "", RT_EGONE, ""},
       {0, NULL, "close:1000:0", RT_EGONE, NEW},
       {0, NULL, "close:1000:0", RT_EGONE, NEW},
-      NEVER,
+      NEVER(NO_LINE),
       {0, NULL, "close:3999:0", RT_EGONE, NEW},
       {0, NULL, "", RT_EGONE, NEW}}},
     {"close 1000 with something unacknowledged",
      SENT,
      closes_1000,
      NULL,
-     {NEVER,
+     {NEVER(NO_SESSION),
       {0, NULL, "close:1000:1", RT_EGONE, NEW},
       {0, NULL, "close:1000:1", RT_EGONE, NEW},
-      NEVER,
+      NEVER(NO_LINE),
       {0, NULL, "close:3999:1", RT_EGONE, NEW},
       {0, NULL, "", RT_EGONE, NEW}}},
     {"close 1001",
@@ -492,7 +503,7 @@ static const row server_rows[] = {
      {{0, NULL, "", RT_EGONE, ""},
       {0, NULL, "away", RT_AWAY, BACK},
       {0, NULL, "away", RT_AWAY, BACK},
-      NEVER,
+      NEVER(NO_LINE),
       {0, NULL, "close:3999:0", RT_EGONE, NEW},
       {0, NULL, "", RT_EGONE, NEW}}},
     {"close 1002",
@@ -502,24 +513,29 @@ static const row server_rows[] = {
      {{0, NULL, "", RT_EGONE, ""},
       {0, NULL, "away", RT_AWAY, BACK},
       {0, NULL, "away", RT_AWAY, BACK},
-      NEVER,
+      NEVER(NO_LINE),
       {0, NULL, "close:3999:0", RT_EGONE, NEW},
       {0, NULL, "", RT_EGONE, NEW}}},
     {"close 4000",
      SENT,
      closes_4000,
      NULL,
-     {NEVER,
+     {NEVER(NO_SESSION),
       {0, NULL, "away", RT_AWAY, BACK " ms"},
       {0, NULL, "away", RT_AWAY, BACK " ms"},
-      NEVER,
+      NEVER(NO_LINE),
       {0, NULL, "close:3999:1", RT_EGONE, NEW},
       {0, NULL, "", RT_EGONE, NEW}}},
     {"unanswered pings",
      PINGS,
      NULL,
      pings_pass,
-     {NEVER, NEVER, {0, "c4002", "away", RT_AWAY, BACK}, NEVER, NEVER, NEVER}},
+     {NEVER(EARLIER),
+      NEVER(EARLIER),
+      {0, "c4002", "away", RT_AWAY, BACK},
+      NEVER(NO_LINE),
+      NEVER(NO_TIME),
+      NEVER(NO_SESSION)}},
     {"the handshake deadline",
      TIME,
      NULL,
@@ -527,8 +543,8 @@ static const row server_rows[] = {
      {REFUSED(1013),
       {0, "c1013", "away", RT_AWAY, BACK},
       {0, "", "", RT_OPEN, BACK},
-      NEVER,
-      NEVER,
+      NEVER(NO_LINE),
+      NEVER(NO_TIME),
       {0, "", "", RT_EGONE, NEW}}},
     {"the end of the window",
      TIME,
@@ -538,17 +554,27 @@ static const row server_rows[] = {
       {0, "", "", RT_OPEN, BACK},
       {0, "", "", RT_OPEN, BACK},
       {0, NULL, "close:4503:0", RT_EGONE, NEW},
-      NEVER,
+      NEVER(NO_TIME),
       IGNORED}},
     {"the end of the window with something kept",
      SENT,
      NULL,
      window_passes,
-     {NEVER,
+     {NEVER(NO_SESSION),
       {0, "", "", RT_OPEN, BACK " ms"},
       {0, "", "", RT_OPEN, BACK " ms"},
       {0, NULL, "close:4503:1", RT_EGONE, NEW},
-      NEVER,
+      NEVER(NO_TIME),
+      IGNORED}},
+    {"the end of the time to bind",
+     BIND | TIME,
+     NULL,
+     bind_passes,
+     {{0, "", "", RT_OPENING, ""},
+      {0, "c1008", "close:1008:0", RT_EGONE, NEW},
+      {0, "c1008", "close:1008:0", RT_EGONE, NEW},
+      {0, NULL, "close:1008:0", RT_EGONE, NEW},
+      NEVER(NO_TIME),
       IGNORED}},
     {"rt_send",
      0,
@@ -564,7 +590,7 @@ static const row server_rows[] = {
      SENT,
      NULL,
      sends,
-     {NEVER,
+     {NEVER(NO_SESSION),
       {0, "mx", "", RT_OPEN, BACK " ms mx"},
       {0, "mx", "", RT_OPEN, BACK " ms mx"},
       {0, NULL, "", RT_AWAY, BACK " ms mx"},
@@ -604,7 +630,7 @@ static const row server_rows[] = {
      SENT,
      NULL,
      closes,
-     {NEVER,
+     {NEVER(NO_SESSION),
       {0, "c1000", "close:1000:1", RT_EGONE, NEW},
       {0, "c1000", "close:1000:1", RT_EGONE, NEW},
       {0, NULL, "close:1000:1", RT_EGONE, NEW},
@@ -624,17 +650,27 @@ static const row server_rows[] = {
      SENT,
      NULL,
      drops,
-     {NEVER,
+     {NEVER(NO_SESSION),
       {0, "c4000", "away", RT_AWAY, BACK " ms"},
       {0, "c4000", "away", RT_AWAY, BACK " ms"},
       {RT_ESTATE, NULL, "", RT_AWAY, BACK " ms"},
       {RT_EGONE, "c3999", "close:3999:1", RT_EGONE, NEW},
       {RT_EGONE, "", "", RT_EGONE, NEW}}},
+    {"rt_drop, nothing sent",
+     0,
+     NULL,
+     drops,
+     {{RT_ESTATE, "", "", RT_OPENING, ""},
+      {0, "c4000", "away", RT_AWAY, BACK},
+      {0, "c4000", "away", RT_AWAY, BACK},
+      {RT_ESTATE, NULL, "", RT_AWAY, BACK},
+      {RT_EGONE, "c3999", "close:3999:0", RT_EGONE, NEW},
+      {RT_EGONE, "", "", RT_EGONE, NEW}}},
     {"rt_kick",
      BOUND,
      NULL,
      kicks,
-     {NEVER,
+     {NEVER(NO_SESSION),
       {1, "c4502", "close:4502:0", RT_EGONE, NEW},
       {1, "c4502", "close:4502:0", RT_EGONE, NEW},
       {1, NULL, "close:4502:0", RT_EGONE, NEW},
@@ -644,11 +680,11 @@ static const row server_rows[] = {
      BOUND | OTHER,
      NULL,
      is_replaced,
-     {NEVER,
+     {NEVER(NO_SESSION),
       {0, "c4501", "close:4501:0", RT_EGONE, NEW},
       {0, "c4501", "close:4501:0", RT_EGONE, NEW},
       {0, NULL, "close:4501:0", RT_EGONE, NEW},
-      NEVER,
+      NEVER(NO_TIME),
       {0, "", "", RT_EGONE, NEW}}},
     {"rt_shutdown",
      TIME,
@@ -674,7 +710,7 @@ static const row server_rows[] = {
      BOUND,
      NULL,
      binds,
-     {NEVER,
+     {NEVER(NO_SESSION),
       {RT_EBOUND, "", "", RT_OPEN, BACK},
       {RT_EBOUND, "", "", RT_OPEN, BACK},
       {RT_EBOUND, NULL, "", RT_AWAY, BACK},
@@ -694,7 +730,7 @@ static const row server_rows[] = {
      BOUND,
      NULL,
      pushes,
-     {NEVER,
+     {NEVER(NO_SESSION),
       {1, "mx", "", RT_OPEN, BACK " mx"},
       {1, "mx", "", RT_OPEN, BACK " mx"},
       {1, NULL, "", RT_AWAY, BACK " mx"},
@@ -714,7 +750,7 @@ static const row server_rows[] = {
      JOINED,
      NULL,
      group_sends,
-     {NEVER,
+     {NEVER(NO_SESSION),
       {1, "mx", "", RT_OPEN, BACK " mx"},
       {1, "mx", "", RT_OPEN, BACK " mx"},
       {1, NULL, "", RT_AWAY, BACK " mx"},
@@ -810,11 +846,13 @@ static void check_outcome(const row *r, int state)
 }
 
 /* Without a handle there is nothing to call. */
-static int cell_exists(const row *r, int state)
+static const char *cell_lacks(const row *r, int state)
 {
     if (!r->cells[state].told)
-        return 0;
-    return state != OPENING || st.wire == WS || !r->call || r->needs & TIME;
+        return r->cells[state].hears;
+    if (state == OPENING && st.wire == TCP && r->call && !(r->needs & TIME))
+        return "on TCP on_request is not asked, so there is no handle";
+    return NULL;
 }
 
 static void server_cell(const row *r, int state)
@@ -825,6 +863,8 @@ static void server_cell(const row *r, int state)
                wire_names[st.wire], backend);
     if (r->needs & NARROW)
         st.opts.soft_mark = st.opts.hard_mark = 1000;
+    if (r->needs & BIND)
+        st.opts.bind_ms = 1500;
     stage();
     reach(state, r->needs);
     rc = happen(r, state);
@@ -834,16 +874,26 @@ static void server_cell(const row *r, int state)
     test_end();
 }
 
+/* Each cell is walked, or says why it cannot be. */
+enum { WALKED_WS = 227, WALKED_TCP = 218 };
 static void server_table(int backend, int wire)
 {
-    size_t i;
-    int state;
-    for (i = 0; i < sizeof server_rows / sizeof *server_rows; i++)
+    size_t i, rows = sizeof server_rows / sizeof *server_rows;
+    int state, walked = 0, never = 0;
+    for (i = 0; i < rows; i++)
         for (state = 0; state < STATES; state++) {
             stage_begin(backend, wire);
-            if (cell_exists(&server_rows[i], state))
-                server_cell(&server_rows[i], state);
+            if (cell_lacks(&server_rows[i], state)) {
+                never++;
+                continue;
+            }
+            server_cell(&server_rows[i], state);
+            walked++;
         }
+    test_begin("server, every cell is walked or cannot be");
+    EQUAL(walked + never, rows * STATES);
+    EQUAL(walked, wire == WS ? WALKED_WS : WALKED_TCP);
+    test_end();
 }
 
 /* ---- the grammar --------------------------------------------------------- */

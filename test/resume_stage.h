@@ -98,8 +98,10 @@ static uint64_t clock_ahead;
 #if defined(__linux__) && defined(SYS_clock_gettime)
 int clock_gettime(clockid_t which, struct timespec *out)
 {
-    if (syscall(SYS_clock_gettime, which, out) != 0)
+    struct timespec now = {0, 0}; /* a sanitizer does not know this call */
+    if (syscall(SYS_clock_gettime, which, &now) != 0)
         return -1;
+    *out = now;
     out->tv_sec += (time_t)(clock_ahead / 1000);
     out->tv_nsec += (long)(clock_ahead % 1000) * 1000000;
     if (out->tv_nsec >= 1000000000) {

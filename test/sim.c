@@ -1,9 +1,9 @@
 /*
  * The simulated kernel of sim.h.  First the choices, then the objects (byte
- * queues, addresses, streams, epoll sets), time, and last, in one section, the
- * calls as the library makes them.  What Linux does was taken from tcp(7),
- * epoll(7) and tcp_poll() as they are documented; where it has a choice the
- * stream of choices decides.
+ * queues, addresses, streams, sets of interests), time, and last, in one
+ * section, the calls as the library makes them.  What Linux does was taken from
+ * tcp(7), epoll(7) and tcp_poll() as they are documented; where it has a choice
+ * the stream of choices decides.
  *
  * The world is a static: the calls that are served have no room for an
  * argument that would lead to it.
@@ -13,6 +13,7 @@
  */
 #define _GNU_SOURCE
 #include "sim.h"
+#include "kqueue/sys/event.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -33,15 +34,26 @@
 #include <unistd.h>
 
 enum { FIRST_FD = 3, MOST_FDS = 4096, BACKLOG = 64, NODES = 16 };
-enum { PIPE_SIZE = 65536, VOID_ROOM = 65536, HOLES = 8 };
+enum { PIPE_SIZE = 65536, VOID_ROOM = 65536, HOLES = 8, BATCH = 1024 };
+
+enum { SESSIONS = 1024 };
 
 #define NEVER UINT64_MAX
 #define NS_PER_MS UINT64_C(1000000)
 
-enum kind { SOCKET, LISTENER, STREAM, PIPE_IN, PIPE_OUT, EPOLL, DEV_NULL };
+enum kind {
+    SOCKET,
+    LISTENER,
+    STREAM,
+    PIPE_IN,
+    PIPE_OUT,
+    EPOLL,
+    KQUEUE,
+    DEV_NULL
+};
 static const char *const kind_names[] = {"socket",   "listener", "stream",
                                          "pipe end", "pipe end", "epoll",
-                                         "/dev/null"};
+                                         "kqueue",   "/dev/null"};
 
 /* Bytes under way: a vector whose head moves. */
 struct bytes {
@@ -49,10 +61,18 @@ struct bytes {
     size_t head, len, cap;
 };
 
+/* One of an epoll set, or a knote, with the filter it is of. */
 struct interest {
     struct sim_peer *target;
     uint32_t events;
     epoll_data_t data;
+    int filter, disabled;
+};
+
+/* What a wait has found of one of them. */
+struct found {
+    const struct interest *of;
+    uint32_t events;
 };
 
 /*
@@ -82,9 +102,10 @@ struct sim_peer {
     int deaf;           /* this end reads no more */
     int dead;           /* reset, or never connected */
     int error;          /* what SO_ERROR says */
-    /* epoll */
+    /* epoll, kqueue */
     struct interest *set;
     size_t watched, set_cap, turn;
+    int cloexec;
 };
 typedef struct sim_peer object;
 
@@ -110,14 +131,20 @@ static struct world {
     int next_port;
     uint64_t progress, progress_seen;
     int idle; /* waits since then */
+    int held; /* what broke is not told now */
     uint64_t calls[SIM_CALL_COUNT], fail_at[SIM_CALL_COUNT];
-    int fail_error[SIM_CALL_COUNT];
-    uint64_t excess_at[SIM_CALL_COUNT];
-    int always[SIM_CALL_COUNT];
+    int fail_error[SIM_CALL_COUNT], fail_ever[SIM_CALL_COUNT];
     uint32_t events_mask;
+    int last_fd, failed_fd; /* of the call under way, and of what it did */
+    uint64_t short_at[SIM_CALL_COUNT];
+    size_t short_bytes[SIM_CALL_COUNT];
+    uint64_t allocations, no_memory_at; /* 0: there is memory */
+    int no_memory_since;                /* and for those after it, too */
     size_t heap, heap_peak;
-    int faults;
+    int faults, step, fault_step;
     char fault[256];
+    uint64_t digest, each[SESSIONS]; /* of upcalls */
+    uint64_t upcalls, acts, kevent_waits;
 } sim;
 
 /* ---- the real system ---------------------------------------------------- */
@@ -174,8 +201,10 @@ void sim_fault(const char *format, ...)
     va_start(list, format);
     vsnprintf(text, sizeof text, format, list);
     va_end(list);
-    if (!sim.faults++)
+    if (!sim.faults++) {
         memcpy(sim.fault, text, sizeof text);
+        sim.fault_step = sim.step;
+    }
     sim_note("FAULT %s", text);
 }
 
@@ -187,6 +216,31 @@ int sim_faults(void)
 const char *sim_fault_text(void)
 {
     return sim.fault;
+}
+
+void sim_step(int ms)
+{
+    sim_note("---- step %d, %d ms", ++sim.step, ms);
+}
+
+int sim_over(void)
+{
+    return sim.faults || (sim.opts.until && sim.step >= sim.opts.until);
+}
+
+static uint64_t mix(uint64_t sum, uint64_t value)
+{
+    sum = (sum ^ value) * UINT64_C(0x9e3779b97f4a7c15);
+    return sum ^ sum >> 29;
+}
+
+void sim_upcall(uint32_t who, int what, uint64_t value)
+{
+    uint64_t *one = &sim.each[who % SESSIONS];
+
+    sim.upcalls++;
+    *one = mix(mix(*one, (uint64_t)what), value);
+    sim.digest = mix(mix(sim.digest, who), *one);
 }
 
 /* A call of the library that the simulation cannot serve. */
@@ -215,21 +269,64 @@ static uint64_t draw(uint64_t *state)
     return z ^ (z >> 31);
 }
 
-/* The one place where a choice is made. */
+/* The next number of the bytes that were given, of so many of them. */
+static uint32_t given(size_t bytes)
+{
+    uint32_t x = 0;
+
+    for (; bytes > 0 && sim.opts.choices_len > 0; bytes--) {
+        x = x << 8 | *sim.opts.choices++;
+        sim.opts.choices_len--;
+    }
+    return x;
+}
+
+size_t sim_choices_left(void)
+{
+    return sim.opts.choices_len;
+}
+
+/* Here and in sim_chance, and nowhere else, choices are made. */
 uint32_t sim_choose(uint32_t n)
 {
     if (!n)
         return 0;
+    if (sim.opts.choices)
+        return given(n <= 256 ? 1 : n <= 65536 ? 2 : 4) % n;
     return (uint32_t)((draw(&sim.choices) >> 32) * n >> 32);
 }
 
+/* Of bytes the greatest are true and 0 never is, as when they are used up. */
 int sim_chance(int permille)
 {
+    int byte, least = 256 - (permille * 256 + 999) / 1000;
+
+    if (permille > 0 && sim.opts.choices) {
+        byte = (int)given(1);
+        return byte > 0 && byte >= least;
+    }
     return permille > 0 && sim_choose(1000) < (uint32_t)permille;
 }
 
-static size_t shorten(size_t n)
+/* How many of n bytes a call moves that is to be short. */
+static size_t shortened(size_t n, size_t bytes)
 {
+    if (bytes == SIM_TOO_MANY || n < 2)
+        return n;
+    if (bytes == SIM_BUT_ONE)
+        return n - 1;
+    if (bytes == SIM_HALF)
+        return n / 2;
+    return n < bytes ? n : bytes;
+}
+
+/* How many of n bytes a call moves. */
+static size_t shorten(enum sim_call call, size_t n)
+{
+    if (sim.short_at[call] == sim.calls[call]) {
+        sim.failed_fd = sim.last_fd;
+        return shortened(n, sim.short_bytes[call]);
+    }
     if (n < 2 || !sim_chance(sim.opts.shorts))
         return n;
     return 1 + sim_choose((uint32_t)(n - 1));
@@ -243,6 +340,7 @@ static int interruptible(enum sim_call call)
     case SIM_connect:
     case SIM_epoll_wait:
     case SIM_getrandom:
+    case SIM_kevent:
     case SIM_open:
     case SIM_read:
     case SIM_recv:
@@ -259,28 +357,31 @@ static int interruptible(enum sim_call call)
 static int refused(enum sim_call call)
 {
     sim.calls[call]++;
-    if (sim.fail_error[call] && sim.calls[call] == sim.fail_at[call]) {
+    if (sim.fail_error[call] && sim.calls[call] >= sim.fail_at[call]) {
         errno = sim.fail_error[call];
-        sim.fail_error[call] = 0;
+        sim.failed_fd = sim.last_fd;
+        if (!sim.fail_ever[call])
+            sim.fail_error[call] = 0;
         return 1;
     }
     if (interruptible(call) && sim_chance(sim.opts.eintr)) {
         errno = EINTR;
         return 1;
     }
-    errno = sim.always[call] ? sim.always[call] : errno;
-    return sim.always[call] != 0;
+    return 0;
 }
 
 void sim_fail(enum sim_call call, int nth, int error)
 {
     sim.fail_at[call] = sim.calls[call] + (uint64_t)nth;
     sim.fail_error[call] = error;
+    sim.fail_ever[call] = 0;
 }
 
-void sim_fail_always(enum sim_call call, int error)
+void sim_fail_ever(enum sim_call call, int nth, int error)
 {
-    sim.always[call] = error;
+    sim_fail(call, nth, error);
+    sim.fail_ever[call] = 1;
 }
 
 void sim_events(uint32_t mask)
@@ -288,17 +389,24 @@ void sim_events(uint32_t mask)
     sim.events_mask = mask;
 }
 
-void sim_excess(enum sim_call call, int nth)
+int sim_failed_fd(void)
 {
-    sim.excess_at[call] = sim.calls[call] + (uint64_t)nth;
+    return sim.failed_fd;
 }
 
-/* What a call says that was asked to move n bytes and moved some. */
-static ssize_t told(enum sim_call call, size_t n, ssize_t moved)
+/* What a call says that moved n bytes of those it was asked for. */
+static ssize_t said(enum sim_call call, ssize_t n, size_t asked)
 {
-    if (sim.excess_at[call] != sim.calls[call] || moved <= 0)
-        return moved;
-    return (ssize_t)n + 1;
+    if (sim.short_at[call] != sim.calls[call] ||
+        sim.short_bytes[call] != SIM_TOO_MANY || n <= 0)
+        return n;
+    return (ssize_t)asked + 1;
+}
+
+void sim_short(enum sim_call call, int nth, size_t bytes)
+{
+    sim.short_at[call] = nth ? sim.calls[call] + (uint64_t)nth : 0;
+    sim.short_bytes[call] = bytes ? bytes : 1;
 }
 
 uint64_t sim_calls(enum sim_call call)
@@ -325,13 +433,35 @@ static size_t block_size(const void *p)
     return size;
 }
 
+/* Is this the allocation that has to fail? */
+static int memory_fails(void)
+{
+    sim.allocations++;
+    if (!sim.no_memory_at || sim.allocations < sim.no_memory_at)
+        return 0;
+    return sim.no_memory_since || sim.allocations == sim.no_memory_at;
+}
+
+void sim_fail_memory(int nth, int for_ever)
+{
+    sim.no_memory_at = nth ? sim.allocations + (uint64_t)nth : 0;
+    sim.no_memory_since = for_ever;
+}
+
+uint64_t sim_allocations(void)
+{
+    return sim.allocations;
+}
+
 void *sim_realloc(void *user, void *p, size_t old, size_t now)
 {
-    char *q = now ? malloc(now + BLOCK_HEAD) : NULL;
+    char *q = NULL;
 
     (void)user;
     if (block_size(p) != old)
         sim_fault("realloc of %zu bytes, which are %zu", old, block_size(p));
+    if (now && !(now > old && memory_fails()))
+        q = malloc(now + BLOCK_HEAD);
     if (now && !q)
         return NULL;
     if (q) {
@@ -458,6 +588,7 @@ static object *fd_get(int fd, const char *call)
 {
     object *o = fd < MOST_FDS ? sim.fds[fd] : NULL;
 
+    sim.last_fd = fd;
     if (!o) {
         sim_fault("%s of descriptor %d, which is not open", call, fd);
         errno = EBADF;
@@ -666,8 +797,16 @@ static void stream_put_done(object *o)
         reset_arrives(o);
 }
 
+/* What lies there, and goes on lying there. */
+static ssize_t bytes_show(const struct bytes *b, void *out, size_t n)
+{
+    n = n < b->len ? n : b->len;
+    memcpy(out, b->at + b->head, n);
+    return (ssize_t)n;
+}
+
 /* Returns what recv would, with errno. */
-static ssize_t stream_get(object *o, void *out, size_t n)
+static ssize_t stream_get(object *o, void *out, size_t n, int flags)
 {
     int error;
 
@@ -675,6 +814,8 @@ static ssize_t stream_get(object *o, void *out, size_t n)
         return fails(ENOTCONN);
     if (o->connecting)
         return fails(EAGAIN);
+    if (o->in.len && !o->deaf && flags & MSG_PEEK)
+        return bytes_show(&o->in, out, n);
     if (o->in.len && !o->deaf) {
         sim.progress++;
         return (ssize_t)bytes_take(&o->in, out, n);
@@ -841,12 +982,16 @@ static uint32_t pipe_ready(const object *o)
 
 static uint32_t ready(const object *o);
 
+static uint32_t knote_ready(const struct interest *i);
+
 static uint32_t interest_ready(const struct interest *i)
 {
+    if (i->filter)
+        return knote_ready(i);
     return ready(i->target) & (i->events | EPOLLERR | EPOLLHUP);
 }
 
-static uint32_t epoll_ready(const object *o)
+static uint32_t set_ready(const object *o)
 {
     size_t i;
 
@@ -857,6 +1002,12 @@ static uint32_t epoll_ready(const object *o)
     return 0;
 }
 
+/* Both directions are at their end. */
+static int broken(const object *o)
+{
+    return o->kind == STREAM && (o->dead || (o->fin && o->shut));
+}
+
 static uint32_t ready(const object *o)
 {
     switch (o->kind) {
@@ -865,99 +1016,188 @@ static uint32_t ready(const object *o)
     case LISTENER:
         return o->queued ? EPOLLIN : 0;
     case STREAM:
-        return stream_ready(o);
+        return sim.held && broken(o) ? 0 : stream_ready(o);
     case PIPE_IN:
     case PIPE_OUT:
         return pipe_ready(o);
     case EPOLL:
-        return epoll_ready(o);
+    case KQUEUE:
+        return set_ready(o);
     case DEV_NULL:
         return EPOLLIN | EPOLLOUT;
     }
     return 0;
 }
 
-/* ---- epoll sets --------------------------------------------------------- */
+/* ---- knotes ------------------------------------------------------------- */
 
-static struct interest *interest_find(object *ep, const object *target)
+/* Has that direction come to its end? */
+static int at_end(const object *o, int filter)
+{
+    if (o->kind == STREAM && filter == EVFILT_READ)
+        return o->fin || o->dead || o->deaf;
+    if (o->kind == STREAM)
+        return o->dead || o->shut;
+    return (o->kind == PIPE_IN || o->kind == PIPE_OUT) && !o->other;
+}
+
+/* EPOLLIN or EPOLLOUT, and EPOLLHUP at the end: as in FreeBSD's filt_soread and
+   filt_sowrite, which look at one direction each. */
+static uint32_t knote_ready(const struct interest *i)
+{
+    const object *o = i->target;
+    uint32_t way = i->filter == EVFILT_READ ? EPOLLIN : EPOLLOUT, e = ready(o);
+
+    if (i->disabled || (sim.held && broken(o)))
+        return 0;
+    if (at_end(o, i->filter))
+        return way | EPOLLHUP;
+    if (o->kind == SOCKET) /* not connected, and no attempt is under way */
+        return way & EPOLLOUT ? EPOLLOUT | EPOLLHUP : 0;
+    return e & EPOLLERR ? way : e & way;
+}
+
+/* ---- sets --------------------------------------------------------------- */
+
+static struct interest *interest_find(object *set, const object *target,
+                                      int filter)
 {
     size_t i;
 
-    for (i = 0; i < ep->watched; i++) {
-        if (ep->set[i].target == target)
-            return &ep->set[i];
+    for (i = 0; i < set->watched; i++) {
+        if (set->set[i].target == target && set->set[i].filter == filter)
+            return &set->set[i];
     }
     return NULL;
 }
 
-static int interest_add(object *ep, object *target)
+static struct interest *interest_add(object *set, object *target, int filter)
 {
-    if (interest_find(ep, target))
-        return fails(EEXIST);
-    if (ep->watched == ep->set_cap) {
-        ep->set_cap = 2 * ep->set_cap + 8;
-        ep->set = more(ep->set, ep->set_cap * sizeof *ep->set);
+    struct interest *i;
+
+    if (set->watched == set->set_cap) {
+        set->set_cap = 2 * set->set_cap + 8;
+        set->set = more(set->set, set->set_cap * sizeof *set->set);
     }
-    ep->set[ep->watched++].target = target;
-    return 0;
+    i = &set->set[set->watched++];
+    memset(i, 0, sizeof *i);
+    i->target = target;
+    i->filter = filter;
+    return i;
 }
 
-static void interest_remove(object *ep, struct interest *i)
+static void interest_remove(object *set, struct interest *i)
 {
-    size_t at = (size_t)(i - ep->set);
+    size_t at = (size_t)(i - set->set);
 
-    ep->watched--;
-    memmove(i, i + 1, (ep->watched - at) * sizeof *i);
-    if (ep->turn > at)
-        ep->turn--;
+    set->watched--;
+    memmove(i, i + 1, (set->watched - at) * sizeof *i);
+    if (set->turn > at)
+        set->turn--;
 }
 
 /* A closed descriptor leaves every set by itself. */
 static void interest_forget(const object *target)
 {
-    struct interest *i;
     object *o;
+    size_t i;
 
     for (o = sim.all; o; o = o->next) {
-        i = o->kind == EPOLL ? interest_find(o, target) : NULL;
-        if (i)
-            interest_remove(o, i);
+        for (i = o->watched; i-- > 0;) {
+            if (o->set[i].target == target)
+                interest_remove(o, &o->set[i]);
+        }
     }
 }
 
-static void swap_events(struct epoll_event *a, struct epoll_event *b)
+/* By descriptor, and writing before reading, as the library takes the two from
+   those that tell them as one. */
+static int in_order(const void *a, const void *b)
 {
-    struct epoll_event t = *a;
+    const struct interest *x = a, *y = b;
+
+    if (x->target->fd != y->target->fd)
+        return x->target->fd < y->target->fd ? -1 : 1;
+    return x->filter - y->filter; /* EVFILT_WRITE is the lesser */
+}
+
+static void set_sort(object *set)
+{
+    qsort(set->set, set->watched, sizeof *set->set, in_order);
+    set->turn = 0;
+}
+
+static void found_swap(struct found *a, struct found *b)
+{
+    struct found t = *a;
 
     *a = *b;
     *b = t;
+}
+
+static int set_any(const void *arg)
+{
+    return set_ready(arg) != 0;
+}
+
+typedef int (*ready_fn)(const void *arg);
+
+/*
+ * In order, what broke is told when nothing else is, and one at a time.  Not
+ * all ways of waiting can say that of two which are to be read one broke, and
+ * the library serves that one last where it knows.
+ */
+static void hold_broken(ready_fn any, const void *arg)
+{
+    sim.held = sim.opts.in_order;
+    if (sim.held && !any(arg))
+        sim.held = 0;
+}
+
+/* How many of n found ones are told. */
+static int held_to(const struct found *found, int n)
+{
+    int i = 1;
+
+    if (!sim.opts.in_order || sim.held || n < 2)
+        return n;
+    while (i < n && found[i].of->target == found[0].of->target)
+        i++;
+    return i;
 }
 
 /*
  * Level-triggered: what is ready, from where the last batch ended, so that
  * each gets its turn.  In bad weather in any order, and not all.
  */
-static int batch(object *ep, struct epoll_event *out, int cap)
+static int batch(object *set, struct found *out, int cap)
 {
-    size_t i, at = ep->turn;
+    size_t i, at;
     uint32_t e;
     int n = 0;
 
-    for (i = 0; i < ep->watched && n < cap; i++) {
-        at = (ep->turn + i) % ep->watched;
-        e = interest_ready(&ep->set[at]);
+    cap = cap < BATCH ? cap : BATCH;
+    if (sim.opts.in_order && set->watched)
+        set_sort(set);
+    hold_broken(set_any, set);
+    at = set->turn;
+    for (i = 0; i < set->watched && n < cap; i++) {
+        at = (set->turn + i) % set->watched;
+        e = interest_ready(&set->set[at]);
         if (!e)
             continue;
-        out[n].events = ep->set[at].target->kind == STREAM && sim.events_mask
+        out[n].events = set->set[at].target->kind == STREAM && sim.events_mask
                             ? sim.events_mask
                             : e;
-        out[n++].data = ep->set[at].data;
+        out[n++].of = &set->set[at];
     }
-    ep->turn = ep->watched ? (at + 1) % ep->watched : 0;
+    set->turn = set->watched ? (at + 1) % set->watched : 0;
+    n = held_to(out, n);
+    sim.held = 0;
     if (!sim_chance(sim.opts.shuffle))
         return n;
     for (i = (size_t)n; i > 1; i--)
-        swap_events(&out[i - 1], &out[sim_choose((uint32_t)i)]);
+        found_swap(&out[i - 1], &out[sim_choose((uint32_t)i)]);
     return n ? 1 + (int)sim_choose((uint32_t)n) : 0;
 }
 
@@ -1040,8 +1280,6 @@ static void watch_progress(void)
     sim.progress_seen = sim.progress;
 }
 
-typedef int (*ready_fn)(const void *arg);
-
 /* Until something is ready, or the time is over. */
 static void sleep_until(ready_fn any, const void *arg, uint64_t wait_ns)
 {
@@ -1091,6 +1329,7 @@ void sim_start(const sim_opts *opts)
     sim.choices = sim.opts.seed;
     sim.entropy = ~sim.opts.seed;
     sim.next_port = 40000;
+    sim.last_fd = sim.failed_fd = -1;
     sim.on = 1;
 }
 
@@ -1107,16 +1346,85 @@ static void leaks_find(void)
     }
 }
 
+/* Of all worlds that ended in this process. */
+static struct {
+    uint64_t worlds, ns, calls;
+} total;
+
+static void total_add(void)
+{
+    int i;
+
+    total.worlds++;
+    total.ns += sim.now_ns;
+    for (i = 0; i < SIM_CALL_COUNT; i++)
+        total.calls += sim.calls[i];
+}
+
+void sim_print_total(void)
+{
+    printf("simulated: %llu worlds, %.1f s of their time, %llu calls\n",
+           (unsigned long long)total.worlds, (double)total.ns / 1e9,
+           (unsigned long long)total.calls);
+}
+
 int sim_end(void)
 {
     if (!sim.on)
         return sim.faults;
+    total_add();
     leaks_find();
     while (sim.all)
         object_free(sim.all);
     free(sim.agenda);
     sim.agenda = NULL;
     sim.on = 0;
+    return sim.faults;
+}
+
+/* ---- random worlds ------------------------------------------------------- */
+
+static const char *const backends[] = {"auto", "epoll", "kqueue", "select"};
+
+void sim_world_begin(const sim_world *w, const sim_opts *weather)
+{
+    sim_opts o = *weather;
+
+    o.seed = w->seed;
+    o.until = w->until;
+    o.trace = w->trace;
+    o.choices = w->choices;
+    o.choices_len = w->choices_len;
+    o.in_order = w->calm;
+    sim_start(&o);
+}
+
+static uint64_t events(void)
+{
+    uint64_t n = sim.upcalls + sim.acts;
+    int i;
+
+    for (i = 0; i < SIM_CALL_COUNT; i++) {
+        if (i != SIM_clock_gettime && i != SIM_epoll_wait && i != SIM_select)
+            n += sim.calls[i];
+    }
+    return n - sim.kevent_waits;
+}
+
+int sim_world_end(sim_world *w, const char *name)
+{
+    int i;
+
+    sim_end();
+    w->digest = sim.digest;
+    w->events = events();
+    w->steps = sim.step;
+    for (w->each = 0, i = 0; i < SESSIONS; i++)
+        w->each += mix(sim.each[i], (uint64_t)i);
+    if (sim.faults)
+        printf("sim --world %s --seed %llu --backend %s --until %d%s: %s\n",
+               name, (unsigned long long)w->seed, backends[w->backend],
+               sim.fault_step, w->calm ? " --calm" : "", sim.fault);
     return sim.faults;
 }
 
@@ -1127,6 +1435,7 @@ static sim_peer *peer_connect(const struct sockaddr_storage *to, int family,
 {
     object *l = listener_find(to), *o, *in;
 
+    sim.acts++;
     if (!l || l->fd < 0) {
         errno = ECONNREFUSED;
         return NULL;
@@ -1209,6 +1518,7 @@ ptrdiff_t sim_peer_send(sim_peer *peer, const void *data, size_t len)
         len = room(peer);
     if (!len)
         return 0;
+    sim.acts++;
     stream_put(peer, data, len);
     stream_put_done(peer);
     return (ptrdiff_t)len;
@@ -1218,6 +1528,7 @@ size_t sim_peer_recv(sim_peer *peer, void *out, size_t cap)
 {
     size_t n = bytes_take(&peer->in, out, cap);
 
+    sim.acts += n > 0;
     sim.progress += n > 0;
     return n;
 }
@@ -1229,6 +1540,7 @@ size_t sim_peer_waiting(const sim_peer *peer)
 
 void sim_peer_window(sim_peer *peer, size_t bytes)
 {
+    sim.acts++;
     peer->window = bytes;
     sim.progress++;
 }
@@ -1242,6 +1554,7 @@ enum sim_state sim_peer_state(const sim_peer *peer)
 
 void sim_peer_shut(sim_peer *peer)
 {
+    sim.acts++;
     if (!peer->shut && peer->other)
         fin_arrives(peer->other);
     peer->shut = 1;
@@ -1249,6 +1562,7 @@ void sim_peer_shut(sim_peer *peer)
 
 void sim_peer_reset(sim_peer *peer)
 {
+    sim.acts++;
     if (peer->other) {
         peer->other->other = NULL;
         reset_arrives(peer->other);
@@ -1259,6 +1573,7 @@ void sim_peer_reset(sim_peer *peer)
 
 void sim_peer_close(sim_peer *peer)
 {
+    sim.acts++;
     stream_detach(peer);
     object_free(peer);
 }
@@ -1278,6 +1593,9 @@ int __wrap_getpeername(int, struct sockaddr *, socklen_t *);
 ssize_t __wrap_getrandom(void *, size_t, unsigned);
 int __wrap_getsockname(int, struct sockaddr *, socklen_t *);
 int __wrap_getsockopt(int, int, int, void *, socklen_t *);
+int __wrap_kevent(int, const struct kevent *, int, struct kevent *, int,
+                  const struct timespec *);
+int __wrap_kqueue(void);
 int __wrap_listen(int, int);
 int __wrap_lstat(const char *, struct stat *);
 int __wrap_open(const char *, int, ...);
@@ -1403,12 +1721,12 @@ int __wrap_close(int fd)
     o = fd_get(fd, "close");
     if (!o)
         return -1;
-    bad = refused(SIM_close);
+    bad = refused(SIM_close) ? errno : 0;
     sim_note("close %d", fd);
     sim.fds[fd] = NULL;
     close_object(o);
     sim.progress++;
-    return bad ? fails(EINTR) : 0;
+    return bad ? fails(bad) : 0;
 }
 
 int __wrap_fcntl(int fd, int command, ...)
@@ -1428,8 +1746,10 @@ int __wrap_fcntl(int fd, int command, ...)
         return O_RDWR | O_NONBLOCK;
     case F_GETFD:
         return FD_CLOEXEC;
-    case F_SETFL:
     case F_SETFD:
+        sim.fds[fd]->cloexec = 1;
+        return 0;
+    case F_SETFL:
         return 0;
     }
     return unserved("fcntl", command, EINVAL);
@@ -1668,10 +1988,15 @@ int __wrap_getsockopt(int fd, int level, int name, void *out, socklen_t *len)
     o = fd_get(fd, "getsockopt");
     if (!o || refused(SIM_getsockopt))
         return -1;
-    if (level != SOL_SOCKET || name != SO_ERROR)
-        return unserved("getsockopt", name, ENOPROTOOPT);
     sim.progress++;
-    value = take_error(o);
+    if (level == SOL_SOCKET && name == SO_ERROR)
+        value = take_error(o);
+    else if (level == SOL_SOCKET && name == SO_ACCEPTCONN)
+        value = o->listening;
+    else if (level == SOL_SOCKET && name == SO_TYPE)
+        value = SOCK_STREAM;
+    else
+        return unserved("getsockopt", name, ENOPROTOOPT);
     memcpy(out, &value, *len < sizeof value ? *len : sizeof value);
     return 0;
 }
@@ -1713,27 +2038,30 @@ ssize_t __wrap_recv(int fd, void *out, size_t n, int flags)
 {
     object *o;
     ssize_t got;
+    size_t can;
 
     if (!ours(fd))
         return __real_recv(fd, out, n, flags);
     o = fd_get(fd, "recv");
     if (!o || refused(SIM_recv))
         return -1;
-    if (flags & ~MSG_DONTWAIT)
+    if (flags & ~(MSG_DONTWAIT | MSG_PEEK))
         return unserved("recv flags", flags, EINVAL);
     if (!n)
         sim_fault("recv of nothing");
     if (sim_chance(sim.opts.again))
         return fails(EAGAIN);
-    got = stream_get(o, out, shorten(n < o->in.len ? n : o->in.len));
+    can = shorten(SIM_recv, n < o->in.len ? n : o->in.len);
+    got = said(SIM_recv, stream_get(o, out, can, flags), n);
     sim_note("recv %d = %zd", fd, got);
-    return told(SIM_recv, n, got);
+    return got;
 }
 
 /* How many bytes of len a send takes, or -1. */
-static ssize_t send_begin(int fd, const char *call, object *o, size_t len,
+static ssize_t send_begin(int fd, enum sim_call which, object *o, size_t len,
                           int flags)
 {
+    const char *call = which == SIM_send ? "send" : "sendmsg";
     int error;
 
     if (!(flags & MSG_NOSIGNAL))
@@ -1747,7 +2075,7 @@ static ssize_t send_begin(int fd, const char *call, object *o, size_t len,
              error ? strerror(error) : "goes");
     if (error)
         return fails(error);
-    return (ssize_t)shorten(len < room(o) ? len : room(o));
+    return (ssize_t)shorten(which, len < room(o) ? len : room(o));
 }
 
 ssize_t __wrap_send(int fd, const void *data, size_t len, int flags)
@@ -1760,12 +2088,12 @@ ssize_t __wrap_send(int fd, const void *data, size_t len, int flags)
     o = fd_get(fd, "send");
     if (!o || refused(SIM_send))
         return -1;
-    n = send_begin(fd, "send", o, len, flags);
+    n = send_begin(fd, SIM_send, o, len, flags);
     if (n <= 0)
         return n;
     stream_put(o, data, (size_t)n);
     stream_put_done(o);
-    return told(SIM_send, len, n);
+    return said(SIM_send, n, len);
 }
 
 static size_t message_size(const struct msghdr *m)
@@ -1790,7 +2118,7 @@ ssize_t __wrap_sendmsg(int fd, const struct msghdr *m, int flags)
         return -1;
     if (m->msg_iovlen > 1024)
         return fails(EMSGSIZE);
-    n = send_begin(fd, "sendmsg", o, message_size(m), flags);
+    n = send_begin(fd, SIM_sendmsg, o, message_size(m), flags);
     if (n <= 0)
         return n;
     left = (size_t)n;
@@ -1801,7 +2129,7 @@ ssize_t __wrap_sendmsg(int fd, const struct msghdr *m, int flags)
         left -= piece;
     }
     stream_put_done(o);
-    return told(SIM_sendmsg, message_size(m), n);
+    return said(SIM_sendmsg, n, message_size(m));
 }
 
 ssize_t __wrap_read(int fd, void *out, size_t n)
@@ -1818,7 +2146,8 @@ ssize_t __wrap_read(int fd, void *out, size_t n)
     if (!o->in.len)
         return o->other ? fails(EAGAIN) : 0;
     sim.progress++;
-    return told(SIM_read, n, (ssize_t)bytes_take(&o->in, out, shorten(n)));
+    return said(SIM_read,
+                (ssize_t)bytes_take(&o->in, out, shorten(SIM_read, n)), n);
 }
 
 /* Up to PIPE_BUF bytes go whole or not at all. */
@@ -1863,6 +2192,15 @@ static int interest_set(struct interest *i, const struct epoll_event *event)
     return 0;
 }
 
+/* What may fail for ever is what asks for memory or a watch: to be added. */
+static int epoll_refused(int op)
+{
+    if (op == EPOLL_CTL_ADD || !sim.fail_ever[SIM_epoll_ctl])
+        return refused(SIM_epoll_ctl);
+    sim.calls[SIM_epoll_ctl]++;
+    return 0;
+}
+
 int __wrap_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 {
     object *ep, *o;
@@ -1872,14 +2210,16 @@ int __wrap_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
         return __real_epoll_ctl(epfd, op, fd, event);
     ep = fd_get(epfd, "epoll_ctl");
     o = ep ? fd_get(fd, "epoll_ctl") : NULL;
-    if (!o || refused(SIM_epoll_ctl))
+    if (!o || epoll_refused(op))
         return -1;
     sim_note("epoll_ctl %d of %d: %#x", op, fd, event ? event->events : 0);
     if (o == ep || o->kind == DEV_NULL)
         return fails(o == ep ? EINVAL : EPERM);
-    if (op == EPOLL_CTL_ADD && interest_add(ep, o) < 0)
-        return -1;
-    i = interest_find(ep, o);
+    i = interest_find(ep, o, 0);
+    if (op == EPOLL_CTL_ADD && i)
+        return fails(EEXIST);
+    if (op == EPOLL_CTL_ADD)
+        i = interest_add(ep, o, 0);
     if (!i)
         return fails(ENOENT);
     if (op != EPOLL_CTL_DEL)
@@ -1888,15 +2228,11 @@ int __wrap_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
     return 0;
 }
 
-static int epoll_any(const void *arg)
-{
-    return epoll_ready(arg) != 0;
-}
-
 int __wrap_epoll_wait(int fd, struct epoll_event *out, int cap, int timeout)
 {
+    struct found found[BATCH];
     object *ep;
-    int n;
+    int i, n;
 
     if (!ours(fd))
         return __real_epoll_wait(fd, out, cap, timeout);
@@ -1905,11 +2241,147 @@ int __wrap_epoll_wait(int fd, struct epoll_event *out, int cap, int timeout)
         return -1;
     if (cap < 1 || ep->kind != EPOLL)
         return fails(EINVAL);
-    sleep_until(epoll_any, ep,
+    sleep_until(set_any, ep,
                 timeout < 0 ? NEVER : (uint64_t)timeout * NS_PER_MS);
-    n = batch(ep, out, cap);
+    n = batch(ep, found, cap);
+    for (i = 0; i < n; i++) {
+        out[i].events = found[i].events;
+        out[i].data = found[i].of->data;
+    }
     sim_note("epoll_wait %d ms = %d", timeout, n);
     return n;
+}
+
+/* Born without CLOEXEC: fcntl has to follow before it is used. */
+int __wrap_kqueue(void)
+{
+    if (!sim.on)
+        return fails(ENOSYS);
+    if (refused(SIM_kqueue))
+        return -1;
+    return fd_open(object_new(KQUEUE));
+}
+
+/* Returns 0, or the errno. */
+static int knote_change(object *kq, const struct kevent *c)
+{
+    int fd = c->ident < MOST_FDS ? (int)c->ident : MOST_FDS;
+    object *o = fd_get(fd, "kevent");
+    struct interest *i = o ? interest_find(kq, o, c->filter) : NULL;
+
+    sim_note("kevent of %d: filter %d, %#x", fd, c->filter, c->flags);
+    if (c->filter != EVFILT_READ && c->filter != EVFILT_WRITE)
+        return EINVAL;
+    if (c->flags & (EV_ONESHOT | EV_CLEAR | EV_DISPATCH))
+        return unserved("kevent flags", c->flags, EINVAL), EINVAL;
+    if (!o)
+        return EBADF;
+    if (!i && !(c->flags & EV_ADD))
+        return ENOENT;
+    if (!i)
+        i = interest_add(kq, o, c->filter);
+    if (c->flags & EV_DELETE) {
+        interest_remove(kq, i);
+        return 0;
+    }
+    i->data.ptr = c->udata; /* of one that is there already, too */
+    if (c->flags & (EV_ENABLE | EV_DISABLE))
+        i->disabled = (c->flags & EV_DISABLE) != 0;
+    return 0;
+}
+
+/*
+ * Makes the changes.  What came of one is told where it failed or a receipt is
+ * wanted, as long as there is room; without room the first that fails ends it.
+ * Returns how many were told, or -1.
+ */
+static int knotes_change(object *kq, const struct kevent *changes, int n,
+                         struct kevent *out, int cap)
+{
+    int i, error, told = 0;
+
+    for (i = 0; i < n; i++) {
+        error = knote_change(kq, &changes[i]);
+        if (!error && !(changes[i].flags & EV_RECEIPT))
+            continue;
+        if (told < cap) {
+            out[told] = changes[i];
+            out[told].flags = EV_ERROR;
+            out[told++].data = error;
+        } else if (error) {
+            return fails(error);
+        }
+    }
+    return told;
+}
+
+static void knote_tell(const struct found *found, struct kevent *out)
+{
+    const struct interest *i = found->of;
+    int reads = i->filter == EVFILT_READ, end = found->events & EPOLLHUP;
+
+    memset(out, 0, sizeof *out);
+    out->ident = (uintptr_t)i->target->fd;
+    out->filter = (short)i->filter;
+    out->flags = end ? EV_EOF : 0;
+    out->fflags = end ? (unsigned)i->target->error : 0;
+    out->data = (int64_t)(reads ? i->target->in.len : room(i->target));
+    out->udata = i->data.ptr;
+}
+
+static int knotes_wait(object *kq, struct kevent *out, int cap, uint64_t ns)
+{
+    struct found found[BATCH];
+    int i, n;
+
+    sleep_until(set_any, kq, ns);
+    n = batch(kq, found, cap);
+    for (i = 0; i < n; i++)
+        knote_tell(&found[i], &out[i]);
+    return n;
+}
+
+/* It is the last change that fails: those before it are made. */
+static int kevent_fails(object *kq, const struct kevent *changes, int n)
+{
+    int i, error = errno;
+
+    for (i = 0; i + 1 < n; i++)
+        knote_change(kq, &changes[i]);
+    return fails(error);
+}
+
+/* Interrupted, the changes are made all the same.  That a call without room for
+   events is interrupted, too, is more than the manual says. */
+int __wrap_kevent(int fd, const struct kevent *changes, int n,
+                  struct kevent *out, int cap, const struct timespec *timeout)
+{
+    object *kq = sim.on ? fd_get(fd, "kevent") : NULL;
+    int bad, told;
+
+    if (!kq)
+        return fails(sim.on ? EBADF : ENOSYS);
+    bad = refused(SIM_kevent);
+    if (bad && errno != EINTR)
+        return kevent_fails(kq, changes, n);
+    if (kq->kind != KQUEUE || n < 0 || cap < 0)
+        return fails(EINVAL);
+    if (!kq->cloexec)
+        sim_fault("a kqueue without CLOEXEC is used");
+    told = knotes_change(kq, changes, n, out, cap);
+    if (told)
+        return told;
+    if (bad)
+        return fails(EINTR);
+    if (!cap)
+        return 0;
+    sim.kevent_waits++;
+    told = knotes_wait(kq, out, cap,
+                       timeout ? (uint64_t)timeout->tv_sec * 1000 * NS_PER_MS +
+                                     (uint64_t)timeout->tv_nsec
+                               : NEVER);
+    sim_note("kevent = %d", told);
+    return told;
 }
 
 struct sets {
@@ -1963,12 +2435,12 @@ static int select_valid(const struct sets *s, const fd_set *except)
 
 static int select_answer(const struct sets *s, fd_set *in, fd_set *out)
 {
-    int fd, n = 0;
+    int fd, n = 0, one = sim.opts.in_order && !sim.held;
 
     for (fd = 0; fd < s->n; fd++) {
-        if (set_has(in, fd) && !select_reads(s, fd))
+        if (set_has(in, fd) && ((n && one) || !select_reads(s, fd)))
             FD_CLR(fd, in);
-        if (set_has(out, fd) && !select_writes(s, fd))
+        if (set_has(out, fd) && ((n && one) || !select_writes(s, fd)))
             FD_CLR(fd, out);
         n += set_has(in, fd) + set_has(out, fd);
     }
@@ -1993,7 +2465,9 @@ int __wrap_select(int n, fd_set *in, fd_set *out, fd_set *except,
     sleep_until(select_any, &s, wait);
     if (except)
         FD_ZERO(except);
+    hold_broken(select_any, &s);
     n = select_answer(&s, in, out);
+    sim.held = 0;
     sim_note("select = %d", n);
     return n;
 }
@@ -2029,10 +2503,12 @@ ssize_t __wrap_getrandom(void *out, size_t n, unsigned flags)
         return __real_getrandom(out, n, flags);
     if (refused(SIM_getrandom))
         return -1;
-    /* Only more than 256 bytes may come short. */
+    /* Unasked only more than 256 bytes may come short. */
     if (n > 256)
-        n = 256 + shorten(n - 256);
+        n = 256 + shorten(SIM_getrandom, n - 256);
+    else if (sim.short_at[SIM_getrandom] == sim.calls[SIM_getrandom])
+        n = shorten(SIM_getrandom, n);
     for (i = 0; i < n; i++)
         at[i] = (uint8_t)(draw(&sim.entropy) >> 56);
-    return told(SIM_getrandom, asked, (ssize_t)n);
+    return said(SIM_getrandom, (ssize_t)n, asked);
 }

@@ -116,7 +116,7 @@ static void base64(const uint8_t in[20], char out[29])
     out[28] = 0;
 }
 
-static void accept_of(const char *key, char out[29])
+void ws_accept_of(const char *key, char out[29])
 {
     uint8_t digest[20];
     char text[80];
@@ -179,7 +179,7 @@ static void request_read(ws_peer *w, const char *head)
 
     if (strncmp(head, "GET /", 5) != 0 || strcspn(key, "\r") != 24)
         sim_fault("a request without method or key: %.40s", head);
-    accept_of(key, accept);
+    ws_accept_of(key, accept);
     snprintf(text, sizeof text,
              "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
              "Connection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n",

@@ -654,6 +654,30 @@ static void a_close_behind_the_handshake_answers_ours(int backend)
     check_clean_end(&app.p[0]);
 }
 
+static void farewell_4000(rt_loop *loop, rt_session s)
+{
+    EQUAL(rt_send(loop, s, RT_TEXT, "bye", 3), 0);
+    EQUAL(rt_close(loop, s, 4000, "no"), 0);
+}
+
+/* What was sent before rt_close still arrives. */
+static void nonsense_behind_our_close_does_not_swallow_it(int backend)
+{
+    uint8_t f[64];
+    size_t n = peer_frame_build(f, 0x81, "go", 2);
+    app_reset(backend);
+    app.message = farewell_4000;
+    app_ws();
+    app_peers(1);
+    n += peer_frame_build(f + n, 0x83, "?", 1); /* a reserved opcode */
+    peer_put(&app.p[0], f, n);
+    CHECK(peer_got(&app.p[0], RT_TEXT, "bye"));
+    EQUAL(peer_closed(&app.p[0]), 4000);
+    EQUAL(peer_ended(&app.p[0]), PEER_EOF);
+    EQUAL(app.code, 4000);
+    app_end();
+}
+
 static void flush_and_close(rt_loop *loop, rt_group g, rt_session s, int what)
 {
     (void)g;
@@ -1460,6 +1484,7 @@ static void run_closes(void)
     RUN_EACH(a_host_that_was_busy_can_still_say_goodbye);
     RUN_EACH(half_a_frame_behind_the_handshake_does_not_hide_a_close);
     RUN_EACH(a_close_behind_the_handshake_answers_ours);
+    RUN_EACH(nonsense_behind_our_close_does_not_swallow_it);
     RUN_EACH(on_close_comes_in_the_turn_of_the_close);
     RUN_EACH(a_stream_read_to_its_end_is_not_held);
     RUN_EACH(a_peer_cannot_prolong_a_close);

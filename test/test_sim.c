@@ -4,9 +4,7 @@
  *   test_sim                      everything; some seconds
  *   test_sim NAME...              only cases whose names hold one of these
  *   test_sim --addresses N NAME... so many of them, where addresses come
- *   test_sim --seeds N [--from S] only so many random worlds
- *   test_sim --seed S [--backend B] [--until STEP] [--trace]
- *                                 one random world, as a failure names it
+ *   test_sim --seeds N, --seed S  only random worlds, or one; see worlds.h
  *
  * First the kernel itself is judged: against the real one, call by call, and
  * with a small echo server into which faults are planted, which must be found.
@@ -15,8 +13,11 @@
  */
 #include "rtnet_internal.h"
 #include "args.h"
+#include "backends.h"
+#include "kqueue/sys/event.h"
 #include "sim.h"
 #include "test.h"
+#include "worlds.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -577,6 +578,100 @@ static void the_nth_call_can_fail(void)
     EQUAL(sim_end(), 0);
 }
 
+static void allocation_is(int wanted)
+{
+    void *p = sim_realloc(NULL, NULL, 0, 8);
+
+    EQUAL(p != NULL, wanted);
+    sim_realloc(NULL, p, p ? 8 : 0, 0);
+}
+
+static void the_nth_allocation_can_fail(void)
+{
+    void *p;
+
+    sim_start(NULL);
+    sim_fail_memory(2, 0);
+    p = sim_realloc(NULL, NULL, 0, 100);
+    p = sim_realloc(NULL, p, 100, 50); /* what shrinks is not counted */
+    CHECK(!sim_realloc(NULL, p, 50, 60));
+    EQUAL(sim_heap(), 50);
+    p = sim_realloc(NULL, p, 50, 60);
+    EQUAL(sim_allocations(), 3);
+    sim_realloc(NULL, p, 60, 0);
+    sim_fail_memory(2, 1);
+    allocation_is(1);
+    allocation_is(0);
+    allocation_is(0);
+    sim_fail_memory(0, 0);
+    allocation_is(1);
+    EQUAL(sim_end(), 0);
+}
+
+static void the_nth_call_can_be_short(void)
+{
+    int port = PORT, l, fd;
+    char bytes[10] = {0};
+    struct iovec piece = {bytes, 10};
+    struct msghdr m = {.msg_iov = &piece, .msg_iovlen = 1};
+    sim_peer *p;
+
+    sim_start(NULL);
+    l = listening(&port);
+    p = sim_connect(PORT);
+    fd = accept4(l, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    sim_short(SIM_send, 2, 3);
+    EQUAL(send(fd, bytes, 10, MSG_NOSIGNAL), 10);
+    EQUAL(send(fd, bytes, 10, MSG_NOSIGNAL), 3);
+    EQUAL(send(fd, bytes, 10, MSG_NOSIGNAL), 10);
+    sim_short(SIM_sendmsg, 1, 4);
+    EQUAL(sendmsg(fd, &m, MSG_NOSIGNAL), 4);
+    sim_peer_send(p, bytes, 10);
+    sim_short(SIM_recv, 1, 0);
+    EQUAL(recv(fd, bytes, 10, 0), 1);
+    EQUAL(recv(fd, bytes, 10, 0), 9);
+    sim_short(SIM_getrandom, 1, 5);
+    EQUAL(getrandom(bytes, 10, 0), 5);
+    close(fd);
+    close(l);
+    EQUAL(sim_end(), 0);
+}
+
+static void choices_can_be_bytes(void)
+{
+    static const uint8_t bytes[] = {7, 255, 1, 2, 0, 0, 1, 1, 255};
+    sim_opts o = {.choices = bytes, .choices_len = sizeof bytes};
+
+    sim_start(&o);
+    EQUAL(sim_choose(5), 2);
+    EQUAL(sim_choose(256), 255);
+    EQUAL(sim_choose(1000), 258);
+    EQUAL(sim_choose(100000), 257);
+    EQUAL(sim_choices_left(), 1);
+    EQUAL(sim_chance(1), 1);
+    EQUAL(sim_choose(5), 0); /* used up */
+    EQUAL(sim_chance(999), 0);
+    EQUAL(sim_end(), 0);
+}
+
+/* As often as permille says, by bytes too. */
+static void chances_are_as_likely_by_bytes(void)
+{
+    static const int permille[] = {1, 100, 500, 900, 1000};
+    int i, k, n;
+
+    for (i = 0; i < 5; i++) {
+        for (k = n = 0; k < 256; k++) {
+            uint8_t byte = (uint8_t)k;
+            sim_opts o = {.choices = &byte, .choices_len = 1};
+            sim_start(&o);
+            n += sim_chance(permille[i]);
+            sim_end();
+        }
+        EQUAL(n, i < 4 ? (permille[i] * 256 + 999) / 1000 : 255);
+    }
+}
+
 static void a_closed_window_stops_a_sender(void)
 {
     int port = PORT, l, fd, ep;
@@ -656,6 +751,141 @@ static void select_sees_what_epoll_sees(void)
     close(fd);
     close(l);
     EQUAL(sim_end(), 0);
+}
+
+/* A queue, a listener, and a peer's connection. */
+struct knotes {
+    int kq, l, fd;
+    sim_peer *peer;
+};
+
+static void knotes_open(struct knotes *k)
+{
+    int port = PORT;
+
+    sim_start(NULL);
+    k->l = listening(&port);
+    k->peer = sim_connect(PORT);
+    k->fd = accept4(k->l, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    k->kq = kqueue();
+    EQUAL(fcntl(k->kq, F_SETFD, FD_CLOEXEC), 0);
+}
+
+static void knotes_close(struct knotes *k)
+{
+    if (k->fd >= 0)
+        close(k->fd);
+    close(k->l);
+    close(k->kq);
+    EQUAL(sim_end(), 0);
+}
+
+static int knote_set(struct knotes *k, int fd, int filter, int how, int udata)
+{
+    struct kevent e;
+
+    EV_SET(&e, (uintptr_t)fd, filter, how, 0, 0, (void *)(intptr_t)udata);
+    return kevent(k->kq, &e, 1, NULL, 0, NULL) == 0 ? 0 : errno;
+}
+
+/* What is told without waiting, one of it. */
+static struct kevent knote_told(struct knotes *k, int n)
+{
+    struct timespec now = {0, 0};
+    struct kevent e[8];
+
+    memset(e, 0, sizeof e);
+    EQUAL(kevent(k->kq, NULL, 0, e, 8, &now), n);
+    return e[0];
+}
+
+static void kqueue_sees_what_epoll_sees(void)
+{
+    struct knotes k;
+    struct kevent e;
+
+    knotes_open(&k);
+    EQUAL(knote_set(&k, k.l, EVFILT_READ, EV_ADD, 1), 0);
+    EQUAL(knote_set(&k, k.fd, EVFILT_READ, EV_ADD, 2), 0);
+    knote_told(&k, 0);
+    sim_peer_send(k.peer, "x", 1);
+    e = knote_told(&k, 1);
+    CHECK((int)e.ident == k.fd && e.filter == EVFILT_READ && e.data == 1);
+    CHECK((intptr_t)e.udata == 2 && e.flags == 0);
+    EQUAL(knote_set(&k, k.fd, EVFILT_WRITE, EV_ADD, 3), 0);
+    knote_told(&k, 2); /* each filter is an event of its own */
+    CHECK(sim_connect(PORT) != NULL);
+    knote_told(&k, 3);
+    sim_peer_reset(k.peer);
+    EQUAL(knote_set(&k, k.fd, EVFILT_READ, EV_DELETE, 0), 0);
+    EQUAL(knote_set(&k, k.l, EVFILT_READ, EV_DISABLE, 0), 0);
+    e = knote_told(&k, 1);
+    CHECK(e.filter == EVFILT_WRITE && e.flags == EV_EOF);
+    EQUAL(e.fflags, ECONNRESET);
+    EQUAL(knote_set(&k, k.l, EVFILT_READ, EV_ENABLE, 0), 0);
+    knote_told(&k, 2);
+    knotes_close(&k);
+}
+
+static void a_change_that_fails_is_told(void)
+{
+    struct timespec now = {0, 0};
+    struct kevent e[2], out[3];
+    struct knotes k;
+
+    knotes_open(&k);
+    EQUAL(knote_set(&k, k.fd, EVFILT_READ, EV_DELETE, 0), ENOENT);
+    EQUAL(knote_set(&k, k.fd, EVFILT_READ, EV_ENABLE, 0), ENOENT);
+    sim_peer_send(k.peer, "x", 1);
+    EV_SET(&e[0], (uintptr_t)k.fd, EVFILT_WRITE, EV_DELETE, 0, 0, NULL);
+    EV_SET(&e[1], (uintptr_t)k.fd, EVFILT_READ, EV_ADD, 0, 0, NULL);
+    EQUAL(kevent(k.kq, e, 2, out, 3, &now), 1); /* with room it goes on */
+    CHECK(out[0].flags == EV_ERROR && out[0].data == ENOENT);
+    knote_told(&k, 1);
+    e[1].flags = EV_DELETE;
+    EQUAL(kevent(k.kq, e, 2, NULL, 0, NULL), -1);
+    EQUAL(errno, ENOENT);
+    knote_told(&k, 1);
+    e[1].flags = EV_ADD | EV_RECEIPT;
+    EQUAL(kevent(k.kq, e + 1, 1, out, 3, &now), 1);
+    CHECK(out[0].flags == EV_ERROR && out[0].data == 0);
+    knotes_close(&k);
+}
+
+static void an_interrupted_kevent_has_made_its_changes(void)
+{
+    struct timespec now = {0, 0};
+    struct kevent e;
+    struct knotes k;
+
+    knotes_open(&k);
+    sim_peer_send(k.peer, "x", 1);
+    sim_fail(SIM_kevent, 1, EINTR);
+    EV_SET(&e, (uintptr_t)k.fd, EVFILT_READ, EV_ADD, 0, 0, NULL);
+    EQUAL(kevent(k.kq, &e, 1, &e, 1, &now), -1);
+    EQUAL(errno, EINTR);
+    knote_told(&k, 1);
+    sim_fail(SIM_kevent, 1, EINTR);
+    EQUAL(knote_set(&k, k.fd, EVFILT_READ, EV_DELETE, 0), EINTR);
+    knote_told(&k, 0);
+    knotes_close(&k);
+}
+
+static void a_closed_descriptor_leaves_its_queue(void)
+{
+    struct knotes k;
+
+    knotes_open(&k);
+    EQUAL(knote_set(&k, k.fd, EVFILT_READ, EV_ADD, 0), 0);
+    EQUAL(knote_set(&k, k.fd, EVFILT_WRITE, EV_ADD, 0), 0);
+    knote_told(&k, 1);
+    close(k.fd);
+    knote_told(&k, 0);
+    CHECK(sim_connect(PORT) != NULL);
+    EQUAL(accept4(k.l, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC), k.fd);
+    knote_told(&k, 0);
+    EQUAL(knote_set(&k, k.fd, EVFILT_READ, EV_DELETE, 0), ENOENT);
+    knotes_close(&k);
 }
 
 static void a_socket_file_outlives_its_server(void)
@@ -1584,6 +1814,34 @@ static void without_any_descriptor_the_listener_rests(void)
     EQUAL(sim_streams(), 1);
 }
 
+static void nothing_happens(rt_loop *l, rt_watch w, int events, void *arg)
+{
+    (void)l;
+    (void)w;
+    (void)events;
+    (void)arg;
+}
+
+/* Neither of its two bits stays behind in the backend, where it would wake the
+   loop for nobody. */
+static void half_a_watch_is_none(void)
+{
+    static const enum sim_call set[] = {SIM_epoll_ctl, SIM_kevent};
+    int end[2], i;
+
+    EQUAL(pipe2(end, O_CLOEXEC | O_NONBLOCK), 0);
+    EQUAL(write(end[1], "x", 1), 1);
+    for (i = 0; i < 2; i++)
+        sim_fail(set[i], 1, ENOMEM);
+    i = rt_watch_start(host.loop, end[0], RT_READ | RT_WRITE, nothing_happens,
+                       NULL)
+            .id != 0;
+    EQUAL(i, host.backend == RT_SELECT);
+    run(host.backend == RT_SELECT ? 0 : 10000);
+    close(end[0]);
+    close(end[1]);
+}
+
 /* ---- one message a second ------------------------------------------------ */
 
 static struct {
@@ -1781,7 +2039,7 @@ static void addresses_come_and_go_through_the_door(void)
     CHECK(memcmp(host.loop->sketch, &empty, sizeof empty) == 0);
 }
 
-/* ---- main --------------------------------------------------------------- */
+/* ---- cases -------------------------------------------------------------- */
 
 struct test_case {
     const char *name;
@@ -1807,9 +2065,17 @@ static const struct test_case kernel_cases[] = {
     CASE(a_wait_without_an_end_is_a_fault),
     CASE(descriptors_are_the_lowest_and_run_out),
     CASE(the_nth_call_can_fail),
+    CASE(the_nth_allocation_can_fail),
+    CASE(the_nth_call_can_be_short),
+    CASE(choices_can_be_bytes),
+    CASE(chances_are_as_likely_by_bytes),
     CASE(a_closed_window_stops_a_sender),
     CASE(dials_are_answered_or_not),
     CASE(select_sees_what_epoll_sees),
+    CASE(kqueue_sees_what_epoll_sees),
+    CASE(a_change_that_fails_is_told),
+    CASE(an_interrupted_kevent_has_made_its_changes),
+    CASE(a_closed_descriptor_leaves_its_queue),
     CASE(a_socket_file_outlives_its_server),
     CASE(a_seed_repeats_a_run),
 };
@@ -1853,6 +2119,7 @@ static const struct test_case loop_cases[] = {
     CASE(who_does_not_read_delays_nobody),
     CASE(without_descriptors_peers_are_turned_away),
     CASE(without_any_descriptor_the_listener_rests),
+    CASE(half_a_watch_is_none),
     CASE(one_a_second_passes_exactly_a_second_later),
     CASE(a_pause_ends_exactly_a_second_later),
     CASE(addresses_come_and_go_through_the_door),
@@ -1874,7 +2141,7 @@ static int wanted(const char *name, int argc, char **argv)
 
 static void loop_case_run(const struct test_case *c, int backend)
 {
-    test_begin("%s, %s", c->name, backend == RT_EPOLL ? "epoll" : "select");
+    test_begin("%s, %s", c->name, backend_names[backend]);
     host.backend = backend;
     host_open(NULL);
     if (host.loop && host.listener.id)
@@ -1886,6 +2153,7 @@ static void loop_case_run(const struct test_case *c, int backend)
 static void cases_run(int argc, char **argv)
 {
     size_t i;
+    int backend;
 
     for (i = 0; i < sizeof kernel_cases / sizeof *kernel_cases; i++) {
         if (!wanted(kernel_cases[i].name, argc, argv))
@@ -1897,62 +2165,19 @@ static void cases_run(int argc, char **argv)
     for (i = 0; i < sizeof loop_cases / sizeof *loop_cases; i++) {
         if (!wanted(loop_cases[i].name, argc, argv))
             continue;
-        loop_case_run(&loop_cases[i], RT_EPOLL);
-        loop_case_run(&loop_cases[i], RT_SELECT);
+        for (backend = 0; (backend = backend_next(backend)) != 0;)
+            loop_case_run(&loop_cases[i], backend);
     }
 }
 
-/* ---- random worlds ------------------------------------------------------ */
-
-enum { ALL_STEPS = 1000000, SEEDS = 400 };
-
-static void worlds_run(uint64_t first, uint64_t count)
-{
-    uint64_t seed, digest;
-    int backend;
-
-    for (seed = first; seed < first + count; seed++) {
-        for (backend = RT_EPOLL; backend <= RT_SELECT; backend += 2) {
-            test_begin("world %llu, %s", (unsigned long long)seed,
-                       backend == RT_EPOLL ? "epoll" : "select");
-            EQUAL(model_run(seed, backend, ALL_STEPS, 0, &digest), 0);
-            test_end();
-        }
-    }
-}
-
-static void a_seed_repeats_a_world(void)
-{
-    uint64_t a, b, c;
-
-    model_run(7, RT_EPOLL, ALL_STEPS, 0, &a);
-    model_run(7, RT_EPOLL, ALL_STEPS, 0, &b);
-    model_run(11, RT_EPOLL, ALL_STEPS, 0, &c);
-    CHECK(a == b);
-    CHECK(a != c);
-}
-
-static int replay(int argc, char **argv)
-{
-    uint64_t digest;
-    int faults = model_run(option(argc, argv, "--seed", 1),
-                           (int)option(argc, argv, "--backend", RT_EPOLL),
-                           (int)option(argc, argv, "--until", ALL_STEPS),
-                           flag(argc, argv, "--trace"), &digest);
-
-    printf("%d faults, digest %016llx\n", faults, (unsigned long long)digest);
-    return faults != 0;
-}
+/* ---- main --------------------------------------------------------------- */
 
 int main(int argc, char **argv)
 {
-    if (flag(argc, argv, "--seed"))
-        return replay(argc, argv);
-    if (flag(argc, argv, "--seeds")) {
-        worlds_run(option(argc, argv, "--from", 1),
-                   option(argc, argv, "--seeds", SEEDS));
-        return test_done();
-    }
+    static const struct world_kind kind = {"model", model_run, NULL, 800};
+
+    if (flag(argc, argv, "--seed") || flag(argc, argv, "--seeds"))
+        return worlds_main(&kind, argc, argv);
     if (argc > 2 && strcmp(argv[1], "--addresses") == 0) {
         addresses = atoi(argv[2]);
         argc -= 2;
@@ -1960,8 +2185,11 @@ int main(int argc, char **argv)
     }
     cases_run(argc, argv);
     if (wanted("worlds", argc, argv)) {
-        RUN(a_seed_repeats_a_world);
-        worlds_run(1, SEEDS);
+        a_seed_repeats_a_world(&kind);
+        calm_worlds(&kind, 1, 20);
+        worlds_run(&kind, 1, kind.seeds, 0);
+        tally_print();
     }
+    sim_print_total();
     return test_done();
 }

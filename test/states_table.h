@@ -1,0 +1,242 @@
+/* The table of test_states.c. */
+#ifndef STATES_TABLE_H
+#define STATES_TABLE_H
+
+#define NO_LINE "- there is no line yet"
+#define NOT_STUCK "- nothing waits to be written"
+#define NO_HANDLE "- on_request has not been asked: there is no handle"
+
+typedef const char *cells[EVENTS];
+
+static const cells table[STATES] = {
+    [RESOLVING] =
+        {
+            [NEXT] = "0 shaking,; none",
+            [WRONG] = "0 gone, close 1006 error; none",
+            [END] = NO_LINE,
+            [RESET] = NO_LINE,
+            [TIME] = "0 gone, close 1006 timeout; none",
+            [ROOM] = NO_LINE,
+            [CLOSE] = "0 gone, close 4000 app; none",
+            [DROP] = "0 gone, close 4000 app; none",
+            [SEND] = "-5 resolving,; none",
+            [STOP] = "-5 shaking,; none",
+            [UNLISTEN] = "0 resolving,; none",
+            [FREE] = "0 freed, close 1001 loop; none",
+        },
+    [CONNECTING] =
+        {
+            [NEXT] = "0 shaking,; none",
+            [WRONG] = "0 gone, close 1006 error; none",
+            [END] = NO_LINE,
+            [RESET] = NO_LINE,
+            [TIME] = "0 gone, close 1006 timeout; none",
+            [ROOM] = NO_LINE,
+            [CLOSE] = "0 gone, close 4000 app; none",
+            [DROP] = "0 gone, close 4000 app; none",
+            [SEND] = "-5 connecting,; none",
+            [STOP] = "-5 connecting,; none",
+            [UNLISTEN] = "0 connecting,; none",
+            [FREE] = "0 freed, close 1001 loop; none",
+        },
+    [PROXIED] =
+        {
+            [NEXT] = "0 shaking,; up",
+            [WRONG] = "0 gone,; fin",
+            [END] = "0 gone,; fin",
+            [RESET] = "0 gone,; rst",
+            [TIME] = "0 gone,; rst",
+            [ROOM] = NOT_STUCK,
+            [CLOSE] = NO_HANDLE,
+            [DROP] = NO_HANDLE,
+            [SEND] = NO_HANDLE,
+            [STOP] = NO_HANDLE,
+            [UNLISTEN] = "0 proxied,; up",
+            [FREE] = "0 freed,; fin",
+        },
+    [READING] =
+        {
+            [NEXT] = "0 live, open; 101 up",
+            [WRONG] = "0 draining,; 400 fin",
+            [END] = "0 gone,; fin",
+            [RESET] = "0 gone,; rst",
+            [TIME] = "0 gone,; 408 rst",
+            [ROOM] = NOT_STUCK,
+            [CLOSE] = NO_HANDLE,
+            [DROP] = NO_HANDLE,
+            [SEND] = NO_HANDLE,
+            [STOP] = NO_HANDLE,
+            [UNLISTEN] = "0 shaking,; up",
+            [FREE] = "0 freed,; fin",
+        },
+    [THINKING] =
+        {
+            [NEXT] = "0 live, open; 101 up",
+            [WRONG] = "0 shaking,; up",
+            [END] = "0 gone,; fin",
+            [RESET] = "0 gone,; rst",
+            [TIME] = "0 gone,; 503 rst",
+            [ROOM] = NOT_STUCK,
+            [CLOSE] = "0 gone,; fin",
+            [DROP] = "-5 shaking,; up",
+            [SEND] = "-5 shaking,; up",
+            [STOP] = "-5 live, open; 101 up",
+            [UNLISTEN] = "0 shaking,; up",
+            [FREE] = "0 freed,; fin",
+        },
+    [ASKING] =
+        {
+            [NEXT] = "0 live, open; 101 up",
+            [WRONG] = "0 gone, close 1006 peer; fin",
+            [END] = "0 gone, close 1006 peer; fin",
+            [RESET] = "0 gone, close 1006 peer; rst",
+            [TIME] = "0 gone, close 1006 timeout; fin",
+            [ROOM] = NOT_STUCK,
+            [CLOSE] = "0 gone, close 4000 app; fin",
+            [DROP] = "0 gone, close 4000 app; fin",
+            [SEND] = "-5 shaking,; up",
+            [STOP] = "-5 live, open; 101 up",
+            [UNLISTEN] = "0 shaking,; up",
+            [FREE] = "0 freed, close 1001 loop; fin",
+        },
+    [GREETING] =
+        {
+            [NEXT] = "0 live, open; 101 mw up",
+            [WRONG] = "0 draining,; 101 c1002 fin",
+            [END] = "0 gone,; 101 fin",
+            [RESET] = "0 gone,; 101 rst",
+            [TIME] = "0 gone,; 101 c1013 rst",
+            [ROOM] = NOT_STUCK,
+            [CLOSE] = "0 gone,; 101 fin",
+            [DROP] = "-5 greeting,; 101 up",
+            [SEND] = "-5 greeting,; 101 up",
+            [STOP] = "-5 live, open; 101 mw up",
+            [UNLISTEN] = "0 greeting,; 101 up",
+            [FREE] = "0 freed,; 101 fin",
+        },
+    [LIVE] =
+        {
+            [NEXT] = "0 live, x; up",
+            [WRONG] = "0 draining, close 1002 error; c1002 fin",
+            [END] = "0 gone, close 1006 peer; fin",
+            [RESET] = "0 gone, close 1006 peer; rst",
+            [TIME] = "0 gone, close 4002 timeout; c4002 rst",
+            [ROOM] = NOT_STUCK,
+            [CLOSE] = "0 farewell, close 4000 app; c4000 up",
+            [DROP] = "0 farewell, close 4000 app; c4000 up",
+            [SEND] = "0 live,; my up",
+            [STOP] = "0 live,; up",
+            [UNLISTEN] = "0 live,; up",
+            [FREE] = "0 freed, close 1001 loop; c1001 fin",
+        },
+    [LIVE_CLIENT] =
+        {
+            [NEXT] = "0 live, x; up",
+            [WRONG] = "0 draining, close 1002 error; c1002 fin",
+            [END] = "0 gone, close 1006 peer; fin",
+            [RESET] = "0 gone, close 1006 peer; rst",
+            [TIME] = "0 gone, close 4002 timeout; c4002 rst",
+            [ROOM] = NOT_STUCK,
+            [CLOSE] = "0 farewell, close 4000 app; c4000 up",
+            [DROP] = "0 farewell, close 4000 app; c4000 up",
+            [SEND] = "0 live,; my up",
+            [STOP] = "0 live,; up",
+            [UNLISTEN] = "0 live,; up",
+            [FREE] = "0 freed, close 1001 loop; c1001 fin",
+        },
+    [FAREWELL] =
+        {
+            [NEXT] = "0 gone,; fin",
+            [WRONG] = "0 gone,; fin",
+            [END] = "0 gone,; fin",
+            [RESET] = "0 gone,; rst",
+            [TIME] = "0 gone,; rst",
+            [ROOM] = NOT_STUCK,
+            [CLOSE] = "-2 farewell,; up",
+            [DROP] = "-2 farewell,; up",
+            [SEND] = "-2 farewell,; up",
+            [STOP] = "-2 gone,; fin",
+            [UNLISTEN] = "0 farewell,; up",
+            [FREE] = "0 freed,; fin",
+        },
+    [FAREWELL_CLIENT] =
+        {
+            [NEXT] = "0 draining,; up",
+            [WRONG] = "0 gone,; fin",
+            [END] = "0 gone,; fin",
+            [RESET] = "0 gone,; rst",
+            [TIME] = "0 gone,; rst",
+            [ROOM] = NOT_STUCK,
+            [CLOSE] = "-2 farewell,; up",
+            [DROP] = "-2 farewell,; up",
+            [SEND] = "-2 farewell,; up",
+            [STOP] = "-2 draining,; up",
+            [UNLISTEN] = "0 farewell,; up",
+            [FREE] = "0 freed,; fin",
+        },
+    [FINISHING] =
+        {
+            [NEXT] = "0 finishing,; up",
+            [WRONG] = "0 finishing,; up",
+            [END] = "0 finishing,; up",
+            [RESET] = "0 gone,; rst",
+            [TIME] = "0 gone,; rst",
+            [ROOM] = "0 draining,; c1002 fin",
+            [CLOSE] = "-2 finishing,; up",
+            [DROP] = "-2 finishing,; up",
+            [SEND] = "-2 finishing,; up",
+            [STOP] = "-2 finishing,; up",
+            [UNLISTEN] = "0 finishing,; up",
+            [FREE] = "0 freed,; fin",
+        },
+    [FINISHING_CLIENT] =
+        {
+            [NEXT] = "0 finishing,; up",
+            [WRONG] = "0 finishing,; up",
+            [END] = "0 finishing,; up",
+            [RESET] = "0 gone,; rst",
+            [TIME] = "0 gone,; rst",
+            [ROOM] = "0 draining,; c1002 fin",
+            [CLOSE] = "-2 finishing,; up",
+            [DROP] = "-2 finishing,; up",
+            [SEND] = "-2 finishing,; up",
+            [STOP] = "-2 finishing,; up",
+            [UNLISTEN] = "0 finishing,; up",
+            [FREE] = "0 freed,; fin",
+        },
+    [DRAINING] =
+        {
+            [NEXT] = "0 draining,; fin",
+            [WRONG] = "0 draining,; fin",
+            [END] = "0 gone,; fin",
+            [RESET] = "0 gone,; rst",
+            [TIME] = "0 gone,; rst",
+            [ROOM] = NOT_STUCK,
+            [CLOSE] = "-2 draining,; fin",
+            [DROP] = "-2 draining,; fin",
+            [SEND] = "-2 draining,; fin",
+            [STOP] = "-2 draining,; fin",
+            [UNLISTEN] = "0 draining,; fin",
+            [FREE] = "0 freed,; fin",
+        },
+    [DRAINING_CLIENT] =
+        {
+            [NEXT] = "0 draining,; fin",
+            [WRONG] = "0 draining,; fin",
+            [END] = "0 gone,; fin",
+            [RESET] = "0 gone,; rst",
+            [TIME] = "0 gone,; rst",
+            [ROOM] = NOT_STUCK,
+            [CLOSE] = "-2 draining,; fin",
+            [DROP] = "-2 draining,; fin",
+            [SEND] = "-2 draining,; fin",
+            [STOP] = "-2 draining,; fin",
+            [UNLISTEN] = "0 draining,; fin",
+            [FREE] = "0 freed,; fin",
+        },
+};
+
+/* Those that can be. */
+enum { WALKED = 155 };
+
+#endif

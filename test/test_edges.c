@@ -1,0 +1,1399 @@
+/*
+ * What is asked for seldom: options and arguments at their bounds, requests
+ * that are nearly right, calls in an unusual order or state.  Each case is a
+ * world of its own on the simulated kernel, once with each backend.
+ */
+#include "rtnet_internal.h"
+#include "args.h"
+#include "sim.h"
+#include "test.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { PORT = 9000 };
+
+/* The host of a world. */
+static struct {
+    rt_loop *loop;
+    int backend;
+    char log[256]; /* the last line of it */
+    char got[256]; /* what came, one message behind the other */
+    rt_session last;
+    int opens, closes, limits;
+    rt_end end;
+    int request_calls, answer;
+    int accepted;
+    rt_accept_opts accept;
+} host;
+
+static void on_log(void *user, int level, const char *text)
+{
+    (void)user;
+    (void)level;
+    snprintf(host.log, sizeof host.log, "%s", text);
+}
+
+static int on_request(rt_loop *l, rt_session s, const rt_request *r)
+{
+    (void)r;
+    host.last = s;
+    host.request_calls++;
+    if (host.accept.uid || host.accept.protocol || host.accept.headers)
+        host.accepted = rt_accept(l, s, &host.accept);
+    return host.answer;
+}
+
+static void on_open(rt_loop *l, rt_session s)
+{
+    (void)l;
+    host.opens++;
+    host.last = s;
+}
+
+static void on_message(rt_loop *l, rt_session s, int kind, const void *data,
+                       size_t len)
+{
+    size_t n = strlen(host.got);
+
+    (void)l;
+    (void)s;
+    (void)kind;
+    snprintf(host.got + n, sizeof host.got - n, "%.*s|", (int)len,
+             (const char *)data);
+}
+
+static void on_close(rt_loop *l, rt_session s, const rt_end *end)
+{
+    (void)l;
+    (void)s;
+    host.closes++;
+    host.end = *end;
+    host.end.reason = NULL;
+}
+
+static const rt_handler handler = {.request = on_request,
+                                   .open = on_open,
+                                   .message = on_message,
+                                   .close = on_close};
+
+static void world_with(const rt_loop_opts *opts, const sim_opts *kernel)
+{
+    rt_loop_opts o = {0};
+    int backend = host.backend;
+
+    if (opts)
+        o = *opts;
+    memset(&host, 0, sizeof host);
+    host.backend = o.backend = backend;
+    o.realloc = sim_realloc;
+    o.log = on_log;
+    sim_start(kernel);
+    host.loop = rt_loop_new(&o);
+    CHECK(host.loop != NULL);
+}
+
+static void world(void)
+{
+    world_with(NULL, NULL);
+}
+
+static void world_end(void)
+{
+    rt_loop_free(host.loop);
+    EQUAL(sim_end(), 0);
+    if (sim_faults())
+        printf("%s: %s\n", test_name, sim_fault_text());
+}
+
+static rt_listener listen_on(const char *url, const rt_listen_opts *opts)
+{
+    rt_listen_opts o = {0};
+
+    if (opts)
+        o = *opts;
+    o.on = handler;
+    return rt_listen(host.loop, url, &o);
+}
+
+static rt_listener serve(const rt_listen_opts *opts)
+{
+    rt_listener l = listen_on("ws://127.0.0.1:9000", opts);
+
+    CHECK(l.id != 0);
+    return l;
+}
+
+/* So many turns, none of which waits. */
+static void turns(int n)
+{
+    while (n-- > 0)
+        rt_poll(host.loop, 0);
+}
+
+/* Turns until so much time has gone by. */
+static void pass(uint64_t ms)
+{
+    uint64_t end = sim_now() + ms;
+
+    while (sim_now() < end)
+        rt_poll(host.loop, (int)(end - sim_now()));
+}
+
+/* Why the last handle was {0}. */
+static const char *why(int *error)
+{
+    const char *text = "";
+
+    *error = rt_error(host.loop, &text);
+    return text;
+}
+
+/* ---- options ------------------------------------------------------------ */
+
+static void refuses_to_listen(const char *url, rt_listen_opts o,
+                              const char *text)
+{
+    int error;
+
+    EQUAL(listen_on(url, &o).id, 0);
+    CHECK(strstr(why(&error), text) != NULL);
+    EQUAL(error, RT_EINVAL);
+}
+
+static ptrdiff_t any_decode(void *ctx, const uint8_t *in, size_t n, size_t *at,
+                            size_t *len, int *kind)
+{
+    (void)ctx;
+    (void)in;
+    (void)n;
+    (void)at;
+    (void)len;
+    (void)kind;
+    return 0;
+}
+
+static size_t any_head(void *ctx, uint8_t out[16], int kind, size_t len)
+{
+    (void)ctx;
+    (void)out;
+    (void)kind;
+    (void)len;
+    return 0;
+}
+
+static void a_framing_that_cannot_be_is_refused(void)
+{
+    const rt_codec headless = {.decode = any_decode}, mute = {.head = any_head};
+    const char *tcp = "tcp://127.0.0.1:0", *ws = "ws://127.0.0.1:0";
+
+    world();
+    refuses_to_listen(tcp, (rt_listen_opts){.framing = -1}, "framing");
+    refuses_to_listen(tcp, (rt_listen_opts){.framing = RT_CODEC + 1},
+                      "framing");
+    refuses_to_listen(tcp, (rt_listen_opts){.framing = RT_CODEC}, "codec");
+    refuses_to_listen(tcp, (rt_listen_opts){.codec = &headless}, "codec");
+    refuses_to_listen(tcp, (rt_listen_opts){.codec = &mute}, "codec");
+    refuses_to_listen(ws, (rt_listen_opts){.framing = RT_RTNET1}, "tcp");
+    refuses_to_listen(ws, (rt_listen_opts){.framing = RT_RAW}, "tcp");
+    world_end();
+}
+
+static void what_a_listener_cannot_keep_is_refused(void)
+{
+    const char *ws = "ws://127.0.0.1:0";
+
+    world();
+    refuses_to_listen(ws, (rt_listen_opts){.soft_mark = 10, .hard_mark = 9},
+                      "soft mark");
+    refuses_to_listen(ws, (rt_listen_opts){.rate_over = -1}, "rate_over");
+    refuses_to_listen("ws://127.0.0.1:0/game", (rt_listen_opts){0}, "path");
+    CHECK(listen_on("ws://127.0.0.1:0/", NULL).id != 0);
+    CHECK(listen_on(ws, &(rt_listen_opts){.soft_mark = 9, .hard_mark = 9}).id);
+    CHECK(listen_on(ws, &(rt_listen_opts){.soft_mark = 1 << 30}).id != 0);
+    world_end();
+}
+
+static void refuses_to_dial(const char *url, rt_dial_opts o, const char *text)
+{
+    int error;
+
+    EQUAL(rt_dial(host.loop, url, &o).id, 0);
+    CHECK(strstr(why(&error), text) != NULL);
+    EQUAL(error, RT_EINVAL);
+}
+
+static void a_dial_that_cannot_be_is_refused(void)
+{
+    const rt_codec mute = {.head = any_head};
+    const rt_codec whole = {.decode = any_decode, .head = any_head};
+    const char *tcp = "tcp://127.0.0.1:9", *ws = "ws://127.0.0.1:9";
+
+    world();
+    refuses_to_dial(tcp, (rt_dial_opts){.codec = &mute}, "codec");
+    refuses_to_dial(ws, (rt_dial_opts){.framing = RT_RAW}, "tcp");
+    refuses_to_dial(tcp, (rt_dial_opts){.resume = 1}, "rtnet.1");
+    refuses_to_dial(ws, (rt_dial_opts){.resume = 1, .codec = &whole},
+                    "rtnet.1");
+    world_end();
+}
+
+static void a_host_name_has_at_most_255_characters(void)
+{
+    char name[400], url[500];
+
+    world();
+    memset(name, 'a', sizeof name - 1);
+    name[sizeof name - 1] = 0;
+    snprintf(url, sizeof url, "ws://%s:80", name);
+    refuses_to_dial(url, (rt_dial_opts){0}, "not an address");
+    EQUAL(rt_listen(host.loop, url, NULL).id, 0);
+    world_end();
+}
+
+static void a_long_head_is_cut_at_60_kib(void)
+{
+    rt_listen_opts o = {.max_header = 1 << 20};
+    rt_listener l;
+    sim_peer *p;
+    char *head, answer[64] = "";
+    const char *end = "\r\n\r\n";
+    size_t sent = 0, size = 62 * 1024;
+
+    world();
+    l = serve(&o);
+    CHECK(rt_listener_port(host.loop, l) == PORT);
+    head = (char *)malloc(size);
+    memset(head, 'x', size);
+    memcpy(head, "GET / HTTP/1.1\r\nHost: a\r\nY: ", 28);
+    memcpy(head + size - 4, end, 4);
+    p = sim_connect(PORT);
+    while (sent < size && sim_peer_state(p) == SIM_UP) {
+        ptrdiff_t n = sim_peer_send(p, head + sent, size - sent);
+        sent += n > 0 ? (size_t)n : 0;
+        turns(2);
+    }
+    sim_peer_recv(p, answer, sizeof answer - 1);
+    CHECK(strncmp(answer, "HTTP/1.1 431", 12) == 0);
+    free(head);
+    sim_peer_close(p);
+    world_end();
+}
+
+/* ---- watches, posts, timers --------------------------------------------- */
+
+static void no_event(rt_loop *l, rt_watch w, int events, void *arg)
+{
+    (void)l;
+    (void)w;
+    (void)events;
+    (void)arg;
+}
+
+static void a_watch_survives_that_its_descriptor_is_used_again(void)
+{
+    int fd[2];
+    rt_watch w;
+    sim_peer *p;
+
+    world();
+    serve(NULL);
+    CHECK(pipe2(fd, O_NONBLOCK | O_CLOEXEC) == 0);
+    w = rt_watch_start(host.loop, fd[0], RT_READ, no_event, NULL);
+    CHECK(w.id != 0);
+    close(fd[0]);
+    p = sim_connect(PORT); /* it gets the lowest number: that of the pipe */
+    turns(2);
+    CHECK(strcmp(host.log, "a watched descriptor was closed") == 0);
+    EQUAL(rt_watch_set(host.loop, w, RT_WRITE), RT_ESTATE);
+    EQUAL(rt_watch_stop(host.loop, w), 0);
+    EQUAL(rt_watch_set(host.loop, w, RT_WRITE), RT_EGONE);
+    close(fd[1]);
+    sim_peer_close(p);
+    world_end();
+}
+
+static void a_loop_ends_with_a_watch_that_lost_its_descriptor(void)
+{
+    int fd[2];
+    sim_peer *p;
+
+    world();
+    serve(NULL);
+    CHECK(pipe2(fd, O_NONBLOCK | O_CLOEXEC) == 0);
+    CHECK(rt_watch_start(host.loop, fd[0], RT_READ, no_event, NULL).id != 0);
+    close(fd[0]);
+    p = sim_connect(PORT);
+    turns(2);
+    close(fd[1]);
+    world_end();
+    (void)p;
+}
+
+static void no_more_than_a_watch_for_each_descriptor(void)
+{
+    int fd[2], error;
+    rt_watch w;
+
+    world();
+    CHECK(pipe2(fd, O_NONBLOCK | O_CLOEXEC) == 0);
+    EQUAL(rt_watch_start(host.loop, -1, RT_READ, no_event, NULL).id, 0);
+    EQUAL(
+        rt_watch_start(host.loop, (rt_fd)INT32_MAX + 1, RT_READ, no_event, NULL)
+            .id,
+        0);
+    EQUAL(rt_watch_start(host.loop, fd[0], 4, no_event, NULL).id, 0);
+    EQUAL(rt_watch_start(host.loop, fd[0], RT_READ, NULL, NULL).id, 0);
+    w = rt_watch_start(host.loop, fd[0], RT_READ, no_event, NULL);
+    CHECK(w.id != 0);
+    EQUAL(rt_watch_start(host.loop, fd[0], RT_READ, no_event, NULL).id, 0);
+    why(&error);
+    EQUAL(error, RT_EINVAL);
+    EQUAL(rt_watch_set(host.loop, w, 4), RT_EINVAL);
+    EQUAL(rt_watch_stop(host.loop, w), 0);
+    close(fd[0]);
+    close(fd[1]);
+    world_end();
+}
+
+static void a_stale_listener_has_neither_port_nor_socket(void)
+{
+    rt_listener l;
+
+    world();
+    l = serve(NULL);
+    CHECK(rt_listener_fd(host.loop, l) >= 0);
+    EQUAL(rt_unlisten(host.loop, l), 0);
+    EQUAL(rt_listener_fd(host.loop, l), RT_EGONE);
+    EQUAL(rt_listener_port(host.loop, l), RT_EGONE);
+    world_end();
+}
+
+static void post_nothing(rt_loop *l, void *arg)
+{
+    (void)l;
+    (void)arg;
+}
+
+static void a_post_is_written_again_when_interrupted(void)
+{
+    world();
+    sim_fail(SIM_write, 1, EINTR);
+    EQUAL(rt_post(host.loop, post_nothing, NULL), 0);
+    sim_fail(SIM_write, 1, EPIPE);
+    EQUAL(rt_post(host.loop, post_nothing, NULL), RT_ESYS);
+    sim_fail(SIM_write, 1, EAGAIN);
+    EQUAL(rt_post(host.loop, post_nothing, NULL), RT_EFULL);
+    turns(1);
+    world_end();
+}
+
+static void a_stop_leaves_errno_alone(void)
+{
+    world();
+    sim_fail(SIM_write, 1, EAGAIN); /* the pipe is full of posts */
+    errno = 77;
+    rt_stop(host.loop);
+    EQUAL(errno, 77);
+    EQUAL(rt_run(host.loop), 0);
+    world_end();
+}
+
+/* ---- requests ------------------------------------------------------------ */
+
+/* The status of the answer to a request; 0: none. */
+static int status_of(const char *request)
+{
+    char answer[512] = "";
+    sim_peer *p = sim_connect(PORT);
+
+    CHECK(p != NULL);
+    if (!p)
+        return 0;
+    sim_peer_send(p, request, strlen(request));
+    turns(4);
+    answer[sim_peer_recv(p, answer, sizeof answer - 1)] = 0;
+    sim_peer_close(p);
+    turns(3);
+    return strncmp(answer, "HTTP/1.1 ", 9) == 0 ? atoi(answer + 9) : 0;
+}
+
+#define GET "GET / HTTP/1.1\r\nHost: a\r\n"
+#define UP "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+#define KEY "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+
+static void only_what_is_written_in_full_is_a_version(void)
+{
+    static const char *wrong[] = {"HTTP/.1.1", "HTTP/:.1", "HTTP/1:1",
+                                  "HTTP/1./",  "HTTP/1.:", "HTTP/1.1x"};
+    char text[128];
+    size_t i;
+
+    world();
+    serve(NULL);
+    for (i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        snprintf(text, sizeof text, "GET / %s\r\nHost: a\r\n\r\n", wrong[i]);
+        EQUAL(status_of(text), 400);
+    }
+    EQUAL(status_of("GET / HTTP/1.2\r\nHost: a\r\n\r\n"), 505);
+    EQUAL(status_of(GET "\r\n"), 404);
+    EQUAL(host.request_calls, 1);
+    world_end();
+}
+
+static void a_host_is_one_and_names_somebody(void)
+{
+    world();
+    serve(NULL);
+    EQUAL(status_of("GET / HTTP/1.1\r\nHost:\r\n\r\n"), 400);
+    EQUAL(status_of("GET / HTTP/1.1\r\nHost: :80\r\n\r\n"), 400);
+    EQUAL(status_of("GET / HTTP/1.1\r\n\r\n"), 400);
+    EQUAL(status_of("GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n"), 400);
+    EQUAL(status_of("GET / HTTP/1.0\r\n\r\n"), 404);
+    world_end();
+}
+
+static void connection_is_a_list_of_words(void)
+{
+    world();
+    serve(NULL);
+    EQUAL(status_of(GET UP KEY "Connection: keep-alive\t, Upgrade\r\n\r\n"),
+          101);
+    EQUAL(status_of(GET UP KEY "Connection: Upgrade\t\r\n\r\n"), 101);
+    EQUAL(status_of(GET UP KEY "Connection: Upgrade now\r\n\r\n"), 400);
+    EQUAL(status_of(GET UP KEY "Connection: Upgrades\r\n\r\n"), 400);
+    world_end();
+}
+
+static int status_with_key(const char *key)
+{
+    char text[512];
+
+    snprintf(text, sizeof text,
+             GET UP "Connection: Upgrade\r\nSec-WebSocket-Key: %s\r\n\r\n",
+             key);
+    return status_of(text);
+}
+
+static void a_key_is_16_bytes_in_base64(void)
+{
+    world();
+    serve(NULL);
+    EQUAL(status_with_key("ab/+IHNhbXBsZSBub25jZQ=="), 101);
+    EQUAL(status_with_key("dGhlIHNhbXBsZSBub25jZQ=a"), 400);
+    EQUAL(status_with_key("dGhlIHNhbXBsZSBub25jZQa="), 400);
+    EQUAL(status_with_key("dGhl.HNhbXBsZSBub25jZQ=="), 400);
+    EQUAL(status_with_key("dGhl{HNhbXBsZSBub25jZQ=="), 400);
+    EQUAL(status_with_key("dGhlIHNhbXBsZSBub25jZR=="), 400);
+    world_end();
+}
+
+static int status_from(const char *origin)
+{
+    char text[512];
+
+    snprintf(text, sizeof text,
+             GET UP KEY "Connection: Upgrade\r\nOrigin: %s\r\n\r\n", origin);
+    return status_of(text);
+}
+
+static void a_listed_origin_is_compared_whole(void)
+{
+    rt_listen_opts o = {.origins = "* http://b"};
+
+    world();
+    serve(&o);
+    EQUAL(status_from("http://c"), 101);
+    world_end();
+    o.origins = "x http://b";
+    world();
+    serve(&o);
+    EQUAL(status_from("http://b"), 101);
+    EQUAL(status_from("http://B"), 101);
+    EQUAL(status_from("http://c"), 403);
+    EQUAL(status_from("*"), 403);
+    world_end();
+    world();
+    serve(NULL);
+    EQUAL(status_from("http://"), 403);
+    EQUAL(status_from("http://a:80"), 101);
+    EQUAL(status_from("https://a:80"), 403);
+    EQUAL(status_of("GET / HTTP/1.0\r\nOrigin: http://a\r\n\r\n"), 404);
+    world_end();
+}
+
+static void accepting_rtnet_1_needs_sessions_that_resume(void)
+{
+    world();
+    serve(NULL);
+    host.accept.protocol = "rtnet.1";
+    host.answer = 418;
+    EQUAL(status_of(GET UP KEY "Connection: Upgrade\r\n"
+                               "Sec-WebSocket-Protocol: rtnet.1\r\n\r\n"),
+          418);
+    EQUAL(host.accepted, RT_EINVAL);
+    world_end();
+}
+
+static void what_on_request_returns_beyond_its_range_is_500(void)
+{
+    world();
+    serve(NULL);
+    host.answer = 399;
+    EQUAL(status_of(GET "\r\n"), 500);
+    host.answer = 600;
+    EQUAL(status_of(GET "\r\n"), 500);
+    host.answer = 599;
+    EQUAL(status_of(GET "\r\n"), 599);
+    world_end();
+}
+
+static const char *reply_type;
+static const void *reply_body;
+static size_t reply_len;
+static int reply_status, reply_result;
+
+static int on_request_reply(rt_loop *l, rt_session s, const rt_request *r)
+{
+    (void)r;
+    reply_result =
+        rt_reply(l, s, reply_status, reply_type, reply_body, reply_len);
+    return 404;
+}
+
+/* What the peer reads of such an answer. */
+static const char *replied(int status, const char *type, const void *body,
+                           size_t len)
+{
+    static char answer[1024];
+    sim_peer *p = sim_connect(PORT);
+
+    reply_status = status;
+    reply_type = type;
+    reply_body = body;
+    reply_len = len;
+    sim_peer_send(p, GET "\r\n", sizeof GET "\r\n" - 1);
+    turns(4);
+    answer[sim_peer_recv(p, answer, sizeof answer - 1)] = 0;
+    sim_peer_close(p);
+    turns(3);
+    return answer;
+}
+
+static void an_answer_is_looked_at_before_it_is_sent(void)
+{
+    rt_listen_opts o = {.on = {.request = on_request_reply}};
+
+    world();
+    CHECK(rt_listen(host.loop, "ws://127.0.0.1:9000", &o).id != 0);
+    replied(200, "text/\x7f", "x", 1);
+    EQUAL(reply_result, RT_EINVAL);
+    replied(200, "a\r\nb", "x", 1);
+    EQUAL(reply_result, RT_EINVAL);
+    replied(200, "", NULL, 1);
+    EQUAL(reply_result, RT_EINVAL);
+    replied(200, "", "x", (size_t)RT__SEND_MAX + 1);
+    EQUAL(reply_result, RT_EINVAL);
+    replied(199, "", "", 0);
+    EQUAL(reply_result, RT_EINVAL);
+    replied(600, "", "", 0);
+    EQUAL(reply_result, RT_EINVAL);
+    world_end();
+}
+
+static void neither_204_nor_304_has_a_body_or_its_length(void)
+{
+    rt_listen_opts o = {.on = {.request = on_request_reply}};
+
+    world();
+    CHECK(rt_listen(host.loop, "ws://127.0.0.1:9000", &o).id != 0);
+    CHECK(strstr(replied(204, NULL, "body", 4), "Content-Length") == NULL);
+    EQUAL(reply_result, 0);
+    CHECK(strstr(replied(304, NULL, "body", 4), "body") == NULL);
+    EQUAL(reply_result, 0);
+    CHECK(strstr(replied(200, NULL, "body", 4), "Content-Length: 4\r\n"));
+    world_end();
+}
+
+/* ---- streams ------------------------------------------------------------- */
+
+/* Sends a message of a stream: 4 bytes of length in front. */
+static void put(sim_peer *p, const char *text)
+{
+    uint8_t frame[300];
+    size_t n = strlen(text);
+
+    memset(frame, 0, 4);
+    frame[3] = (uint8_t)n;
+    memcpy(frame + 4, text, n);
+    EQUAL(sim_peer_send(p, frame, n + 4), n + 4);
+}
+
+/* The next message that came, up to so many turns later; "" without. */
+static const char *take(sim_peer *p)
+{
+    static char text[300];
+    uint8_t head[4];
+
+    turns(4);
+    text[0] = 0;
+    if (sim_peer_waiting(p) < 4)
+        return text;
+    sim_peer_recv(p, head, 4);
+    text[sim_peer_recv(p, text, head[3])] = 0;
+    return text;
+}
+
+static void a_length_that_comes_in_parts_is_held_against_the_limit(void)
+{
+    rt_listen_opts o = {.max_message = 1000};
+    const uint8_t head[] = {0, 0, 3, 233};
+    sim_peer *p;
+    int i;
+
+    world();
+    CHECK(listen_on("tcp://127.0.0.1:9000", &o).id != 0);
+    p = sim_connect(PORT);
+    for (i = 0; i < 4; i++) {
+        sim_peer_send(p, head + i, 1);
+        turns(2);
+    }
+    EQUAL(host.closes, 1);
+    EQUAL(host.end.code, 1009);
+    sim_peer_close(p);
+    world_end();
+}
+
+static void raw_bytes_that_were_not_written_are_counted_as_lost(void)
+{
+    rt_listen_opts o = {.framing = RT_RAW};
+    char *big = (char *)calloc(1, 300000);
+    sim_peer *p;
+
+    world();
+    CHECK(listen_on("tcp://127.0.0.1:9000", &o).id != 0);
+    p = sim_connect(PORT);
+    turns(2);
+    EQUAL(host.opens, 1);
+    EQUAL(rt_send(host.loop, host.last, RT_BINARY, big, 300000), 1);
+    EQUAL(rt_send(host.loop, host.last, RT_BINARY, big, 300000), 1);
+    turns(2);
+    sim_peer_recv(p, big, 300000);
+    turns(2);
+    CHECK(rt_unsent(host.loop, host.last) > 300000);
+    EQUAL(rt_drop(host.loop, host.last, 0, NULL), 0);
+    turns(2);
+    EQUAL(host.closes, 1);
+    EQUAL(host.end.lost, 2);
+    sim_peer_close(p);
+    free(big);
+    world_end();
+}
+
+static void raw_bytes_all_written_are_not_lost(void)
+{
+    rt_listen_opts o = {.framing = RT_RAW};
+    char *big = (char *)calloc(1, 300000);
+    sim_peer *p;
+    size_t got = 0;
+
+    world();
+    CHECK(listen_on("tcp://127.0.0.1:9000", &o).id != 0);
+    p = sim_connect(PORT);
+    turns(2);
+    CHECK(rt_send(host.loop, host.last, RT_BINARY, big, 100000) >= 0);
+    CHECK(rt_send(host.loop, host.last, RT_BINARY, big, 10) >= 0);
+    while (got < 100010 && host.closes == 0) {
+        turns(2);
+        got += sim_peer_recv(p, big, 300000);
+    }
+    CHECK(rt_send(host.loop, host.last, RT_BINARY, big, 200000) >= 0);
+    turns(2);
+    sim_peer_reset(p);
+    turns(3);
+    EQUAL(host.end.lost, 1);
+    world_end();
+    free(big);
+}
+
+static void without_on_message_messages_are_read_and_dropped(void)
+{
+    rt_listen_opts o = {.on = {.open = on_open, .close = on_close}};
+    sim_peer *p;
+
+    world();
+    CHECK(rt_listen(host.loop, "tcp://127.0.0.1:9000", &o).id != 0);
+    p = sim_connect(PORT);
+    put(p, "nobody");
+    turns(3);
+    EQUAL(host.opens, 1);
+    EQUAL(host.closes, 0);
+    sim_peer_close(p);
+    world_end();
+}
+
+/* ---- WebSocket sessions ---------------------------------------------------
+ */
+
+static ws_peer *peer(void)
+{
+    ws_peer *w = ws_connect(PORT, "/");
+
+    ws_pump(w);
+    turns(3);
+    ws_pump(w);
+    EQUAL(w->status, 101);
+    return w;
+}
+
+static void who_is_not_read_may_take_longer_for_its_message(void)
+{
+    ws_peer *w;
+
+    world();
+    serve(NULL);
+    w = peer();
+    ws_frame(w, WS_TEXT, "long ", 5);
+    ws_pump(w);
+    turns(2);
+    EQUAL(rt_read(host.loop, host.last, 0), 0);
+    pass(70000); /* the message has 30 s */
+    EQUAL(host.closes, 0);
+    EQUAL(rt_read(host.loop, host.last, 1), 0);
+    ws_frame(w, 0x80, "ago", 3);
+    ws_pump(w);
+    turns(3);
+    CHECK(strcmp(host.got, "long ago|") == 0);
+    ws_free(w);
+    world_end();
+}
+
+static void more_than_65535_pings_may_be_unanswered(void)
+{
+    rt_listen_opts o = {.dead_pings = 100000, .ping_ms = 1};
+    ws_peer *w;
+
+    world();
+    serve(&o);
+    w = peer();
+    w->pongs = 0;
+    while (host.closes == 0 && sim_now() && w->pings_got < 70000) {
+        pass(100);
+        ws_pump(w);
+    }
+    EQUAL(host.closes, 1);
+    EQUAL(host.end.code, RT_CLOSE_DEAD);
+    CHECK(w->pings_got > 65000);
+    ws_free(w);
+    world_end();
+}
+
+/* ---- a host with its own packets on ws ------------------------------------
+ */
+
+static size_t codec_at, codec_len;
+
+static ptrdiff_t wrong_decode(void *ctx, const uint8_t *in, size_t n,
+                              size_t *at, size_t *len, int *kind)
+{
+    (void)ctx;
+    (void)in;
+    *at = codec_at;
+    *len = codec_len;
+    *kind = RT_BINARY;
+    return (ptrdiff_t)n;
+}
+
+static const rt_codec wrong_codec = {.decode = wrong_decode, .head = any_head};
+
+static int closed_by_packet(const char *url, size_t at, size_t len)
+{
+    rt_listen_opts o = {.codec = &wrong_codec, .max_message = 100};
+    ws_peer *w = NULL;
+    sim_peer *p = NULL;
+    char packet[120] = "";
+
+    world();
+    CHECK(listen_on(url, &o).id != 0);
+    codec_at = at;
+    codec_len = len;
+    if (*url == 'w') {
+        w = peer();
+        ws_send(w, WS_BINARY, packet, 110);
+        ws_pump(w);
+    } else {
+        p = sim_connect(PORT);
+        sim_peer_send(p, packet, 110);
+    }
+    turns(3);
+    if (w)
+        ws_free(w);
+    if (p)
+        sim_peer_close(p);
+    world_end();
+    return host.end.code;
+}
+
+static void a_codec_that_points_beyond_its_packet_ends_the_session(void)
+{
+    static const char *urls[] = {"ws://127.0.0.1:9000", "tcp://127.0.0.1:9000"};
+    int i;
+
+    for (i = 0; i < 2; i++) {
+        EQUAL(closed_by_packet(urls[i], 111, 0), 1002);
+        EQUAL(closed_by_packet(urls[i], 110, 1), 1002);
+        EQUAL(closed_by_packet(urls[i], 11, 100), 1002);
+        EQUAL(closed_by_packet(urls[i], 0, 101), 1009);
+        EQUAL(closed_by_packet(urls[i], 10, 100), 1001); /* by the loop */
+    }
+}
+
+/* ---- dials -----------------------------------------------------------------
+ */
+
+static rt_session dial(const char *url, rt_dial_opts o)
+{
+    o.on = handler;
+    return rt_dial(host.loop, url, &o);
+}
+
+static void a_path_too_long_for_a_local_socket_is_an_error_at_once(void)
+{
+    char url[200];
+    int error;
+
+    world();
+    memset(url, 'x', sizeof url - 1);
+    memcpy(url, "unix:/", 6);
+    url[sizeof url - 1] = 0;
+    EQUAL(dial(url, (rt_dial_opts){0}).id, 0);
+    why(&error);
+    EQUAL(error, RT_ESYS);
+    EQUAL(rt_listen(host.loop, url, NULL).id, 0);
+    pass(50);
+    EQUAL(host.closes, 0);
+    world_end();
+}
+
+static int resolves;
+
+static int on_resolve(rt_loop *l, const char *name, rt_session s)
+{
+    (void)l;
+    (void)name;
+    (void)s;
+    resolves++;
+    return 0;
+}
+
+static int on_resolve_close(rt_loop *l, const char *name, rt_session s)
+{
+    (void)name;
+    EQUAL(rt_close(l, s, 0, NULL), 0);
+    return -1;
+}
+
+static void an_address_given_before_the_hook_is_asked_suffices(void)
+{
+    rt_loop_opts lo = {.resolve = on_resolve};
+    rt_session s;
+    sim_peer *p;
+
+    world_with(&lo, NULL);
+    sim_serve(7);
+    resolves = 0;
+    s = dial("tcp://name:7", (rt_dial_opts){0});
+    CHECK(s.id != 0);
+    EQUAL(rt_resolved(host.loop, s, "127.0.0.1"), 0);
+    EQUAL(rt_resolved(host.loop, s, "127.0.0.1"), RT_ESTATE);
+    pass(50);
+    EQUAL(resolves, 0);
+    EQUAL(host.opens, 1);
+    p = sim_accept(7);
+    CHECK(p != NULL);
+    EQUAL(rt_resolved(host.loop, s, "127.0.0.1"), RT_ESTATE);
+    sim_peer_close(p);
+    world_end();
+    EQUAL(host.closes, 1);
+}
+
+static void a_resolve_hook_may_close_what_it_is_asked_for(void)
+{
+    rt_loop_opts lo = {.resolve = on_resolve_close};
+
+    world_with(&lo, NULL);
+    CHECK(dial("tcp://name:7", (rt_dial_opts){0}).id != 0);
+    pass(50);
+    EQUAL(host.closes, 1);
+    EQUAL(host.opens, 0);
+    EQUAL(host.end.cause, RT_BY_APP);
+    world_end();
+}
+
+static void an_address_without_a_socket_for_it_ends_the_session(void)
+{
+    rt_loop_opts lo = {.resolve = on_resolve};
+    rt_session s;
+
+    world_with(&lo, NULL);
+    s = dial("tcp://name:7", (rt_dial_opts){0});
+    pass(50);
+    EQUAL(resolves > 0, 1);
+    sim_fail(SIM_socket, 1, EMFILE);
+    EQUAL(rt_resolved(host.loop, s, "127.0.0.1"), 0);
+    pass(50);
+    EQUAL(host.closes, 1);
+    EQUAL(host.end.code, 1006);
+    EQUAL(rt_resolved(host.loop, s, "127.0.0.1"), RT_EGONE);
+    world_end();
+}
+
+/* What a server of rtnet.1 over a stream says to a client that came first. */
+static sim_peer *welcomed(const char *welcome)
+{
+    sim_peer *p = sim_accept(7);
+
+    CHECK(p != NULL);
+    EQUAL(take(p)[0], 'h');
+    put(p, welcome);
+    pass(50);
+    return p;
+}
+
+#define TOKEN "AAAAAAAAAAAAAAAAAAAAAA"
+
+static void a_client_tries_again_when_there_was_no_socket(void)
+{
+    rt_dial_opts o = {.resume = 1, .framing = RT_RTNET1};
+    sim_peer *p;
+    uint64_t before;
+
+    world();
+    sim_serve(7);
+    CHECK(dial("tcp://127.0.0.1:7", o).id != 0);
+    pass(50);
+    p = welcomed("w" TOKEN " who 0 0 new 15000");
+    EQUAL(host.opens, 1);
+    CHECK(strcmp(take(p), "a0") == 0);
+    sim_peer_reset(p);
+    pass(50);
+    before = sim_calls(SIM_socket);
+    sim_fail(SIM_socket, 1, EMFILE);
+    pass(60000);
+    CHECK(sim_calls(SIM_socket) > before + 1);
+    EQUAL(host.closes, 0);
+    p = sim_accept(7);
+    CHECK(p != NULL);
+    CHECK(strncmp(take(p), "h" TOKEN " 0 ", 26) == 0);
+    sim_peer_close(p);
+    world_end();
+}
+
+/* How a session ends whose server answers a resume so. */
+static int end_of_welcome(const char *welcome)
+{
+    rt_dial_opts o = {.resume = 1, .framing = RT_RTNET1};
+    sim_peer *p;
+
+    world();
+    sim_serve(7);
+    CHECK(dial("tcp://127.0.0.1:7", o).id != 0);
+    pass(50);
+    p = welcomed("w" TOKEN " who 0 0 new 15000");
+    put(p, "mone");
+    pass(50);
+    sim_peer_reset(p);
+    pass(5000);
+    p = welcomed(welcome);
+    pass(50);
+    EQUAL(host.opens, 1);
+    sim_peer_close(p);
+    pass(50);
+    world_end();
+    return host.end.code;
+}
+
+static void a_welcome_that_does_not_fit_is_a_violation(void)
+{
+    /* It ends with its loop where it is well. */
+    int well = end_of_welcome("w" TOKEN " who 0 1 resumed 15000");
+
+    CHECK(well != 1002);
+    EQUAL(end_of_welcome("w" TOKEN " who 0 1 renewed 15000"), 1002);
+    EQUAL(end_of_welcome("w" TOKEN " who 0 2 resumed 15000"), 1002);
+    EQUAL(end_of_welcome("w" TOKEN " who 0 1 gap 15000"), 1002);
+    EQUAL(end_of_welcome("w- who 0 1 resumed 15000"), 1002);
+    EQUAL(end_of_welcome("w" TOKEN " you 0 1 resumed 15000"), 1002);
+    EQUAL(end_of_welcome("w" TOKEN " who 1 1 resumed 15000"), 1002);
+    EQUAL(end_of_welcome("w" TOKEN " who 0 1 resumed"), 1002);
+    EQUAL(end_of_welcome("w" TOKEN " who x 1 resumed 15000"), 1002);
+    EQUAL(end_of_welcome("w" TOKEN " who 0 x resumed 15000"), 1002);
+    EQUAL(end_of_welcome("w" TOKEN " who 0  resumed 15000"), 1002);
+    CHECK(end_of_welcome("w" TOKEN " who 0 3 gap 15000") == well);
+}
+
+static void the_session_that_follows_may_lose_its_line_before_it_opens(void)
+{
+    rt_dial_opts o = {.resume = 1, .framing = RT_RTNET1};
+    sim_peer *p;
+
+    world();
+    sim_serve(7);
+    CHECK(dial("tcp://127.0.0.1:7", o).id != 0);
+    pass(50);
+    p = welcomed("w" TOKEN " who 0 0 new 15000");
+    EQUAL(host.opens, 1);
+    sim_peer_reset(p);
+    pass(5000);
+    p = sim_accept(7);
+    CHECK(take(p)[0] == 'h');
+    put(p, "w" TOKEN " new 0 0 new 15000");
+    sim_fail(SIM_epoll_ctl, 1, ENOMEM); /* of the pause until on_close */
+    pass(10);
+    EQUAL(host.closes, 1);
+    EQUAL(host.end.code, RT_CLOSE_EXPIRED);
+    EQUAL(host.opens, 1);
+    pass(600);
+    p = sim_accept(7);
+    CHECK(strcmp(take(p), "h") == 0); /* not by a token it never opened with */
+    put(p, "w" TOKEN " new 0 0 new 15000");
+    pass(50);
+    EQUAL(host.opens, 2);
+    EQUAL(host.closes, 1);
+    sim_peer_close(p);
+    world_end();
+}
+
+/* ---- handshakes the host thinks about --------------------------------------
+ */
+
+static rt_session asked[4];
+static int asked_count;
+
+static int on_request_defer(rt_loop *l, rt_session s, const rt_request *r)
+{
+    (void)l;
+    (void)r;
+    asked[asked_count++ & 3] = s;
+    return RT_DEFER;
+}
+
+static const rt_handler thinking = {.request = on_request_defer,
+                                    .open = on_open,
+                                    .message = on_message,
+                                    .close = on_close};
+
+static void of_two_accepted_for_one_user_the_second_is_refused(void)
+{
+    rt_loop_opts lo = {.bind_policy = RT_BIND_REFUSE};
+    rt_listen_opts o = {.on = thinking};
+    rt_accept_opts who = {.uid = "ann"};
+    ws_peer *a, *b;
+
+    world_with(&lo, NULL);
+    asked_count = 0;
+    CHECK(rt_listen(host.loop, "ws://127.0.0.1:9000", &o).id != 0);
+    a = ws_connect(PORT, "/");
+    b = ws_connect(PORT, "/");
+    ws_pump(a);
+    ws_pump(b);
+    turns(3);
+    EQUAL(asked_count, 2);
+    EQUAL(rt_accept(host.loop, asked[0], &who), 0);
+    EQUAL(rt_accept(host.loop, asked[1], &who), 0); /* nobody is bound yet */
+    turns(3);
+    ws_pump(a);
+    ws_pump(b);
+    EQUAL(host.opens, 1);
+    EQUAL(a->status, 101);
+    EQUAL(b->status, 503);
+    ws_free(a);
+    ws_free(b);
+    world_end();
+}
+
+static void the_time_the_host_thinks_is_not_the_clients(void)
+{
+    rt_listen_opts o = {.on = thinking, .resume_ms = 1000};
+    sim_peer *p;
+    char answer[512];
+
+    world();
+    asked_count = 0;
+    CHECK(rt_listen(host.loop, "ws://127.0.0.1:9000", &o).id != 0);
+    p = sim_connect(PORT);
+    sim_peer_send(p,
+                  GET UP KEY "Connection: Upgrade\r\n"
+                             "Sec-WebSocket-Protocol: rtnet.1\r\n\r\n",
+                  strlen(GET UP KEY "Connection: Upgrade\r\n"
+                                    "Sec-WebSocket-Protocol: rtnet.1\r\n\r\n"));
+    turns(3);
+    pass(12000);
+    EQUAL(rt_accept(host.loop, asked[0], NULL), 0);
+    pass(4900); /* of the 5 s that the client has for its first message */
+    answer[sim_peer_recv(p, answer, sizeof answer - 1)] = 0;
+    CHECK(strncmp(answer, "HTTP/1.1 101", 12) == 0);
+    EQUAL(sim_peer_state(p), SIM_UP);
+    pass(200);
+    CHECK(sim_peer_waiting(p) > 0 || sim_peer_state(p) != SIM_UP);
+    sim_peer_close(p);
+    world_end();
+}
+
+static int on_request_big(rt_loop *l, rt_session s, const rt_request *r)
+{
+    static char body[600000];
+
+    (void)r;
+    EQUAL(rt_reply(l, s, 200, "", body, sizeof body), 0);
+    return 0;
+}
+
+static void an_answer_nobody_reads_ends_with_the_handshakes_time(void)
+{
+    rt_listen_opts o = {.on = {.request = on_request_big}};
+    sim_peer *p;
+
+    world();
+    CHECK(rt_listen(host.loop, "ws://127.0.0.1:9000", &o).id != 0);
+    p = sim_connect(PORT);
+    sim_peer_send(p, GET "\r\n", sizeof GET "\r\n" - 1);
+    turns(3);
+    EQUAL(sim_streams(), 1);
+    pass(5100);
+    EQUAL(sim_streams(), 0);
+    sim_peer_close(p);
+    world_end();
+}
+
+static void a_shutdown_waits_for_an_answer_on_its_way(void)
+{
+    rt_listen_opts o = {.on = {.request = on_request_big}};
+    sim_peer *p;
+    char buffer[100000];
+    size_t got = 0, n;
+
+    world();
+    CHECK(rt_listen(host.loop, "ws://127.0.0.1:9000", &o).id != 0);
+    p = sim_connect(PORT);
+    sim_peer_send(p, GET "\r\n", sizeof GET "\r\n" - 1);
+    turns(3);
+    EQUAL(rt_shutdown(host.loop, 0), 0);
+    turns(3);
+    do {
+        turns(3);
+        n = sim_peer_recv(p, buffer, sizeof buffer);
+        got += n;
+    } while (n > 0);
+    CHECK(got > 600000);
+    sim_peer_close(p);
+    pass(100);
+    EQUAL(sim_streams(), 0);
+    world_end();
+}
+
+/* ---- groups, pushes, the end of a loop -------------------------------------
+ */
+
+static int pushes;
+
+static void on_miss(rt_loop *l, const char *uid, int kind, const void *data,
+                    size_t len)
+{
+    (void)l;
+    (void)uid;
+    (void)kind;
+    (void)data;
+    (void)len;
+    pushes++;
+}
+
+static void on_close_push(rt_loop *l, rt_session s, const rt_end *end)
+{
+    on_close(l, s, end);
+    EQUAL(rt_push(l, "nobody", RT_TEXT, "who hears?", 10), 0);
+}
+
+static void what_hooks_would_be_told_behind_the_end_is_forgotten(void)
+{
+    rt_loop_opts lo = {.push_miss = on_miss};
+    rt_listen_opts o = {.on = {.open = on_open, .close = on_close_push}};
+
+    pushes = 0;
+    world_with(&lo, NULL);
+    CHECK(rt_listen(host.loop, "tcp://127.0.0.1:9000", &o).id != 0);
+    CHECK(sim_connect(PORT) != NULL);
+    turns(2);
+    EQUAL(rt_push(host.loop, "nobody", RT_TEXT, "one", 3), 0);
+    turns(2);
+    EQUAL(pushes, 1);
+    EQUAL(rt_push(host.loop, "nobody", RT_TEXT, "two", 3), 0);
+    world_end();
+    EQUAL(host.closes, 1);
+    EQUAL(pushes, 2);
+}
+
+static int error_at_end;
+
+static void on_close_group(rt_loop *l, rt_session s, const rt_end *end)
+{
+    on_close(l, s, end);
+    EQUAL(rt_group_open(l, "late", NULL).id, 0);
+    error_at_end = rt_error(l, NULL);
+}
+
+static void no_group_is_made_while_the_loop_ends(void)
+{
+    rt_listen_opts o = {.on = {.open = on_open, .close = on_close_group}};
+    sim_peer *p;
+
+    world();
+    CHECK(rt_listen(host.loop, "tcp://127.0.0.1:9000", &o).id != 0);
+    p = sim_connect(PORT);
+    turns(2);
+    EQUAL(host.opens, 1);
+    error_at_end = 0;
+    world_end();
+    EQUAL(host.closes, 1);
+    EQUAL(error_at_end, RT_ESTATE);
+    (void)p;
+}
+
+static void a_text_that_is_no_token_finds_nobody(void)
+{
+    world();
+    EQUAL(rt_find_token(host.loop, "AAAAAAAAAA.AAAAAAAAAAA").id, 0);
+    EQUAL(rt_find_token(host.loop, "AAAAAAAAAAAAAAAAAAAAAB").id, 0);
+    EQUAL(rt_find_token(host.loop, "AAAAAAAAAA").id, 0);
+    EQUAL(rt_find_token(host.loop, "AAAAAAAAAA{AAAAAAAAAAA").id, 0);
+    world_end();
+}
+
+static void beyond_2_24_handles_there_is_none(void)
+{
+    uint32_t count, next_free;
+    int error;
+
+    world();
+    count = host.loop->slot_count;
+    next_free = host.loop->slot_free;
+    host.loop->slot_count = 1 << 24;
+    host.loop->slot_free = 0;
+    EQUAL(rt_group_open(host.loop, "one too many", NULL).id, 0);
+    why(&error);
+    EQUAL(error, RT_ENOMEM);
+    host.loop->slot_count = count;
+    host.loop->slot_free = next_free;
+    CHECK(rt_group_open(host.loop, "one too many", NULL).id != 0);
+    world_end();
+}
+
+static void a_query_is_cut_at_its_ampersands(void)
+{
+    rt_request r = {.query = "ab&a&b=2&c=%41+&d"};
+    char out[8];
+
+    EQUAL(rt_query(&r, "a", out, sizeof out), 0);
+    EQUAL(rt_query(&r, "b", out, sizeof out), 1);
+    CHECK(strcmp(out, "2") == 0);
+    EQUAL(rt_query(&r, "c", out, sizeof out), 2);
+    CHECK(strcmp(out, "A ") == 0);
+    EQUAL(rt_query(&r, "d", out, sizeof out), 0);
+    EQUAL(rt_query(&r, "d", out, 0), RT_EINVAL);
+    EQUAL(rt_query(&r, "c", out, 2), RT_EINVAL);
+    EQUAL(rt_query(&r, "e", out, sizeof out), RT_EINVAL);
+}
+
+/* ---- all of it ----------------------------------------------------------- */
+
+/* backend: the only one; 0: each. */
+struct test_case {
+    const char *name;
+    void (*run)(void);
+    int backend;
+};
+
+#define CASE(name)                                                             \
+    {                                                                          \
+#name, name, 0                                                         \
+    }
+#define EPOLL_CASE(name)                                                       \
+    {                                                                          \
+#name, name, RT_EPOLL                                                  \
+    }
+
+static const struct test_case cases[] = {
+    CASE(a_framing_that_cannot_be_is_refused),
+    CASE(what_a_listener_cannot_keep_is_refused),
+    CASE(a_dial_that_cannot_be_is_refused),
+    CASE(a_host_name_has_at_most_255_characters),
+    CASE(a_long_head_is_cut_at_60_kib),
+    /* select is not asked for a descriptor that is closed */
+    EPOLL_CASE(a_watch_survives_that_its_descriptor_is_used_again),
+    EPOLL_CASE(a_loop_ends_with_a_watch_that_lost_its_descriptor),
+    CASE(no_more_than_a_watch_for_each_descriptor),
+    CASE(a_stale_listener_has_neither_port_nor_socket),
+    CASE(a_post_is_written_again_when_interrupted),
+    CASE(a_stop_leaves_errno_alone),
+    CASE(only_what_is_written_in_full_is_a_version),
+    CASE(a_host_is_one_and_names_somebody),
+    CASE(connection_is_a_list_of_words),
+    CASE(a_key_is_16_bytes_in_base64),
+    CASE(a_listed_origin_is_compared_whole),
+    CASE(accepting_rtnet_1_needs_sessions_that_resume),
+    CASE(what_on_request_returns_beyond_its_range_is_500),
+    CASE(an_answer_is_looked_at_before_it_is_sent),
+    CASE(neither_204_nor_304_has_a_body_or_its_length),
+    CASE(a_length_that_comes_in_parts_is_held_against_the_limit),
+    CASE(raw_bytes_that_were_not_written_are_counted_as_lost),
+    CASE(raw_bytes_all_written_are_not_lost),
+    CASE(without_on_message_messages_are_read_and_dropped),
+    CASE(who_is_not_read_may_take_longer_for_its_message),
+    CASE(more_than_65535_pings_may_be_unanswered),
+    CASE(a_codec_that_points_beyond_its_packet_ends_the_session),
+    CASE(a_path_too_long_for_a_local_socket_is_an_error_at_once),
+    CASE(an_address_given_before_the_hook_is_asked_suffices),
+    CASE(a_resolve_hook_may_close_what_it_is_asked_for),
+    CASE(an_address_without_a_socket_for_it_ends_the_session),
+    CASE(a_client_tries_again_when_there_was_no_socket),
+    CASE(a_welcome_that_does_not_fit_is_a_violation),
+    EPOLL_CASE(the_session_that_follows_may_lose_its_line_before_it_opens),
+    CASE(of_two_accepted_for_one_user_the_second_is_refused),
+    CASE(the_time_the_host_thinks_is_not_the_clients),
+    CASE(an_answer_nobody_reads_ends_with_the_handshakes_time),
+    CASE(a_shutdown_waits_for_an_answer_on_its_way),
+    CASE(what_hooks_would_be_told_behind_the_end_is_forgotten),
+    CASE(no_group_is_made_while_the_loop_ends),
+    CASE(a_text_that_is_no_token_finds_nobody),
+    CASE(beyond_2_24_handles_there_is_none),
+    CASE(a_query_is_cut_at_its_ampersands),
+};
+
+#undef CASE
+#undef EPOLL_CASE
+
+static void case_run(const struct test_case *c, int backend)
+{
+    if (c->backend && c->backend != backend)
+        return;
+    test_begin("%s, %s", c->name, backend == RT_EPOLL ? "epoll" : "select");
+    host.backend = backend;
+    c->run();
+    test_end();
+}
+
+int main(int argc, char **argv)
+{
+    size_t i;
+
+    for (i = 0; i < sizeof cases / sizeof *cases; i++) {
+        if (argc > 1 && !strstr(cases[i].name, argv[1]))
+            continue;
+        case_run(&cases[i], RT_EPOLL);
+        case_run(&cases[i], RT_SELECT);
+    }
+    return test_done();
+}
