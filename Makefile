@@ -66,6 +66,11 @@ test check:
 ci:
 	bash .ci/run --no-install
 
+# What can be proved of the pure code, for all inputs up to a size; needs
+# frama-c-base, and ten minutes.
+prove:
+	bash test/prove/run.sh
+
 # What the tests run of the library: build/coverage/index.html.
 coverage:
 	python3 test/coverage.py --gaps
@@ -104,4 +109,5 @@ bench-peers: all $(LWS:%=$(BUILD)/%)
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all demo test check ci coverage mutate nightly report bench bench-peers clean
+.PHONY: all demo test check ci coverage prove mutate nightly report bench \
+        bench-peers clean

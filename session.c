@@ -1282,11 +1282,16 @@ static int ring_grow(rt_loop *loop, rt__flow *f)
     return 0;
 }
 
+static int ring_room(rt_loop *loop, rt__flow *f)
+{
+    return f->head + f->count == f->cap ? ring_grow(loop, f) : 0;
+}
+
 /* Keeps the newest number's frame; without memory it, and so all before it, is
    forgotten, and a loss of the line will be a gap. */
 static void ring_push(rt_loop *loop, rt__flow *f, rt__piece piece)
 {
-    if (f->head + f->count == f->cap && ring_grow(loop, f) < 0) {
+    if (ring_room(loop, f) < 0) {
         ring_clear(loop, f);
         return;
     }
@@ -1456,12 +1461,15 @@ static int held_put(rt_loop *loop, rt__flow *f, rt__piece piece, uint32_t key)
 }
 
 /* A framed message gets its number and is kept, then queued if there is a
-   connection.  Takes over the piece's reference. */
+   connection.  Takes over the piece's reference.  A client, which forgets
+   nothing, refuses what it cannot keep. */
 static int keep_put(rt_loop *loop, rt__session *s, rt__piece piece,
                     enum rt__lane lane, uint32_t key)
 {
     rt__flow *f = rt__keep_of(s)->flow;
-    if (lane == RT__KEYED && held_put(loop, f, piece, key) < 0) {
+    if ((lane == RT__KEYED && held_put(loop, f, piece, key) < 0) ||
+        (lane == RT__RELIABLE && rt__ep_of(s)->dial &&
+         ring_room(loop, f) < 0)) {
         rt__buf_release(loop, piece.buf);
         return RT_ENOMEM;
     }
@@ -1849,10 +1857,11 @@ static int send_begin(rt_loop *loop, rt__session *s)
 }
 
 /* There was no memory for its message.  Where it can resume, the message is
-   numbered and forgotten, so that coming back tells of it. */
+   numbered and forgotten, so that coming back tells of it: to a client, for
+   nobody tells a server that there is a gap. */
 static void missed(rt_loop *loop, rt__session *s)
 {
-    if (!resumable(s) || !rt__keep_of(s)->flow) {
+    if (!resumable(s) || !rt__keep_of(s)->flow || rt__ep_of(s)->dial) {
         rt__session_end(loop, s, 1011, RT_BY_ERROR, "out of memory");
         return;
     }
@@ -1886,7 +1895,8 @@ static int send_one(rt_loop *loop, rt__session *s, int kind, const void *data,
         return RT_ENOMEM;
     if (borrows(loop, s, lane, &h, data, len, &piece))
         return put(loop, s, piece, lane, key);
-    if (!(to = reserve(loop, s, h.len + len, lane, &piece)) && online(s) == was)
+    to = reserve(loop, s, h.len + len, lane, &piece);
+    if (!to && (online(s) == was || rt__ep_of(s)->dial))
         return RT_ENOMEM;
     if (!to) { /* it has cost the connection, so it was accepted */
         missed(loop, s);

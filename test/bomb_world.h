@@ -78,7 +78,7 @@ static struct bomb_world {
     int no_effect; /* the present call said that it did nothing */
     /* the objects */
     struct who whos[WHOS];
-    ptrdiff_t who_count; /* so many were ever used */
+    ptrdiff_t who_count, room_count; /* so many were ever used */
     struct room rooms[ROOMS];
     struct clock clocks[CLOCKS];
     struct eye eyes[EYES];
@@ -189,7 +189,7 @@ static int sessions_here(void)
 {
     int i, n = 0;
 
-    for (i = 0; i < WHOS; i++)
+    for (i = 0; i < w.who_count; i++)
         n += w.whos[i].s.id && !over(&w.whos[i]);
     return n;
 }
@@ -198,8 +198,8 @@ static struct room *room_find(rt_group g)
 {
     struct room *r;
 
-    for (r = w.rooms; r < w.rooms + ROOMS; r++) {
-        if (g.id && r->g.id == g.id)
+    for (r = w.rooms; g.id && r < w.rooms + w.room_count; r++) {
+        if (r->g.id == g.id)
             return r;
     }
     return NULL;
@@ -217,6 +217,8 @@ static struct room *room_new(rt_group g, const char *name)
     best->g = g;
     best->open = 1;
     best->born = ++w.serial;
+    if (w.room_count <= best - w.rooms)
+        w.room_count = best - w.rooms + 1;
     best->name_lives = rt_group_name(w.loop, g);
     best->at = rt_group_position(w.loop, g);
     snprintf(best->name, sizeof best->name, "%s", name);
@@ -233,7 +235,7 @@ static size_t room_count(const struct room *r)
 {
     size_t i, n = 0;
 
-    for (i = 0; i < WHOS; i++)
+    for (i = 0; i < (size_t)w.who_count; i++)
         n += r->in[i] && living(&w.whos[i]);
     return n;
 }
@@ -408,13 +410,18 @@ static unsigned unfit(int state)
 }
 
 /* One whose time to live is over ends in a turn, before others hear of it. */
+static int room_lives(struct room *r)
+{
+    if (r->open && r->ttl && !room_count(r) && !rt_group_name(w.loop, r->g))
+        room_over(r);
+    return r->open;
+}
+
 static int group_lives(rt_group g)
 {
     struct room *r = room_find(g);
 
-    if (r && r->open && r->ttl && !room_count(r) && !rt_group_name(w.loop, g))
-        room_over(r);
-    return r && r->open;
+    return r && room_lives(r);
 }
 
 /* Of these errors a call says that nothing happened. */
@@ -450,7 +457,7 @@ static uint64_t seen(void)
     rt_position at;
     int i;
 
-    for (i = 0; i < WHOS; i++) {
+    for (i = 0; i < w.who_count; i++) {
         rt_session s = w.whos[i].s;
         if (!s.id || w.whos[i].closed)
             continue;
@@ -459,8 +466,8 @@ static uint64_t seen(void)
         h = seen_add(h, (uintptr_t)rt_uid(w.loop, s));
         h = seen_add(h, (uintptr_t)rt_user(w.loop, s));
     }
-    for (i = 0; i < ROOMS; i++) {
-        if (!group_lives(w.rooms[i].g))
+    for (i = 0; i < w.room_count; i++) {
+        if (!room_lives(&w.rooms[i]))
             continue;
         at = rt_group_position(w.loop, w.rooms[i].g);
         h = seen_add(h, rt_group_count(w.loop, w.rooms[i].g));
@@ -552,7 +559,7 @@ static void walk_check(void)
             sim_fault("rt_next_session finds one that is not open");
         s = rt_next_session(w.loop, s);
     }
-    for (i = 0; i < WHOS; i++)
+    for (i = 0; i < w.who_count; i++)
         want += living(&w.whos[i]);
     if (n != want)
         sim_fault("rt_next_session finds %d sessions, not %d", n, want);
@@ -589,9 +596,9 @@ static void world_check(void)
 {
     int i;
 
-    for (i = 0; i < WHOS; i++)
+    for (i = 0; i < w.who_count; i++)
         who_check(&w.whos[i]);
-    for (i = 0; i < ROOMS; i++)
+    for (i = 0; i < w.room_count; i++)
         room_check(&w.rooms[i]);
     walk_check();
     heap_check();

@@ -6,7 +6,8 @@
 
 #include "fault_sessions.h"
 
-/* ---- presence ------------------------------------------------------------------ */
+/* ---- presence
+ * ------------------------------------------------------------------ */
 
 static void present(rt_loop *loop, rt_group g, rt_session s, int what)
 {
@@ -136,7 +137,8 @@ static void members_are_listed(void)
     REACHED(mail_of(w[2])->count == 1 && rt_group_name(st.loop, g));
 }
 
-/* ---- history, snapshot, keys ------------------------------------------------------ */
+/* ---- history, snapshot, keys
+ * ------------------------------------------------------ */
 
 /* Each message that fell out is told, in order, or the log says that it is not
    told; so none comes twice or after a later one. */
@@ -205,14 +207,14 @@ static void replayed(ws_peer *w, int op, const uint8_t *data, size_t len)
     char text[16];
     uint64_t n;
 
-    if (op != WS_TEXT)
+    mail_came(w, op, data, len);
+    if (op != WS_TEXT || *data < '0' || *data > '9')
         return;
     snprintf(text, sizeof text, "%.*s", (int)len, (const char *)data);
     n = (uint64_t)atoi(text);
     if (replay_next && n != replay_next)
         sim_fault("message %d comes, not %d", (int)n, (int)replay_next);
     replay_next = n + 1;
-    (void)w;
 }
 
 /* Nobody is to see a hole: a message that was not counted was not sent. */
@@ -305,7 +307,8 @@ static void a_key_is_sent_once(void)
             got = rt_group_send_once(st.loop, g, key, RT_TEXT, "once", 4, &at);
         if (got != RT_ENOMEM &&
             rt_group_send_once(st.loop, g, key, RT_TEXT, "once", 4, &at) !=
-                RT_EEXIST && st.loop && g.id)
+                RT_EEXIST &&
+            st.loop && g.id)
             sim_fault("a key is good twice");
     }
     turns(3);
@@ -315,8 +318,8 @@ static void a_key_is_sent_once(void)
 
 static void a_group_has_rates(void)
 {
-    rt_group_opts o = {.rate_limit = 2, .rate_ms = 100, .message_rate = 50,
-                       .byte_rate = 1000};
+    rt_group_opts o = {
+        .rate_limit = 2, .rate_ms = 100, .message_rate = 50, .byte_rate = 1000};
     rt_group_opts full = {.max_members = 1};
     ws_peer *w[2];
     rt_group g, h;
@@ -335,7 +338,8 @@ static void a_group_has_rates(void)
     REACHED(rt_group_count(st.loop, h) == 1);
 }
 
-/* ---- upstream ------------------------------------------------------------------------ */
+/* ---- upstream
+ * ------------------------------------------------------------------------ */
 
 static void first(rt_loop *loop, const char *name)
 {
@@ -390,7 +394,9 @@ static void a_group_is_fed_from_upstream(void)
     REACHED(st.hooks[0] == 1 && st.hooks[1] == 1);
 }
 
-/* ---- crowds ----------------------------------------------------------------------------- */
+/* ---- crowds
+ * -----------------------------------------------------------------------------
+ */
 
 /* All sent to be read soon, so they wait together. */
 static void a_crowd_waits(void)

@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.." || exit 1
 courier=${BUILD:-build}/courier
 id=rtnet$$
 work=$(mktemp -d)
-passed=0 failed=0
+passed=0 failed=0 skipped=0
 server_pid=''
 
 # ---- the namespaces ---------------------------------------------------------
@@ -139,13 +139,19 @@ end()
 }
 
 # A client in the background; its result in $work/WHERE.
+run_at() # near|far command...
+{
+    local where=$1
+    shift
+    ip netns exec "$id-$where" timeout 60 "$@" >"$work/$where" 2>&1 &
+    eval "${where}_pid=$!"
+}
+
 go() # near|far network flags...
 {
-    local where=$1 network=$2
+    local where=$1 url=ws://10.77.$2.1:9000/
     shift 2
-    ip netns exec "$id-$where" timeout 60 "$courier" client "ws://10.77.$network.1:9000/" \
-        "$@" >"$work/$where" 2>&1 &
-    eval "${where}_pid=$!"
+    run_at "$where" "$courier" client "$url" "$@"
 }
 
 value() # near|far|server name
@@ -273,6 +279,28 @@ a_bad_line_in_every_way()
     end
 }
 
+# The client of the browsers, in Node.
+another_client_on_a_bad_line()
+{
+    begin 'rtnet.js on a line that is lossy and reset'
+    if [ ! -d test/peers/node_modules/ws ]; then
+        echo "SKIP $name: no node_modules, run test/install-deps.sh"
+        skipped=$((skipped + 1))
+        return
+    fi
+    lose 3 || fail 'nft does not do it'
+    run_at far node test/peers/courier.mjs ws://10.77.2.1:9000/ 5 100 25
+    for _ in 1 2; do
+        sleep 1
+        reset || fail 'nft does not do it'
+        sleep 0.2
+        heal
+    done
+    done_by far
+    least far back 5
+    end
+}
+
 the_server_agrees()
 {
     begin 'the server got each message once and in order, too'
@@ -297,10 +325,11 @@ if serve; then
     a_line_that_is_cut
     a_line_that_is_reset
     a_bad_line_in_every_way
+    another_client_on_a_bad_line
     the_server_agrees
 else
     echo 'FAIL namespaces: the server does not start'
     failed=1
 fi
-echo "$passed passed, $failed failed, 0 skipped"
+echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]
