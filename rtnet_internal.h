@@ -806,7 +806,6 @@ int rt__note(rt_loop *loop, enum rt__hook hook, const char *name, int kind,
 int rt__note_at(rt_loop *loop, enum rt__hook hook, const char *name,
                 rt_position at, int kind, const void *data, size_t len);
 void rt__notes_tell(rt_loop *loop);
-void rt__notes_free(rt_loop *loop);
 void rt__sessions_events(rt_loop *loop);
 void rt__sessions_close(rt_loop *loop);
 void rt__sessions_reap(rt_loop *loop);

@@ -653,9 +653,9 @@ static int hook_set(const rt_loop_opts *o, enum rt__hook hook)
     case RT__PUSH_MISS:
         return o->push_miss != NULL;
     case RT__GROUP_EVICT:
-        return o->group_evict != NULL;
+        break;
     }
-    return 0;
+    return o->group_evict != NULL;
 }
 
 static size_t note_size(const struct rt__note *note)
@@ -713,17 +713,6 @@ void rt__notes_tell(rt_loop *loop)
         tell_hook(loop, note);
         rt__free(loop, note, note_size(note));
     }
-}
-
-/* The loop ends: nobody is told any more. */
-void rt__notes_free(rt_loop *loop)
-{
-    struct rt__note *note = loop->notes_first, *next;
-    for (; note; note = next) {
-        next = note->next;
-        rt__free(loop, note, note_size(note));
-    }
-    loop->notes_first = loop->notes_last = NULL;
 }
 
 /* ---- what few sessions have --------------------------------------------- */
