@@ -811,7 +811,6 @@ int rt__note_keep(rt_loop *loop, enum rt__hook hook, const char *name,
 void rt__note_kept(rt_loop *loop, struct rt__note **kept);
 void rt__note_forget(rt_loop *loop, struct rt__note *note);
 void rt__notes_tell(rt_loop *loop);
-void rt__notes_free(rt_loop *loop);
 void rt__sessions_events(rt_loop *loop);
 void rt__sessions_close(rt_loop *loop);
 void rt__sessions_reap(rt_loop *loop);
@@ -912,6 +911,7 @@ struct rt_loop {
     int stop;  /* set by rt_stop, atomically */
     uint8_t in_turn, freeing;
     uint64_t now, last_micros;
+    uint64_t system_micros, went_back; /* the system's clock; in all */
     uint64_t secret[4]; /* keys of the hash and of the random stream */
     uint64_t drawn;
     size_t heap;

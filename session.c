@@ -653,9 +653,9 @@ static int hook_set(const rt_loop_opts *o, enum rt__hook hook)
     case RT__PUSH_MISS:
         return o->push_miss != NULL;
     case RT__GROUP_EVICT:
-        return o->group_evict != NULL;
+        break;
     }
-    return 0;
+    return o->group_evict != NULL;
 }
 
 static size_t note_size(const struct rt__note *note)
@@ -754,17 +754,6 @@ void rt__notes_tell(rt_loop *loop)
         tell_hook(loop, note);
         rt__free(loop, note, note_size(note));
     }
-}
-
-/* The loop ends: nobody is told any more. */
-void rt__notes_free(rt_loop *loop)
-{
-    struct rt__note *note = loop->notes_first, *next;
-    for (; note; note = next) {
-        next = note->next;
-        rt__free(loop, note, note_size(note));
-    }
-    loop->notes_first = loop->notes_last = NULL;
 }
 
 /* ---- what few sessions have --------------------------------------------- */
@@ -3667,6 +3656,7 @@ static int adopt_check(const rt__session *old, const rt__session *fresh,
         return RT_EINVAL;
     if (!rt__keep_of(old) || !rt__keep_of(old)->flow || rt__ep_of(old)->dial ||
         rt__keep_of(old)->flow->typed ||
+        rt__ep_of(old)->codec != rt__ep_of(fresh)->codec ||
         memcmp(&rt__ep_of(old)->on, &rt__ep_of(fresh)->on,
                sizeof rt__ep_of(old)->on) != 0)
         return RT_ESTATE;

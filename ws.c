@@ -490,12 +490,21 @@ static int lower(int c)
     return c >= 'A' && c <= 'Z' ? c + 32 : c;
 }
 
+/* The value of a hexadecimal digit, or -1. */
+static int hex(int c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c = lower(c);
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
 /* Are the n characters at a all of b, whatever their case? */
 static int same_text(const char *a, size_t n, const char *b)
 {
     size_t i;
     for (i = 0; i < n; i++)
-        if (lower((uint8_t)a[i]) != lower((uint8_t)b[i]) || !b[i])
+        if (lower((uint8_t)a[i]) != lower((uint8_t)b[i]))
             return 0;
     return b[n] == 0;
 }
@@ -852,15 +861,34 @@ static int request_line(rt__shake *k, char **p)
     return 0;
 }
 
+/* Takes characters of a name (RFC 3986, 3.2.2); returns where they end. */
+static const char *host_name(const char *p)
+{
+    for (;; p++) {
+        if (*p == '%' && hex((uint8_t)p[1]) >= 0 && hex((uint8_t)p[2]) >= 0)
+            p += 2;
+        else if (*p == '%' || !*p ||
+                 (!is_tchar((uint8_t)*p) && !strchr("()=;,", *p)) ||
+                 strchr("#^`|", *p))
+            return p;
+    }
+}
+
 /* A host as RFC 3986 has it, perhaps with a port, and nothing around it: no
    path, no user, no blank. */
 static int host_valid(const char *host)
 {
     const char *p = host;
-    for (; *p; p++)
-        if (!is_tchar((uint8_t)*p) && !strchr(":[]()=;,", *p))
+    if (*p == '[') {
+        p += 1 + strspn(p + 1, "0123456789abcdefABCDEF:.");
+        if (p == host + 1 || *p++ != ']')
             return 0;
-    return p != host && *host != ':';
+    } else {
+        p = host_name(p);
+    }
+    if (p != host && *p == ':')
+        p += 1 + strspn(p + 1, "0123456789");
+    return p != host && !*p;
 }
 
 /* Digits only, no overflow; one header, of one value: even two that agree are
@@ -1991,6 +2019,8 @@ void rt__shakes_end(rt_loop *loop)
 
 /* ---- requests: what the host reads of them ------------------------------ */
 
+/* One that is away had its on_open: the handshake of its next connection is
+   not the host's. */
 const rt_request *rt_request_of(rt_loop *loop, rt_session handle)
 {
     rt__shake *k = (rt__shake *)rt__slot_get(loop, handle.id, RT__SHAKE);
@@ -1998,17 +2028,8 @@ const rt_request *rt_request_of(rt_loop *loop, rt_session handle)
     if (k)
         return &k->request;
     s = (rt__session *)rt__slot_get(loop, handle.id, RT__SESSION);
-    k = s && s->conn ? rt__shake_of(s->conn) : NULL;
+    k = s && s->conn && s->state != RT_AWAY ? rt__shake_of(s->conn) : NULL;
     return k && !k->stripped ? &k->request : NULL;
-}
-
-/* The value of a hexadecimal digit, or -1. */
-static int hex(int c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c = lower(c);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
 /* One decoded character of a query at *p, which moves; < 0: badly encoded, or
@@ -2216,8 +2237,6 @@ int rt__pong_in(rt_loop *loop, rt__conn *c, const uint8_t *data, size_t n)
         return rt__control_in(loop, c);
     c->asked = 0;
     rt__conn_lives(loop, c);
-    if (c->shaking) /* on_open has not returned: its place is taken */
-        return 0;
     rtt = (uint32_t)rt__micros(loop) - c->ping_us;
     rtt = (int32_t)rtt < 1 ? 1 : rtt;
     off = rtt > c->is.trip.rtt_us ? rtt - c->is.trip.rtt_us
@@ -2300,8 +2319,7 @@ static int frame_allowed(const rt__conn *c, const rt__frame *f)
         return -1002;
     if (f->len > most || f->len > most - have)
         return -1009;
-    if (under_way ? in->fragments >= c->ep->max_fragments
-                  : !f->fin && c->ep->max_fragments < 1)
+    if (under_way && in->fragments >= c->ep->max_fragments)
         return -1009;
     return 0;
 }

@@ -78,6 +78,7 @@ static struct bomb_world {
     int no_effect; /* the present call said that it did nothing */
     /* the objects */
     struct who whos[WHOS];
+    ptrdiff_t who_count, room_count; /* so many were ever used */
     struct room rooms[ROOMS];
     struct clock clocks[CLOCKS];
     struct eye eyes[EYES];
@@ -116,7 +117,8 @@ static void message_check(const void *data, size_t len)
     for (i = 0; i < len; i++) {
         if (p[i] == 'a' + (len * 7 + i * 3) % 26)
             continue;
-        sim_fault("a message of %zu bytes is wrong at %zu", len, i);
+        sim_fault("a message of %zu bytes is wrong at %zu: %.8s", len, i,
+                  (const char *)data);
         return;
     }
 }
@@ -127,8 +129,8 @@ static struct who *who_find(rt_session s)
 {
     struct who *p;
 
-    for (p = w.whos; p < w.whos + WHOS; p++) {
-        if (s.id && p->s.id == s.id)
+    for (p = w.whos; s.id && p < w.whos + w.who_count; p++) {
+        if (p->s.id == s.id)
             return p;
     }
     return NULL;
@@ -161,6 +163,8 @@ static struct who *who_new(rt_session s)
         w.rooms[i].in[best - w.whos] = w.rooms[i].present[best - w.whos] = 0;
     best->s = s;
     best->born = ++w.serial;
+    if (w.who_count <= best - w.whos)
+        w.who_count = best - w.whos + 1;
     return best;
 }
 
@@ -173,16 +177,19 @@ static struct who *who_of(rt_session s)
 
 static int living(const struct who *p)
 {
-    int state = rt_state(w.loop, p->s);
+    int state;
 
-    return p->opened && !p->closed && (state == RT_OPEN || state == RT_AWAY);
+    if (!p->opened || p->closed)
+        return 0;
+    state = rt_state(w.loop, p->s);
+    return state == RT_OPEN || state == RT_AWAY;
 }
 
 static int sessions_here(void)
 {
     int i, n = 0;
 
-    for (i = 0; i < WHOS; i++)
+    for (i = 0; i < w.who_count; i++)
         n += w.whos[i].s.id && !over(&w.whos[i]);
     return n;
 }
@@ -191,8 +198,8 @@ static struct room *room_find(rt_group g)
 {
     struct room *r;
 
-    for (r = w.rooms; r < w.rooms + ROOMS; r++) {
-        if (g.id && r->g.id == g.id)
+    for (r = w.rooms; g.id && r < w.rooms + w.room_count; r++) {
+        if (r->g.id == g.id)
             return r;
     }
     return NULL;
@@ -210,6 +217,8 @@ static struct room *room_new(rt_group g, const char *name)
     best->g = g;
     best->open = 1;
     best->born = ++w.serial;
+    if (w.room_count <= best - w.rooms)
+        w.room_count = best - w.rooms + 1;
     best->name_lives = rt_group_name(w.loop, g);
     best->at = rt_group_position(w.loop, g);
     snprintf(best->name, sizeof best->name, "%s", name);
@@ -226,7 +235,7 @@ static size_t room_count(const struct room *r)
 {
     size_t i, n = 0;
 
-    for (i = 0; i < WHOS; i++)
+    for (i = 0; i < (size_t)w.who_count; i++)
         n += r->in[i] && living(&w.whos[i]);
     return n;
 }
@@ -278,6 +287,20 @@ static rt_session who_any(int stale)
         struct who *p = &w.whos[at % WHOS];
         if (p->s.id && over(p) == stale)
             return p->s;
+    }
+    return none;
+}
+
+/* An open one, or nobody. */
+static rt_session who_open(void)
+{
+    rt_session none = {0};
+    uint32_t at = sim_choose(WHOS);
+    int i;
+
+    for (i = 0; i < WHOS; i++, at++) {
+        if (living(&w.whos[at % WHOS]))
+            return w.whos[at % WHOS].s;
     }
     return none;
 }
@@ -386,11 +409,19 @@ static unsigned unfit(int state)
                                                      : E(RT_EGONE);
 }
 
+/* One whose time to live is over ends in a turn, before others hear of it. */
+static int room_lives(struct room *r)
+{
+    if (r->open && r->ttl && !room_count(r) && !rt_group_name(w.loop, r->g))
+        room_over(r);
+    return r->open;
+}
+
 static int group_lives(rt_group g)
 {
-    const struct room *r = room_find(g);
+    struct room *r = room_find(g);
 
-    return r && r->open;
+    return r && room_lives(r);
 }
 
 /* Of these errors a call says that nothing happened. */
@@ -426,7 +457,7 @@ static uint64_t seen(void)
     rt_position at;
     int i;
 
-    for (i = 0; i < WHOS; i++) {
+    for (i = 0; i < w.who_count; i++) {
         rt_session s = w.whos[i].s;
         if (!s.id || w.whos[i].closed)
             continue;
@@ -435,8 +466,8 @@ static uint64_t seen(void)
         h = seen_add(h, (uintptr_t)rt_uid(w.loop, s));
         h = seen_add(h, (uintptr_t)rt_user(w.loop, s));
     }
-    for (i = 0; i < ROOMS; i++) {
-        if (!w.rooms[i].open)
+    for (i = 0; i < w.room_count; i++) {
+        if (!room_lives(&w.rooms[i]))
             continue;
         at = rt_group_position(w.loop, w.rooms[i].g);
         h = seen_add(h, rt_group_count(w.loop, w.rooms[i].g));
@@ -528,7 +559,7 @@ static void walk_check(void)
             sim_fault("rt_next_session finds one that is not open");
         s = rt_next_session(w.loop, s);
     }
-    for (i = 0; i < WHOS; i++)
+    for (i = 0; i < w.who_count; i++)
         want += living(&w.whos[i]);
     if (n != want)
         sim_fault("rt_next_session finds %d sessions, not %d", n, want);
@@ -551,6 +582,8 @@ static void clocks_check(void)
     struct clock *c;
 
     for (c = w.clocks; c < w.clocks + CLOCKS; c++) {
+        if (!c->runs)
+            continue;
         p = who_find(c->owner);
         if (c->owner.id && (!p || !living(p)))
             c->runs = 0; /* its owner ended, and it with that */
@@ -563,9 +596,9 @@ static void world_check(void)
 {
     int i;
 
-    for (i = 0; i < WHOS; i++)
+    for (i = 0; i < w.who_count; i++)
         who_check(&w.whos[i]);
-    for (i = 0; i < ROOMS; i++)
+    for (i = 0; i < w.room_count; i++)
         room_check(&w.rooms[i]);
     walk_check();
     heap_check();

@@ -2,7 +2,7 @@
  * Both ends of a line that test/namespaces.sh makes worse and worse, with
  * sessions that resume:
  *
- *   courier server PORT                  echoes until SIGTERM
+ *   courier server PORT                  echoes until SIGTERM; SIGUSR1 asks
  *   courier client URL [--FLAG VALUE]... sends numbered messages, checks echoes
  *
  * Each end checks that every message of the other comes exactly once and in
@@ -16,7 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SESSIONS_MOST = 100, SIZE_MOST = 4096, HEAD = 4 };
+/* A note is sent so seldom that all of a long cut are kept. */
+enum { SESSIONS_MOST = 100, SIZE_MOST = 4096, HEAD = 4, NOTE_MS = 200 };
 
 static const rt_session nobody = {0};
 
@@ -48,13 +49,30 @@ static struct {
 } server;
 
 typedef struct {
-    uint32_t next;
+    rt_session s;
+    uint32_t next, notes;
 } seat;
+
+/* The server has something to say, too, also while nobody is there to hear it:
+   that is what it has to keep. */
+static void seat_note(rt_loop *loop, void *arg)
+{
+    seat *mine = arg;
+    char text[32];
+    int n = snprintf(text, sizeof text, "%lu", (unsigned long)mine->notes++);
+    server.refused += rt_send(loop, mine->s, RT_TEXT, text, (size_t)n) < 0;
+    rt_timer_start(loop, mine->s, rt_now(loop) + NOTE_MS, seat_note, mine);
+}
 
 static void seat_open(rt_loop *loop, rt_session s)
 {
+    seat *mine = calloc(1, sizeof *mine);
     server.opened++;
-    rt_set_user(loop, s, calloc(1, sizeof(seat)));
+    if (!mine)
+        return;
+    mine->s = s;
+    rt_set_user(loop, s, mine);
+    seat_note(loop, mine);
 }
 
 static void seat_message(rt_loop *loop, rt_session s, int kind,
@@ -82,14 +100,39 @@ static void seat_back(rt_loop *loop, rt_session s, uint64_t lost)
 
 static void seat_close(rt_loop *loop, rt_session s, const rt_end *why)
 {
-    server.unknown += why->code != 1000;
+    server.unknown += why->code != 1000 && why->cause != RT_BY_LOOP;
     free(rt_user(loop, s));
 }
 
-static void server_stop(int number)
+static volatile sig_atomic_t server_asked;
+
+static void server_signal(int number)
 {
-    (void)number;
+    server_asked = number;
     rt_stop(server.loop);
+}
+
+static long server_metric(const char *name)
+{
+    static char page[65536];
+    const char *at;
+    rt_metrics(server.loop, page, sizeof page);
+    at = strstr(page, name);
+    return at ? strtol(at + strlen(name), NULL, 10) : -1;
+}
+
+/* Until SIGTERM; SIGUSR1 asks who is there. */
+static int server_turn(void)
+{
+    while (server_asked != SIGTERM) {
+        if (rt_run(server.loop) < 0)
+            return -1;
+        printf("connections=%ld sessions_away=%ld\n",
+               server_metric("\nrtnet_connections "),
+               server_metric("\nrtnet_sessions_away "));
+        fflush(stdout);
+    }
+    return 0;
 }
 
 static int server_run(const char *port)
@@ -104,14 +147,16 @@ static int server_run(const char *port)
     o.on.close = seat_close;
     o.resume_ms = 60000;
     o.ping_ms = 500;
+    o.close_ms = 1000;
     snprintf(url, sizeof url, "ws://0.0.0.0:%s", port);
     server.loop = rt_loop_new(NULL);
     if (!server.loop || !rt_listen(server.loop, url, &o).id)
         return 1;
-    signal(SIGTERM, server_stop);
+    signal(SIGTERM, server_signal);
+    signal(SIGUSR1, server_signal);
     printf("listening\n");
     fflush(stdout);
-    if (rt_run(server.loop) < 0)
+    if (server_turn() < 0)
         return 1;
     rt_loop_free(server.loop);
     printf("opened=%lu received=%lu wrong=%lu refused=%lu away=%lu lost=%lu"
@@ -125,7 +170,7 @@ static int server_run(const char *port)
 
 typedef struct {
     rt_session s;
-    uint32_t sent, got;
+    uint32_t sent, got, notes;
     uint64_t when[256]; /* of the last messages that were sent */
 } player;
 
@@ -134,7 +179,7 @@ static struct {
     player players[SESSIONS_MOST];
     int sessions, messages, size, window, every_ms, limit_ms;
     int live, late;
-    unsigned long opened, wrong, refused, away, back, lost, badly_ended;
+    unsigned long opened, notes, wrong, refused, away, back, lost, badly_ended;
     uint64_t longest;
 } client;
 
@@ -183,19 +228,35 @@ static void player_open(rt_loop *loop, rt_session s)
         player_talk(loop, p);
 }
 
-static void player_message(rt_loop *loop, rt_session s, int kind,
-                           const void *data, size_t len)
+static void player_note(player *p, const void *data, size_t len)
+{
+    char want[32];
+    int n = snprintf(want, sizeof want, "%lu", (unsigned long)p->notes++);
+    client.wrong += len != (size_t)n || memcmp(data, want, len) != 0;
+    client.notes++;
+}
+
+static void player_echo(rt_loop *loop, rt_session s, const void *data,
+                        size_t len)
 {
     player *p = rt_context(loop, s);
     uint64_t took = rt_now(loop) - p->when[p->got % 256];
     client.longest = took > client.longest ? took : client.longest;
-    client.wrong +=
-        kind != RT_BINARY || p->got >= p->sent || !right(p->got, data, len);
+    client.wrong += p->got >= p->sent || !right(p->got, data, len);
     p->got++;
     if (player_done(p))
         rt_close(loop, s, 1000, "");
     else if (!client.every_ms)
         player_talk(loop, p);
+}
+
+static void player_message(rt_loop *loop, rt_session s, int kind,
+                           const void *data, size_t len)
+{
+    if (kind == RT_TEXT)
+        player_note(rt_context(loop, s), data, len);
+    else
+        player_echo(loop, s, data, len);
 }
 
 static void player_away(rt_loop *loop, rt_session s)
@@ -280,12 +341,13 @@ static int client_run(const char *url)
                    client_late, NULL);
     if (rt_run(client.loop) < 0)
         return 1;
-    printf("echoed=%lu of=%lu wrong=%lu refused=%lu opened=%lu away=%lu"
-           " back=%lu lost=%lu badly_ended=%lu late=%d longest=%lu took=%lu\n",
-           client_echoed(), all, client.wrong, client.refused, client.opened,
-           client.away, client.back, client.lost, client.badly_ended,
-           client.late, (unsigned long)client.longest,
-           (unsigned long)(rt_now(client.loop) - began));
+    printf(
+        "echoed=%lu of=%lu notes=%lu wrong=%lu refused=%lu opened=%lu away=%lu"
+        " back=%lu lost=%lu badly_ended=%lu late=%d longest=%lu took=%lu\n",
+        client_echoed(), all, client.notes, client.wrong, client.refused,
+        client.opened, client.away, client.back, client.lost,
+        client.badly_ended, client.late, (unsigned long)client.longest,
+        (unsigned long)(rt_now(client.loop) - began));
     fflush(stdout);
     rt_loop_free(client.loop);
     return client_echoed() != all || client.late ||

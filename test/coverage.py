@@ -284,7 +284,8 @@ def main():
     row("all", sums(found, allowed))
     if words.gaps:
         gaps(found, allowed)
-    write(found, allowed, time.time() - began)
+    if not words.no_run:
+        write(found, allowed, time.time() - began)
     if not words.no_page:
         page(words.build)
     cases += judge(found, allowed, passed)

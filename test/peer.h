@@ -68,7 +68,7 @@ static unsigned peer_turns; /* how many turns were made, in all */
 
 static inline uint64_t peer_clock(void)
 {
-    struct timespec t;
+    struct timespec t = {0, 0};
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }

@@ -2,7 +2,8 @@
 # Runs each command given (one argument each), shows what it says and prints,
 # last, the sum of their last lines "N passed, N failed, N skipped".  One that
 # ends badly, or without such a line, counts as a failure.  With JOBS=2, so many
-# run at a time, and what each says is shown when it has ended.
+# run at a time, and what each says is shown when it has ended.  With
+# RESULTS=file the last words of each are added to it, for test/report.py.
 passed=0 failed=0 skipped=0 started=0 ended=0
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
@@ -38,6 +39,9 @@ end()
         grep -v '^status [0-9]*$' "$logs/$ended"
     fi
     status=$(sed -n '$s/^status //p' "$logs/$ended")
+    if [ -n "${RESULTS:-}" ]; then
+        { echo "== $command"; tail -n 6 "$logs/$ended"; } >>"$RESULTS"
+    fi
     sum=$(sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed, \([0-9]*\) skipped$/\1 \2 \3/p' \
         "$logs/$ended" | tail -n 1)
     set -- $sum

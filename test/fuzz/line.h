@@ -91,7 +91,7 @@ static void line_start(void)
 
     memset(&line, 0, sizeof line);
     sim_start(&kernel);
-    got_add(NULL, 0);
+    got_add((const uint8_t *)"", 0);
     line.loop = rt_loop_new(&o);
 }
 

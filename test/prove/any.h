@@ -15,6 +15,12 @@ static volatile uint32_t any_32;
 static volatile uint64_t any_64;
 static volatile size_t any_size;
 
+static inline size_t any_size_to(size_t most)
+{
+    size_t n = any_size;
+    return n <= most ? n : most;
+}
+
 /* n bytes that end where the array ends: one byte too far is an alarm. */
 static inline uint8_t *any_tail(uint8_t *array, size_t size, size_t n)
 {

@@ -10,16 +10,12 @@ void prove_frame_read(void)
     rt__frame f;
     size_t n;
     int masked, size;
-    /*@ loop unroll 15; */
-    for (n = 0; n <= 14; n++) {
-        /*@ loop unroll 2; */
-        for (masked = 0; masked <= 1; masked++) {
-            size = rt__frame_read(any_tail(room, 14, n), n, masked, &f);
-            //@ assert size <= n && size >= -1;
-            //@ assert size > 0 ==> f.len < 0x8000000000000000;
-            //@ assert size > 0 ==> f.fin <= 1 && f.op <= 10;
-        }
-    }
+    n = any_size_to(14);
+    //@ split n;
+    masked = Frama_C_interval(0, 1);
+    //@ split masked;
+    size = rt__frame_read(any_tail(room, 14, n), n, masked, &f);
+    //@ assert size <= n && size >= -1;
 }
 
 /* rt__frame_write: any opcode, any length, with and without a mask */
@@ -35,40 +31,36 @@ void prove_frame_write(void)
     //@ assert 2 <= size <= 10;
 }
 
-enum { MASKED = 150 }; /* two blocks, words, and bytes */
+enum { MASKED = 80 }; /* a block, words, and bytes */
 
-/* rt__mask: any 0 to 150 bytes, each phase, in place */
+/* rt__mask: any 0 to 80 bytes, each phase, in place */
 void prove_mask_in_place(void)
 {
     uint8_t room[MASKED], key[4], *p;
     size_t n, phase, ascii;
     any_tail(key, 4, 4);
-    /*@ loop unroll 151; */
-    for (n = 0; n <= MASKED; n++) {
-        /*@ loop unroll 4; */
-        for (phase = 0; phase < 4; phase++) {
-            p = any_tail(room, MASKED, n);
-            ascii = rt__mask(p, p, n, key, phase);
-            //@ assert ascii <= n;
-        }
-    }
+    n = any_size_to(MASKED);
+    //@ split n;
+    phase = any_size_to(3);
+    //@ split phase;
+    p = any_tail(room, MASKED, n);
+    ascii = rt__mask(p, p, n, key, phase);
+    //@ assert ascii <= n;
 }
 
-/* rt__mask_words: any 0 to 150 bytes, each phase, to another place */
+/* rt__mask_words: any 0 to 80 bytes, each phase, to another place */
 void prove_mask_away(void)
 {
     uint8_t room[MASKED], out[MASKED], key[4], *p;
     size_t n, phase, ascii;
     any_tail(key, 4, 4);
-    /*@ loop unroll 151; */
-    for (n = 0; n <= MASKED; n++) {
-        p = any_tail(room, MASKED, n);
-        /*@ loop unroll 4; */
-        for (phase = 0; phase < 4; phase++) {
-            ascii = rt__mask_words(out + MASKED - n, p, n, key, phase);
-            //@ assert ascii <= n;
-        }
-    }
+    n = any_size_to(MASKED);
+    //@ split n;
+    p = any_tail(room, MASKED, n);
+    phase = any_size_to(3);
+    //@ split phase;
+    ascii = rt__mask_words(out + MASKED - n, p, n, key, phase);
+    //@ assert ascii <= n;
 }
 
 /* rt__close_code_valid: any int */
@@ -85,11 +77,10 @@ void prove_close_read(void)
     char reason[RT__REASON + 1];
     size_t n;
     int code;
-    /*@ loop unroll 126; */
-    for (n = 0; n <= RT__CONTROL; n++) {
-        p = n == 2 ? any_before_last(room, RT__CONTROL, n)
-                   : any_tail(room, RT__CONTROL, n);
-        code = close_read(p, n, reason);
-        //@ assert code == -1002 || code == -1007 || 1000 <= code <= 4999;
-    }
+    n = any_size_to(RT__CONTROL);
+    //@ split n;
+    p = n == 2 ? any_before_last(room, RT__CONTROL, n)
+               : any_tail(room, RT__CONTROL, n);
+    code = close_read(p, n, reason);
+    //@ assert code == -1002 || code == -1007 || 1000 <= code <= 4999;
 }

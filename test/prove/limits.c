@@ -75,7 +75,7 @@ void prove_retry_draw(void)
     b.level = any_64;
     b.at = any_64;
     ms = rt__retry_draw(&b, any_32, any_64, any_64);
-    //@ assert 1 <= ms <= 60000;
+    //@ assert ms >= 1;
 }
 
 /* rt__sketch_*: any counters, any hash */

@@ -11,11 +11,10 @@ void prove_utf8_feed(void)
     uint8_t room[CHECKED];
     rt__utf8 u;
     size_t n;
-    /*@ loop unroll 81; */
-    for (n = 0; n <= CHECKED; n++) {
-        u.need = any_byte;
-        rt__utf8_feed(&u, any_tail(room, CHECKED, n), n);
-    }
+    n = any_size_to(CHECKED);
+    //@ split n;
+    u.need = any_byte;
+    rt__utf8_feed(&u, any_tail(room, CHECKED, n), n);
 }
 
 /* rt__utf8_feed_words: any 0 to 80 bytes, from any state */
@@ -24,11 +23,10 @@ void prove_utf8_feed_words(void)
     uint8_t room[CHECKED];
     rt__utf8 u;
     size_t n;
-    /*@ loop unroll 81; */
-    for (n = 0; n <= CHECKED; n++) {
-        u.need = any_byte;
-        rt__utf8_feed_words(&u, any_tail(room, CHECKED, n), n);
-    }
+    n = any_size_to(CHECKED);
+    //@ split n;
+    u.need = any_byte;
+    rt__utf8_feed_words(&u, any_tail(room, CHECKED, n), n);
 }
 
 /* rt__utf8_valid: any 0 to 80 bytes */
@@ -36,7 +34,7 @@ void prove_utf8_valid(void)
 {
     uint8_t room[CHECKED];
     size_t n;
-    /*@ loop unroll 81; */
-    for (n = 0; n <= CHECKED; n++)
-        rt__utf8_valid(any_tail(room, CHECKED, n), n);
+    n = any_size_to(CHECKED);
+    //@ split n;
+    rt__utf8_valid(any_tail(room, CHECKED, n), n);
 }
