@@ -18,6 +18,17 @@ void prove_frame_read(void)
     //@ assert size <= n && size >= -1;
 }
 
+/* rt__frame_read: any 0 to 14 bytes, both roles, nothing before them */
+void prove_frame_first(void)
+{
+    uint8_t room[14];
+    rt__frame f;
+    size_t n;
+    n = any_size_to(14);
+    //@ split n;
+    rt__frame_read(any_first(room, 14), n, Frama_C_interval(0, 1), &f);
+}
+
 /* rt__frame_write: any opcode, any length, with and without a mask */
 void prove_frame_write(void)
 {

@@ -26,13 +26,11 @@ static rt__window *window_any(any_window *w, uint32_t limit, uint32_t used,
 static void window_each(uint32_t limit, uint32_t used, uint32_t next)
 {
     any_window w, to;
-    uint64_t interval = any_64, wait, n;
+    uint64_t interval = any_64;
     rt__window *p = window_any(&w, limit, used, next);
-    wait = rt__window_wait(p, limit, interval, any_64);
-    //@ assert wait <= interval || limit == 0;
+    rt__window_wait(p, limit, interval, any_64);
     rt__window_age(p, limit, any_64);
-    n = rt__window_credit(p, limit, any_32, any_64, any_64, any_64);
-    (void)n;
+    rt__window_credit(p, limit, any_32, any_64, any_64, any_64);
     rt__window_take(p, limit, any_64);
     //@ assert p->used <= limit && (limit == 0 || p->next < limit);
     if (limit == 0)
