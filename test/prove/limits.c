@@ -42,16 +42,14 @@ static void window_each(uint32_t limit, uint32_t used, uint32_t next)
 /* rt__window_*: 0 to 4 slots, any of them taken, at any times, any interval */
 void prove_window(void)
 {
-    uint32_t limit, used, next;
-    /*@ loop unroll 5; */
-    for (limit = 0; limit <= SLOTS; limit++) {
-        /*@ loop unroll 5; */
-        for (used = 0; used <= limit; used++) {
-            /*@ loop unroll 5; */
-            for (next = 0; next == 0 || next < limit; next++)
-                window_each(limit, used, next);
-        }
-    }
+    size_t limit, used, next;
+    limit = any_size_to(SLOTS);
+    //@ split limit;
+    used = any_size_to(limit);
+    //@ split used;
+    next = any_size_to(limit ? limit - 1 : 0);
+    //@ split next;
+    window_each((uint32_t)limit, (uint32_t)used, (uint32_t)next);
 }
 
 /* rt__bucket_*: any level, rate, burst, cost and times */
