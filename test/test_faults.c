@@ -14,6 +14,8 @@
  * once, or from then on; the n-th recv, send, sendmsg or getrandom moves fewer
  * bytes than it could, or says that it moved more.  n goes from 1 to where a
  * run had no n-th any more.  And an allocation and a call fail, by chance.
+ * Without --all, what was tried in another way already and other backends than
+ * the first go in steps of three and more.
  *
  * After each run, when all goes well again: the loop waits and does not spin,
  * a bystander is served who was there all the time, so is a new client, and
