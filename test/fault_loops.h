@@ -995,9 +995,7 @@ static void a_codec_frames_websocket(void)
     turns(3);
 }
 
-/* ---- filters
- * ----------------------------------------------------------------------------
- */
+/* ---- filters ---- */
 
 static int change(rt_loop *loop, rt_session s, rt_message *m)
 {
@@ -1036,9 +1034,7 @@ static void filters_change_drop_and_close(void)
     REACHED(st.end.code == 4200);
 }
 
-/* ---- rates
- * ------------------------------------------------------------------------------
- */
+/* ---- rates ---- */
 
 static void a_window_drops(void)
 {
@@ -1105,9 +1101,7 @@ static void a_flood_of_pings_closes(void)
     REACHED(w && w->close_code == 1008);
 }
 
-/* ---- dials
- * -------------------------------------------------------------------------------
- */
+/* ---- dials ---- */
 
 /* The scripted server's end of a dial. */
 static ws_peer *answered(void)
@@ -1264,9 +1258,7 @@ static void names_are_resolved(void)
     REACHED(rt_state(st.loop, s) == RT_EGONE || !s.id);
 }
 
-/* ---- the door
- * -------------------------------------------------------------------------------
- */
+/* ---- the door ---- */
 
 static void newcomers_come_too_fast(void)
 {
