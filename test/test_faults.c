@@ -78,8 +78,7 @@ static const struct scenario scenarios[] = {
 };
 enum { SCENARIOS = sizeof scenarios / sizeof *scenarios };
 
-/* ---- what fails
- * -------------------------------------------------------------- */
+/* ---- what fails ---------------------------------------------------------- */
 
 /* The nth allocation, and, if gone, those after it; the nth of a call with an
    errno, and, if ever, those after it; or the nth one moves so many bytes, as
@@ -239,8 +238,7 @@ static int dose_taken(const struct dose *d, const struct counter *then)
            now.calls[d->call] - then->calls[d->call] >= (uint64_t)d->nth;
 }
 
-/* ---- one run
- * -------------------------------------------------------------------- */
+/* ---- one run ------------------------------------------------------------- */
 
 static void hear_log(void *user, int level, const char *text)
 {
@@ -563,8 +561,7 @@ static int tried(const struct dose *d)
     return run.bad < 5 && failed;
 }
 
-/* ---- all of them
- * ------------------------------------------------------------------ */
+/* ---- all of them --------------------------------------------------------- */
 
 static void begin(const struct scenario *s, const char *what)
 {
@@ -805,8 +802,7 @@ static void all_run(int argc, char **argv)
     tally_print(&none);
 }
 
-/* ---- what was found
- * ------------------------------------------------------------ */
+/* ---- what was found ------------------------------------------------------ */
 
 /* By the n of the day on which it was found; the loops have all the others. */
 static const struct found {
@@ -850,8 +846,7 @@ static void found_run(void)
     }
 }
 
-/* ---- one of them
- * ------------------------------------------------------------------ */
+/* ---- one of them --------------------------------------------------------- */
 
 static const char *text_option(int argc, char **argv, const char *name)
 {
