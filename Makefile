@@ -66,6 +66,11 @@ test check:
 ci:
 	bash .ci/run --no-install
 
+# What can be proved of the pure code, for all inputs up to a size; needs
+# frama-c-base, and ten minutes.
+prove:
+	bash test/prove/run.sh
+
 # What the tests run of the library: build/coverage/index.html.
 coverage:
 	python3 test/coverage.py --gaps
@@ -75,6 +80,10 @@ COUNT = 300
 SEED = 1
 mutate:
 	python3 test/mutate.py --count $(COUNT) --seed $(SEED)
+
+# SECONDS=60 for each target, TARGETS="NAME..." for some: see test/fuzz/fuzz.h.
+fuzz fuzz-afl:
+	@$(MAKE) --no-print-directory -j2 -f test/Makefile $@ BUILD=$(BUILD)
 
 # The long run, in pieces that add up in build/nightly; 30 minutes at least
 # count.
@@ -104,4 +113,5 @@ bench-peers: all $(LWS:%=$(BUILD)/%)
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all demo test check ci coverage mutate nightly report bench bench-peers clean
+.PHONY: all demo test check ci coverage prove mutate nightly report fuzz \
+        fuzz-afl bench bench-peers clean

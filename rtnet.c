@@ -920,7 +920,8 @@ static int kq_set(rt_loop *loop, rt__source *s, int interest)
 
 /* Reading and writing are events of their own here: who is ready for both
    stands in the batch twice, and the second finds nobody if the first ended it.
-   The end of either direction is told as both, as with epoll. */
+   As with epoll the end of what a peer sends is something to read, and what
+   broke is both. */
 static int kq_wait(rt_loop *loop, int timeout_ms)
 {
     struct kevent e[KQ_BATCH];
@@ -933,7 +934,9 @@ static int kq_wait(rt_loop *loop, int timeout_ms)
     if (n < 0)
         return errno == EINTR ? 0 : -1;
     for (i = 0; i < n; i++) {
-        int broken = (e[i].flags & (EV_EOF | EV_ERROR)) != 0;
+        int broken = e[i].flags & EV_ERROR ||
+                     (e[i].flags & EV_EOF &&
+                      (e[i].fflags || e[i].filter != EVFILT_READ));
         loop->ready[i].key =
             (uint64_t)(uintptr_t)e[i].udata << 32 | (uint32_t)e[i].ident;
         loop->ready[i].events = broken ? RT_READ | RT_WRITE
@@ -2186,6 +2189,27 @@ static const char *proxies_unfit(const rt_listen_opts *o)
     return NULL;
 }
 
+/* A negative size would be no limit at all, as RT_OFF is, which alone says so;
+   one that a calculation of the host's ran over is not meant. */
+static const char *negative(const int *numbers, size_t n)
+{
+    size_t i;
+    for (i = 0; i < n; i++)
+        if (numbers[i] < RT_OFF)
+            return "a negative limit or time";
+    return NULL;
+}
+
+static const char *limits_unfit(const rt_listen_opts *o)
+{
+    const int numbers[] = {o->max_message,    o->max_fragments, o->max_body,
+                           o->max_handshakes, o->max_header,    o->handshake_ms,
+                           o->assembly_ms,    o->resume_ms,     o->ping_ms,
+                           o->dead_pings,     o->close_ms,      o->soft_mark,
+                           o->hard_mark,      o->backlog};
+    return negative(numbers, sizeof numbers / sizeof *numbers);
+}
+
 /* What cannot be served is refused, rather than ignored. */
 static const char *listen_unfit(const rt_loop *loop, const rt_listen_opts *o,
                                 const url *u)
@@ -2196,6 +2220,8 @@ static const char *listen_unfit(const rt_loop *loop, const rt_listen_opts *o,
         return "a token is known to one loop: resume wants a port of its own";
     if (o->soft_mark > 0 && o->hard_mark > 0 && o->soft_mark > o->hard_mark)
         return "the soft mark is above the hard mark";
+    if (limits_unfit(o))
+        return limits_unfit(o);
     if (rates_unfit(o))
         return rates_unfit(o);
     if (filters_unfit(o->filter))
@@ -2527,8 +2553,6 @@ int rt__out_room(rt__conn *c, enum rt__lane lane, uint32_t key, size_t size)
 {
     uint64_t cost = out_cost(c->out);
     rt__loose *old = lane == RT__KEYED ? out_keyed(c->out, key) : NULL;
-    if (size > RT__SEND_MAX + 64) /* the message and its head */
-        return RT_EFULL;
     if (lane == RT__DROPPABLE && cost > c->ep->soft_mark)
         return 1;
     if (lane == RT__KEYED && !old && c->out && c->out->loose_count >= RT__KEYS)
@@ -3440,19 +3464,17 @@ int rt__in_keep(rt_loop *loop, rt__conn *c, const uint8_t *p, size_t n)
         in->kept_len = n;
         return 0;
     }
-    kept = (uint8_t *)rt__realloc(loop, NULL, 0, in->kept_len + n + 1);
+    kept = (uint8_t *)rt__realloc(loop, NULL, 0, n + 1);
     if (!kept) {
         rt__in_settle(loop, c);
         return RT_ENOMEM;
     }
-    if (in->kept_len)
-        memcpy(kept, in->kept + in->kept_off, in->kept_len);
-    memcpy(kept + in->kept_len, p, n);
+    memcpy(kept, p, n);
     rt__free(loop, in->kept, in->kept_cap);
     in->kept = kept;
     in->kept_off = 0;
-    in->kept_len += n;
-    in->kept_cap = in->kept_len + 1;
+    in->kept_len = n;
+    in->kept_cap = n + 1;
     return 0;
 }
 
@@ -3620,10 +3642,7 @@ void rt__conn_interest(rt_loop *loop, rt__conn *c)
 {
     int reads = !(c->hold & ~RT__HOLD_HOST) ||
                 (c->hold == RT__HOLD_APP && c->source.interest & RT_READ);
-    if (c->state == RT__CONNECTING)
-        conn_want(loop, c, RT_WRITE);
-    else
-        conn_want(loop, c, reads ? RT_READ : 0);
+    conn_want(loop, c, reads ? RT_READ : 0);
 }
 
 /* ---- how many there are of one address ---------------------------------- */
@@ -4508,8 +4527,6 @@ static size_t refusal_text(const refusal *r, uint8_t out[256])
                                 ((unsigned long)r->retry_ms + 999) / 1000);
     if (ep->codec && ep->codec->bye)
         return ep->codec->bye(ep->codec->ctx, out, 1013, reason);
-    if (!ep->typed)
-        return 0;
     n = (size_t)snprintf(text + 4, 252, "c1013 %s", reason);
     memset(out, 0, 4);
     out[3] = (uint8_t)n;
@@ -4521,10 +4538,13 @@ static void refusal_say(rt_loop *loop, refusal *r)
 {
     uint8_t text[256];
     size_t n = refusal_text(r, text);
+    struct iovec v;
     ssize_t done = 0;
+    v.iov_base = text;
+    v.iov_len = n;
     r->said = 1;
     if (n > 0)
-        done = send(r->source.fd, text, n, MSG_NOSIGNAL);
+        done = send_some(r->source.fd, &v, 1, n);
     if (done > 0)
         loop->stats.bytes_out += (uint64_t)done;
 }
@@ -5143,6 +5163,10 @@ int rt__dial_again(rt_loop *loop, rt__session *s)
 
 static const char *dial_unfit(const rt_dial_opts *o, const url *u)
 {
+    const int numbers[] = {o->max_message,  o->max_fragments, o->max_header,
+                           o->handshake_ms, o->assembly_ms,   o->ping_ms,
+                           o->dead_pings,   o->close_ms,      o->soft_mark,
+                           o->hard_mark,    o->connect_ms};
     if (framing_unfit(o->framing, o->codec, u))
         return framing_unfit(o->framing, o->codec, u);
     if (o->resume > 0 && (o->codec || (u->stream && o->framing != RT_RTNET1)))
@@ -5153,7 +5177,7 @@ static const char *dial_unfit(const rt_dial_opts *o, const url *u)
         return "bad list of sub-protocols";
     if (!rt__header_lines(o->headers ? o->headers : ""))
         return "bad header lines";
-    return NULL;
+    return negative(numbers, sizeof numbers / sizeof *numbers);
 }
 
 rt_session rt_dial(rt_loop *loop, const char *where, const rt_dial_opts *opts)
@@ -5818,7 +5842,6 @@ void rt_loop_free(rt_loop *loop)
         rt_watch_stop(loop, w);
     }
     rt__groups_free(loop);
-    rt__notes_free(loop);
     loop_release(loop);
 }
 

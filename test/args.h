@@ -19,6 +19,18 @@ static inline uint64_t option(int argc, char **argv, const char *name,
     return none;
 }
 
+static inline const char *word_option(int argc, char **argv, const char *name,
+                                      const char *none)
+{
+    int i;
+
+    for (i = 1; i + 1 < argc; i++) {
+        if (strcmp(argv[i], name) == 0)
+            return argv[i + 1];
+    }
+    return none;
+}
+
 static inline int flag(int argc, char **argv, const char *name)
 {
     int i;

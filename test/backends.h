@@ -11,17 +11,23 @@
 static const char *const backend_names[] = {"auto", "epoll", "kqueue",
                                             "select"};
 
-/* Can a loop wait with this one here? */
+/* Can a loop wait with this one here?  Tried once. */
 static inline int backend_there(int which)
 {
+    static int there[RT_SELECT + 1]; /* 1: yes, -1: no */
     rt_loop_opts o = {.backend = which};
     rt_loop *loop;
 
-    sim_start(NULL);
-    loop = rt_loop_new(&o);
-    rt_loop_free(loop);
-    sim_end();
-    return loop != NULL;
+    if (which < 0 || which > RT_SELECT)
+        return 0;
+    if (!there[which]) {
+        sim_start(NULL);
+        loop = rt_loop_new(&o);
+        there[which] = loop ? 1 : -1;
+        rt_loop_free(loop);
+        sim_end();
+    }
+    return there[which] > 0;
 }
 
 /* The next one after this that is there; 0: there are no more. */

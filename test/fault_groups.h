@@ -6,7 +6,8 @@
 
 #include "fault_sessions.h"
 
-/* ---- presence ------------------------------------------------------------------ */
+/* ---- presence
+ * ------------------------------------------------------------------ */
 
 static void present(rt_loop *loop, rt_group g, rt_session s, int what)
 {
@@ -118,6 +119,33 @@ static void one_is_in_many_groups(void)
     REACHED(rt_group_count(st.loop, g[3]) == 0);
 }
 
+/* So many that each table and array has to grow. */
+static void there_are_many_of_all(void)
+{
+    enum { MANY = 40 };
+    rt_session none = {0};
+    rt_group g[MANY];
+    char name[16];
+    int i;
+
+    ws_door();
+    entered();
+    for (i = 0; i < MANY; i++) {
+        snprintf(name, sizeof name, "group %d", i);
+        g[i] = xgroup(name, NULL);
+        xtimer(i % 2 ? none : st.last, 5 + i, tick, NULL);
+        xobserve(name, 1);
+        xjoin(g[i], st.last);
+    }
+    REACHED(g[MANY - 1].id && rt_group_count(st.loop, g[MANY - 1]) == 1);
+    pass(60);
+    REACHED(st.ticks == MANY);
+    for (i = 0; i < MANY; i++)
+        rt_group_close(st.loop, g[i]);
+    xclose(st.last, 0, NULL);
+    turns(3);
+}
+
 static void members_are_listed(void)
 {
     ws_peer *w[3];
@@ -136,7 +164,8 @@ static void members_are_listed(void)
     REACHED(mail_of(w[2])->count == 1 && rt_group_name(st.loop, g));
 }
 
-/* ---- history, snapshot, keys ------------------------------------------------------ */
+/* ---- history, snapshot, keys
+ * ------------------------------------------------------ */
 
 /* Each message that fell out is told, in order, or the log says that it is not
    told; so none comes twice or after a later one. */
@@ -305,7 +334,8 @@ static void a_key_is_sent_once(void)
             got = rt_group_send_once(st.loop, g, key, RT_TEXT, "once", 4, &at);
         if (got != RT_ENOMEM &&
             rt_group_send_once(st.loop, g, key, RT_TEXT, "once", 4, &at) !=
-                RT_EEXIST && st.loop && g.id)
+                RT_EEXIST &&
+            st.loop && g.id)
             sim_fault("a key is good twice");
     }
     turns(3);
@@ -315,8 +345,8 @@ static void a_key_is_sent_once(void)
 
 static void a_group_has_rates(void)
 {
-    rt_group_opts o = {.rate_limit = 2, .rate_ms = 100, .message_rate = 50,
-                       .byte_rate = 1000};
+    rt_group_opts o = {
+        .rate_limit = 2, .rate_ms = 100, .message_rate = 50, .byte_rate = 1000};
     rt_group_opts full = {.max_members = 1};
     ws_peer *w[2];
     rt_group g, h;
@@ -335,7 +365,8 @@ static void a_group_has_rates(void)
     REACHED(rt_group_count(st.loop, h) == 1);
 }
 
-/* ---- upstream ------------------------------------------------------------------------ */
+/* ---- upstream
+ * ------------------------------------------------------------------------ */
 
 static void first(rt_loop *loop, const char *name)
 {
@@ -370,6 +401,19 @@ static void with_upstream(void)
     st.loop_opts.group_out = out;
 }
 
+static rt_group subscribed;
+
+/* A subscription stands while somebody is there. */
+static void subscriptions_balance(void)
+{
+    int here = rt_group_count(st.loop, subscribed) > 0;
+
+    turns(2);
+    if (st.hooks[0] - st.hooks[1] != here)
+        sim_fault("subscribed %d times, unsubscribed %d times, members: %d",
+                  st.hooks[0], st.hooks[1], here);
+}
+
 static void a_group_is_fed_from_upstream(void)
 {
     ws_peer *w[2];
@@ -377,7 +421,8 @@ static void a_group_is_fed_from_upstream(void)
     rt_group g;
 
     ws_door();
-    g = xgroup("room", &o);
+    g = subscribed = xgroup("room", &o);
+    st.finally = subscriptions_balance;
     members(g, w, 2);
     xgroup_send(g, RT_TEXT, "hello");
     xgroup_send(g, RT_TEXT | rt_latest(1), "pos");
@@ -390,7 +435,9 @@ static void a_group_is_fed_from_upstream(void)
     REACHED(st.hooks[0] == 1 && st.hooks[1] == 1);
 }
 
-/* ---- crowds ----------------------------------------------------------------------------- */
+/* ---- crowds
+ * -----------------------------------------------------------------------------
+ */
 
 /* All sent to be read soon, so they wait together. */
 static void a_crowd_waits(void)

@@ -59,6 +59,10 @@ static struct stage {
     int seen_count, depth;
     ws_peer *by, *peers[PEERS];
     struct mail mail[PEERS], by_mail;
+    ws_peer *talker; /* a bystander that says something in each turn; NULL */
+    struct mail talk;
+    int said, talker_fd;
+    uint64_t talk_at, talk_every; /* ms; not before then */
     struct line lines[LINES];
     int peer_count, line_count;
     rt_session asked, last; /* of the last on_request, on_open */
@@ -76,7 +80,7 @@ static struct stage {
     void (*on_back)(rt_session s);
     void (*on_close)(rt_session s);
     int resume_answer;
-    uint64_t lost; /* of the last on_back */
+    uint64_t lost;         /* of the last on_back */
     void (*finally)(void); /* what must be once all goes well again */
 } st;
 
@@ -87,7 +91,8 @@ static struct stage {
             sim_fault("%s:%d: not so: %s", __func__, __LINE__, #what);         \
     } while (0)
 
-/* ---- what the callbacks are told ------------------------------------------ */
+/* ---- what the callbacks are told ------------------------------------------
+ */
 
 static struct seen *seen_find(rt_session s)
 {
@@ -242,14 +247,15 @@ static int told_resume(rt_loop *loop, rt_session s, rt_session fresh)
 
 static rt_handler handler(void)
 {
-    rt_handler h = {told_request,  told_open, told_message,
-                    told_writable, told_away, told_back,
+    rt_handler h = {told_request,  told_open,  told_message,
+                    told_writable, told_away,  told_back,
                     told_close,    told_limit, told_resume};
 
     return h;
 }
 
-/* ---- the bystander's own handler: an echo ---------------------------------- */
+/* ---- the bystander's own handler: an echo ----------------------------------
+ */
 
 static void base_message(rt_loop *loop, rt_session s, int kind,
                          const void *data, size_t len)
@@ -261,13 +267,16 @@ static void base_message(rt_loop *loop, rt_session s, int kind,
 
 static void base_open(rt_loop *loop, rt_session s)
 {
-    (void)loop;
+    rt__session *of = rt__slot_get(loop, s.id, RT__SESSION);
+
     enter();
     seen_add(s)->opened++;
+    st.talker_fd = st.talker_fd ? st.talker_fd : of->conn->source.fd;
     leave();
 }
 
-/* ---- peers ------------------------------------------------------------------ */
+/* ---- peers ------------------------------------------------------------------
+ */
 
 static void mail_came(ws_peer *w, int op, const uint8_t *data, size_t len)
 {
@@ -362,7 +371,8 @@ static void reset(ws_peer *w)
         sim_peer_reset(w->line);
 }
 
-/* ---- peers without WebSocket --------------------------------------------------- */
+/* ---- peers without WebSocket
+ * --------------------------------------------------- */
 
 static struct line *line_add(sim_peer *p)
 {
@@ -428,11 +438,26 @@ static void line_reset(struct line *l)
         sim_peer_reset(l->p);
 }
 
-/* ---- turns ------------------------------------------------------------------------ */
+/* ---- turns
+ * ------------------------------------------------------------------------ */
+
+/* It waits for no answer, but for room. */
+static void talk(ws_peer *w)
+{
+    if (w->open && w->line && !w->out.len && sim_now() >= st.talk_at) {
+        ws_send(w, WS_TEXT, "and so on", 9);
+        st.said++;
+        st.talk_at = sim_now() + st.talk_every;
+    }
+    ws_pump(w);
+}
 
 static void pump(void)
 {
     int i;
+
+    if (st.talker)
+        talk(st.talker);
 
     for (i = 0; i < st.peer_count; i++)
         ws_pump(st.peers[i]);
@@ -465,13 +490,16 @@ static void pass(uint64_t ms)
     uint64_t end = sim_now() + ms;
     int n;
 
+    st.talk_every = ms / 20;
     for (n = 0; sim_now() < end && n < 2000; n++)
         turn((int)(end - sim_now()));
+    st.talk_every = 1;
     if (sim_now() < end)
         sim_fault("time does not pass: the loop does not wait");
 }
 
-/* ---- calls that must change nothing when there is no memory ------------------------ */
+/* ---- calls that must change nothing when there is no memory
+ * ------------------------ */
 
 struct counts {
     uint32_t in_use[RT__WATCH + 1], conns, sessions, routes;
@@ -616,8 +644,7 @@ static int xaccept(rt_session s, const rt_accept_opts *o)
 /* Without memory it ends the connection, and there is nothing to ask. */
 static int xreply(rt_session s, int status, const char *body)
 {
-    int got =
-        rt_reply(st.loop, s, status, "text/plain", body, strlen(body));
+    int got = rt_reply(st.loop, s, status, "text/plain", body, strlen(body));
 
     if (got == RT_ENOMEM && rt_reply(st.loop, s, status, NULL, NULL, 0) >= 0)
         sim_fault("rt_reply failed and the connection lives");
@@ -718,12 +745,12 @@ static rt_listener xlisten(const char *url, const rt_listen_opts *o)
     return l;
 }
 
-static rt_timer xtimer(rt_session owner, int ms,
-                       void (*fn)(rt_loop *, void *), void *arg)
+static rt_timer xtimer(rt_session owner, int ms, void (*fn)(rt_loop *, void *),
+                       void *arg)
 {
     struct counts before = counted();
-    rt_timer t = rt_timer_start(st.loop, owner,
-                                rt_now(st.loop) + (uint64_t)ms, fn, arg);
+    rt_timer t =
+        rt_timer_start(st.loop, owner, rt_now(st.loop) + (uint64_t)ms, fn, arg);
 
     if (handle_error(t.id) < 0)
         same_counts(&before, "rt_timer_start");
@@ -751,7 +778,8 @@ static int xobserve(const char *route, uint64_t us)
     return got;
 }
 
-/* ---- doors --------------------------------------------------------------------- */
+/* ---- doors
+ * --------------------------------------------------------------------- */
 
 /* The scenario's listener, with st.o; ws on PORT unless url says other. */
 static int door(const char *url)

@@ -9,7 +9,7 @@ library=(*.c)
 headers=(*.h)
 programs=(bench/*.c examples/*.c test/*.c test/peers/*.c)
 every=("${library[@]}" "${headers[@]}" "${programs[@]}" bench/*.h examples/*.h
-       test/*.h)
+       test/*.h test/prove/*.[ch])
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 passed=0 failed=0 skipped=0
@@ -172,9 +172,24 @@ cpp_check() # file
         -D__linux__ -U_WIN32 -U__APPLE__ -U__FreeBSD__ --max-configs=1 "$1"
 }
 
+# gcc's own, path by path.  Of a pointer that is NULL on one path it takes the
+# test of it, somewhere, for a hint that it may be so here: as with clang, all
+# that it names is where there always is one (a live handle's slot, what a
+# session has by its tag); the sanitizers watch that.
+gcc_analyse() # file
+{
+    gcc -std=c99 -O2 -fanalyzer -Wno-analyzer-null-dereference -Werror \
+        -c -o "$work/analysed.o" "$1"
+}
+
 analyse()
 {
     local file
+    if have gcc 'gcc -fanalyzer'; then
+        for file in "${library[@]}"; do
+            check "gcc -fanalyzer: $file" gcc_analyse "$file"
+        done
+    fi
     if have clang-tidy 'clang-tidy'; then
         for file in "${library[@]}"; do
             check "clang-tidy: $file" tidy "$file"

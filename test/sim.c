@@ -36,6 +36,8 @@
 enum { FIRST_FD = 3, MOST_FDS = 4096, BACKLOG = 64, NODES = 16 };
 enum { PIPE_SIZE = 65536, VOID_ROOM = 65536, HOLES = 8, BATCH = 1024 };
 
+enum { SESSIONS = 1024 };
+
 #define NEVER UINT64_MAX
 #define NS_PER_MS UINT64_C(1000000)
 
@@ -129,6 +131,7 @@ static struct world {
     int next_port;
     uint64_t progress, progress_seen;
     int idle; /* waits since then */
+    int held; /* what broke is not told now */
     uint64_t calls[SIM_CALL_COUNT], fail_at[SIM_CALL_COUNT];
     int fail_error[SIM_CALL_COUNT], fail_ever[SIM_CALL_COUNT];
     uint32_t events_mask;
@@ -138,8 +141,10 @@ static struct world {
     uint64_t allocations, no_memory_at; /* 0: there is memory */
     int no_memory_since;                /* and for those after it, too */
     size_t heap, heap_peak;
-    int faults;
+    int faults, step, fault_step;
     char fault[256];
+    uint64_t digest, each[SESSIONS]; /* of upcalls */
+    uint64_t upcalls, acts, kevent_waits;
 } sim;
 
 /* ---- the real system ---------------------------------------------------- */
@@ -196,8 +201,10 @@ void sim_fault(const char *format, ...)
     va_start(list, format);
     vsnprintf(text, sizeof text, format, list);
     va_end(list);
-    if (!sim.faults++)
+    if (!sim.faults++) {
         memcpy(sim.fault, text, sizeof text);
+        sim.fault_step = sim.step;
+    }
     sim_note("FAULT %s", text);
 }
 
@@ -209,6 +216,31 @@ int sim_faults(void)
 const char *sim_fault_text(void)
 {
     return sim.fault;
+}
+
+void sim_step(int ms)
+{
+    sim_note("---- step %d, %d ms", ++sim.step, ms);
+}
+
+int sim_over(void)
+{
+    return sim.faults || (sim.opts.until && sim.step >= sim.opts.until);
+}
+
+static uint64_t mix(uint64_t sum, uint64_t value)
+{
+    sum = (sum ^ value) * UINT64_C(0x9e3779b97f4a7c15);
+    return sum ^ sum >> 29;
+}
+
+void sim_upcall(uint32_t who, int what, uint64_t value)
+{
+    uint64_t *one = &sim.each[who % SESSIONS];
+
+    sim.upcalls++;
+    *one = mix(mix(*one, (uint64_t)what), value);
+    sim.digest = mix(mix(sim.digest, who), *one);
 }
 
 /* A call of the library that the simulation cannot serve. */
@@ -970,6 +1002,12 @@ static uint32_t set_ready(const object *o)
     return 0;
 }
 
+/* Both directions are at their end. */
+static int broken(const object *o)
+{
+    return o->kind == STREAM && (o->dead || (o->fin && o->shut));
+}
+
 static uint32_t ready(const object *o)
 {
     switch (o->kind) {
@@ -978,7 +1016,7 @@ static uint32_t ready(const object *o)
     case LISTENER:
         return o->queued ? EPOLLIN : 0;
     case STREAM:
-        return stream_ready(o);
+        return sim.held && broken(o) ? 0 : stream_ready(o);
     case PIPE_IN:
     case PIPE_OUT:
         return pipe_ready(o);
@@ -1010,7 +1048,7 @@ static uint32_t knote_ready(const struct interest *i)
     const object *o = i->target;
     uint32_t way = i->filter == EVFILT_READ ? EPOLLIN : EPOLLOUT, e = ready(o);
 
-    if (i->disabled)
+    if (i->disabled || (sim.held && broken(o)))
         return 0;
     if (at_end(o, i->filter))
         return way | EPOLLHUP;
@@ -1072,6 +1110,23 @@ static void interest_forget(const object *target)
     }
 }
 
+/* By descriptor, and writing before reading, as the library takes the two from
+   those that tell them as one. */
+static int in_order(const void *a, const void *b)
+{
+    const struct interest *x = a, *y = b;
+
+    if (x->target->fd != y->target->fd)
+        return x->target->fd < y->target->fd ? -1 : 1;
+    return x->filter - y->filter; /* EVFILT_WRITE is the lesser */
+}
+
+static void set_sort(object *set)
+{
+    qsort(set->set, set->watched, sizeof *set->set, in_order);
+    set->turn = 0;
+}
+
 static void found_swap(struct found *a, struct found *b)
 {
     struct found t = *a;
@@ -1080,17 +1135,52 @@ static void found_swap(struct found *a, struct found *b)
     *b = t;
 }
 
+static int set_any(const void *arg)
+{
+    return set_ready(arg) != 0;
+}
+
+typedef int (*ready_fn)(const void *arg);
+
+/*
+ * In order, what broke is told when nothing else is, and one at a time.  Not
+ * all ways of waiting can say that of two which are to be read one broke, and
+ * the library serves that one last where it knows.
+ */
+static void hold_broken(ready_fn any, const void *arg)
+{
+    sim.held = sim.opts.in_order;
+    if (sim.held && !any(arg))
+        sim.held = 0;
+}
+
+/* How many of n found ones are told. */
+static int held_to(const struct found *found, int n)
+{
+    int i = 1;
+
+    if (!sim.opts.in_order || sim.held || n < 2)
+        return n;
+    while (i < n && found[i].of->target == found[0].of->target)
+        i++;
+    return i;
+}
+
 /*
  * Level-triggered: what is ready, from where the last batch ended, so that
  * each gets its turn.  In bad weather in any order, and not all.
  */
 static int batch(object *set, struct found *out, int cap)
 {
-    size_t i, at = set->turn;
+    size_t i, at;
     uint32_t e;
     int n = 0;
 
     cap = cap < BATCH ? cap : BATCH;
+    if (sim.opts.in_order && set->watched)
+        set_sort(set);
+    hold_broken(set_any, set);
+    at = set->turn;
     for (i = 0; i < set->watched && n < cap; i++) {
         at = (set->turn + i) % set->watched;
         e = interest_ready(&set->set[at]);
@@ -1102,6 +1192,8 @@ static int batch(object *set, struct found *out, int cap)
         out[n++].of = &set->set[at];
     }
     set->turn = set->watched ? (at + 1) % set->watched : 0;
+    n = held_to(out, n);
+    sim.held = 0;
     if (!sim_chance(sim.opts.shuffle))
         return n;
     for (i = (size_t)n; i > 1; i--)
@@ -1187,8 +1279,6 @@ static void watch_progress(void)
         sim_fault("spins: %d waits without progress", sim.idle);
     sim.progress_seen = sim.progress;
 }
-
-typedef int (*ready_fn)(const void *arg);
 
 /* Until something is ready, or the time is over. */
 static void sleep_until(ready_fn any, const void *arg, uint64_t wait_ns)
@@ -1292,6 +1382,52 @@ int sim_end(void)
     return sim.faults;
 }
 
+/* ---- random worlds ------------------------------------------------------- */
+
+static const char *const backends[] = {"auto", "epoll", "kqueue", "select"};
+
+void sim_world_begin(const sim_world *w, const sim_opts *weather)
+{
+    sim_opts o = *weather;
+
+    o.seed = w->seed;
+    o.until = w->until;
+    o.trace = w->trace;
+    o.choices = w->choices;
+    o.choices_len = w->choices_len;
+    o.in_order = w->calm;
+    sim_start(&o);
+}
+
+static uint64_t events(void)
+{
+    uint64_t n = sim.upcalls + sim.acts;
+    int i;
+
+    for (i = 0; i < SIM_CALL_COUNT; i++) {
+        if (i != SIM_clock_gettime && i != SIM_epoll_wait && i != SIM_select)
+            n += sim.calls[i];
+    }
+    return n - sim.kevent_waits;
+}
+
+int sim_world_end(sim_world *w, const char *name)
+{
+    int i;
+
+    sim_end();
+    w->digest = sim.digest;
+    w->events = events();
+    w->steps = sim.step;
+    for (w->each = 0, i = 0; i < SESSIONS; i++)
+        w->each += mix(sim.each[i], (uint64_t)i);
+    if (sim.faults)
+        printf("sim --world %s --seed %llu --backend %s --until %d%s: %s\n",
+               name, (unsigned long long)w->seed, backends[w->backend],
+               sim.fault_step, w->calm ? " --calm" : "", sim.fault);
+    return sim.faults;
+}
+
 /* ---- peers -------------------------------------------------------------- */
 
 static sim_peer *peer_connect(const struct sockaddr_storage *to, int family,
@@ -1299,6 +1435,7 @@ static sim_peer *peer_connect(const struct sockaddr_storage *to, int family,
 {
     object *l = listener_find(to), *o, *in;
 
+    sim.acts++;
     if (!l || l->fd < 0) {
         errno = ECONNREFUSED;
         return NULL;
@@ -1381,6 +1518,7 @@ ptrdiff_t sim_peer_send(sim_peer *peer, const void *data, size_t len)
         len = room(peer);
     if (!len)
         return 0;
+    sim.acts++;
     stream_put(peer, data, len);
     stream_put_done(peer);
     return (ptrdiff_t)len;
@@ -1390,6 +1528,7 @@ size_t sim_peer_recv(sim_peer *peer, void *out, size_t cap)
 {
     size_t n = bytes_take(&peer->in, out, cap);
 
+    sim.acts += n > 0;
     sim.progress += n > 0;
     return n;
 }
@@ -1401,6 +1540,7 @@ size_t sim_peer_waiting(const sim_peer *peer)
 
 void sim_peer_window(sim_peer *peer, size_t bytes)
 {
+    sim.acts++;
     peer->window = bytes;
     sim.progress++;
 }
@@ -1414,6 +1554,7 @@ enum sim_state sim_peer_state(const sim_peer *peer)
 
 void sim_peer_shut(sim_peer *peer)
 {
+    sim.acts++;
     if (!peer->shut && peer->other)
         fin_arrives(peer->other);
     peer->shut = 1;
@@ -1421,6 +1562,7 @@ void sim_peer_shut(sim_peer *peer)
 
 void sim_peer_reset(sim_peer *peer)
 {
+    sim.acts++;
     if (peer->other) {
         peer->other->other = NULL;
         reset_arrives(peer->other);
@@ -1431,6 +1573,7 @@ void sim_peer_reset(sim_peer *peer)
 
 void sim_peer_close(sim_peer *peer)
 {
+    sim.acts++;
     stream_detach(peer);
     object_free(peer);
 }
@@ -2085,11 +2228,6 @@ int __wrap_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
     return 0;
 }
 
-static int set_any(const void *arg)
-{
-    return set_ready(arg) != 0;
-}
-
 int __wrap_epoll_wait(int fd, struct epoll_event *out, int cap, int timeout)
 {
     struct found found[BATCH];
@@ -2237,6 +2375,7 @@ int __wrap_kevent(int fd, const struct kevent *changes, int n,
         return fails(EINTR);
     if (!cap)
         return 0;
+    sim.kevent_waits++;
     told = knotes_wait(kq, out, cap,
                        timeout ? (uint64_t)timeout->tv_sec * 1000 * NS_PER_MS +
                                      (uint64_t)timeout->tv_nsec
@@ -2296,12 +2435,12 @@ static int select_valid(const struct sets *s, const fd_set *except)
 
 static int select_answer(const struct sets *s, fd_set *in, fd_set *out)
 {
-    int fd, n = 0;
+    int fd, n = 0, one = sim.opts.in_order && !sim.held;
 
     for (fd = 0; fd < s->n; fd++) {
-        if (set_has(in, fd) && !select_reads(s, fd))
+        if (set_has(in, fd) && ((n && one) || !select_reads(s, fd)))
             FD_CLR(fd, in);
-        if (set_has(out, fd) && !select_writes(s, fd))
+        if (set_has(out, fd) && ((n && one) || !select_writes(s, fd)))
             FD_CLR(fd, out);
         n += set_has(in, fd) + set_has(out, fd);
     }
@@ -2326,7 +2465,9 @@ int __wrap_select(int n, fd_set *in, fd_set *out, fd_set *except,
     sleep_until(select_any, &s, wait);
     if (except)
         FD_ZERO(except);
+    hold_broken(select_any, &s);
     n = select_answer(&s, in, out);
+    sim.held = 0;
     sim_note("select = %d", n);
     return n;
 }

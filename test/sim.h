@@ -69,6 +69,8 @@ typedef struct {
     size_t window;   /* bytes that lie unread in a library's socket; 65,536 */
     uint64_t now_ms; /* of the monotonic clock at the start; a day and some */
     int trace;       /* 1: each call is printed on stderr */
+    int until;       /* sim_over after so many steps; 0: never */
+    int in_order;    /* waits tell of the lower descriptors first */
     /* Where they are given all choices are made of these bytes, and of the
        seed only what getrandom says.  Once they are used up each number is 0
        and no chance comes true: the weather is calm from there on. */
@@ -100,6 +102,18 @@ size_t sim_choices_left(void);
 
 /* Notes something that must not be, as what a check found. */
 void sim_fault(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Counts a step of a script, as which it stands in the trace. */
+void sim_step(int ms);
+
+/* A fault was found, or all the steps that were wanted were done. */
+int sim_over(void);
+
+/*
+ * Notes an upcall of a session, or what its other end received, for digests:
+ * who it was, what came and something that stands for the rest.
+ */
+void sim_upcall(uint32_t who, int what, uint64_t value);
 
 /* How many faults so far; the text of the first, "" without. */
 int sim_faults(void);
@@ -304,25 +318,45 @@ void ws_pump(ws_peer *w);
 /* Closes the line, if there is one, and frees. */
 void ws_free(ws_peer *w);
 
-/* ---- random worlds, sim_model.c ----------------------------------------- */
+/* ---- random worlds ------------------------------------------------------- */
 
-/*
- * Runs one world of that seed with one backend (enum rt_backend), up to a
- * step.  Returns how many faults there were; the first is printed with what
- * repeats it.  *digest becomes a number that stands for all upcalls.
- */
-int model_run(uint64_t seed, int backend, int until, int trace,
-              uint64_t *digest);
+/* One of them: first what is asked for, all 0 but seed and backend is a whole
+   world in the weather of its seed; then what came of it. */
+typedef struct {
+    uint64_t seed;
+    int backend; /* enum rt_backend */
+    int until;   /* so many steps of it; 0: all */
+    int trace;
+    int calm; /* without faults: any backend and any build has the same upcalls,
+                 its waits tell in order and its turns take all their time */
+    const uint8_t *choices; /* as in sim_opts, if there are any */
+    size_t choices_len;
 
-/* The same for sessions that outlive their sockets, sim_resume.c. */
-int resume_run(uint64_t seed, int backend, int trace, uint64_t *digest);
+    uint64_t digest; /* of all upcalls */
+    uint64_t each;   /* of those of each session, whatever lies between them */
+    uint64_t events; /* upcalls, system calls that are neither a wait nor a
+                        look at the clock, and what scripted peers did */
+    int steps;
+} sim_world;
+
+/* Begins one of that weather, and ends it.  A fault is printed with what
+   repeats it.  Returns how many there were. */
+void sim_world_begin(const sim_world *w, const sim_opts *weather);
+int sim_world_end(sim_world *w, const char *name);
+
+/* Those of sim_model.c: a server like that of a game, and its players.  Return
+   how many faults there were. */
+int model_run(sim_world *w);
+
+/* Sessions that outlive their sockets, sim_resume.c. */
+int resume_run(sim_world *w);
+
+/* Groups, sim_group.c. */
+int group_run(sim_world *w);
 
 /* What should have come to pass in some of the worlds run so far and did not;
    NULL: it all did.  print: shows how often each. */
 const char *resume_unseen(int print);
-
-/* The same for groups, sim_group.c. */
-int group_run(uint64_t seed, int backend, int trace, uint64_t *digest);
 const char *group_unseen(int print);
 
 #endif

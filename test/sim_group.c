@@ -29,6 +29,7 @@ enum { PORT = 9000, DIAL_PORT = 9100 };
 enum { SESSIONS = 24, ROOMS = 64, NAMES = 4, MESSAGES = 3000 };
 enum { KEYS = 3, ALL_KEYS = KEYS * (NAMES + 1), ONCE = 200 };
 enum { GHOSTS = 64, BIGGEST = 20000, BYE = 3600 };
+enum { HOST = 2 * SESSIONS }; /* whose calls are in the digest, too */
 enum { RING_COUNT = 128, RING_BYTES = 65536 }; /* what a server must keep */
 
 /* What this model takes for the most that the library may hold. */
@@ -158,7 +159,7 @@ static struct model {
     int crowded;         /* many are in few groups, and are sent to at once */
     int untold, skipped; /* what the log said was not told, and we believed */
     int depth, settling, freeing, in_turn;
-    uint64_t digest;
+    int calm;
 } m;
 
 static char pattern[BIGGEST + 128];
@@ -249,12 +250,6 @@ static void push(struct list *l, uint32_t value)
 {
     l->at = more(l->at, l->len, &l->cap, sizeof *l->at);
     l->at[l->len++] = value;
-}
-
-static void digest(int what, uint64_t value)
-{
-    m.digest = (m.digest * 31 + (uint64_t)what) * UINT64_C(0x100000001b3);
-    m.digest ^= value;
 }
 
 static size_t tail_length(void)
@@ -769,7 +764,7 @@ static void hear(struct sess *s, char lane, int op, const void *data,
     uint32_t g = message_find(op, data, len);
     size_t *seen;
 
-    digest('h', g);
+    sim_upcall((uint32_t)(SESSIONS + s->id), 'h', g);
     sim_note("client %d hears %u", s->id, g);
     if (!g) {
         if (len || lane == 'm' || s->empties <= 0)
@@ -1228,7 +1223,7 @@ static int weakness(int answer)
 static void must(const char *what, const struct room *r, long long answer,
                  long long want)
 {
-    digest('r', (uint64_t)answer);
+    sim_upcall(HOST, 'r', (uint64_t)answer);
     if (answer != want && !weakness((int)answer))
         sim_fault("%s of room %d: %lld, not %lld", what, r->id, answer, want);
 }
@@ -2049,7 +2044,7 @@ static void on_open(rt_loop *l, rt_session h)
         s->h = h;
         rt_set_user(l, h, s);
         sim_note("session %d opens", s->id);
-        digest('o', (uint64_t)s->id);
+        sim_upcall((uint32_t)s->id, 'o', 0);
         while (m.room_count && sim_choose(m.crowded ? 6 : 3))
             host_joins(any_room(), s);
     }
@@ -2064,6 +2059,7 @@ static void on_message(rt_loop *l, rt_session h, int kind, const void *data,
     (void)kind;
     callback_begins("on_message");
     if (s) {
+        sim_upcall((uint32_t)s->id, 'm', len);
         if (valid(l, h, "on_message") && s->state != ALIVE)
             sim_fault("on_message of session %d, which is over", s->id);
         if (len != 5 || memcmp(data, "hello", 5) != 0)
@@ -2092,6 +2088,7 @@ static void on_away(rt_loop *l, rt_session h)
     s = valid(l, h, "on_away");
     if (s) {
         sim_note("session %d is away", s->id);
+        sim_upcall((uint32_t)s->id, 'a', (uint64_t)away);
         saw.away_told += away != 0;
         saw.silent_takeovers += !away;
         if (away && s->state == ALIVE)
@@ -2151,6 +2148,7 @@ static void on_back(rt_loop *l, rt_session h, uint64_t lost)
     s = valid(l, h, "on_back");
     if (s) {
         sim_note("session %d is back, %d lost", s->id, (int)lost);
+        sim_upcall((uint32_t)s->id, 'b', lost);
         saw.back_told += s->told_away != 0;
         saw.gaps += lost > 0;
         if (s->told_away && s->state == ALIVE)
@@ -2191,7 +2189,8 @@ static void on_close(rt_loop *l, rt_session h, const rt_end *why)
         return; /* a stranger */
     callback_begins("on_close");
     sim_note("session %d closes: %d, cause %d", s->id, why->code, why->cause);
-    digest('c', (uint64_t)why->code);
+    sim_upcall((uint32_t)s->id, 'c', (uint64_t)why->code);
+    sim_upcall((uint32_t)s->id, why->cause, why->lost);
     if (s->state == GONE)
         sim_fault("session %d closes twice", s->id);
     if (s->state == ENDED && !justified(s, why))
@@ -2227,7 +2226,7 @@ static void on_event(rt_loop *l, rt_group g, rt_session h, int what)
         sim_fault("a presence event of no group");
     else if (s) {
         sim_note("room %d hears of session %d: %d", r->id, s->id, what);
-        digest('e', (uint64_t)what);
+        sim_upcall((uint32_t)s->id, 'e', (uint64_t)(r->id * 64 + what));
         if (!event_take(r, s->id, what))
             sim_fault("room %d hears of session %d: %d, too early or late",
                       r->id, s->id, what);
@@ -2240,7 +2239,7 @@ static void on_hook(enum note_kind what, const char *name, uint32_t g)
     int n = name_find(name);
 
     sim_note("hook %d of %s, %u", (int)what, name, g);
-    digest('n', (uint64_t)what);
+    sim_upcall((uint32_t)(HOST + 1 + n), (int)what, g);
     if (!note_take(what, n, g) && !m.freeing)
         sim_fault("hook %d of %s, %u: too early or late", (int)what, name, g);
     if (what != OUT && m.subscribed[n] == (what == FIRST) && !m.short_of)
@@ -2472,22 +2471,32 @@ static void pump(void)
         ghosts_free(m.settling ? 1 : 24);
 }
 
-static void turn(int ms)
+static void poll_once(uint64_t ms)
 {
     int answer, i;
 
-    sim_note("---- a turn of %d ms", ms);
-    pump();
     for (i = 0; i < m.room_count; i++)
         m.rooms[i].evict_before = m.rooms[i].evict;
     m.turn++;
     m.in_turn = 1;
-    answer = rt_poll(m.loop, ms);
+    answer = rt_poll(m.loop, (int)ms);
     m.in_turn = 0;
     if (answer < 0)
         sim_fault("rt_poll: %d", answer);
     if (!sim_faults())
         check_all();
+}
+
+/* In a calm world it lasts so long, however often that wakes the loop. */
+static void turn(int ms)
+{
+    uint64_t end = sim_now() + (uint64_t)ms;
+
+    sim_step(ms);
+    pump();
+    do
+        poll_once(end - sim_now());
+    while (m.calm && sim_now() < end && !sim_faults());
 }
 
 /* ---- a world ------------------------------------------------------------ */
@@ -2575,7 +2584,7 @@ static int world_open(int backend)
     m.hard = m.crowded ? 200000 : some(hards, 4);
     m.soft = m.hard / 4;
     m.window_ms = some(windows, 3);
-    m.short_of = sim_choose(4) ? 0 : 10 + sim_choose(150);
+    m.short_of = sim_choose(4) || m.calm ? 0 : 10 + sim_choose(150);
     o.max_groups = m.max_groups;
     o.groups_per_session = m.seats;
     lo.resume_ms = m.window_ms;
@@ -2625,7 +2634,7 @@ static void live(void)
     static const int waits[] = {0, 0, 0, 1, 5, 20, 200, 1000};
     uint32_t steps = 20 + sim_choose(60);
 
-    while (steps-- > 0 && !sim_faults()) {
+    while (steps-- > 0 && !sim_over()) {
         act();
         turn(some(waits, 8));
     }
@@ -2666,10 +2675,10 @@ static void settle(void)
     m.weak = 0;
     for (s = m.sess; s < m.sess + m.sess_count; s++)
         stall(s, 0);
-    for (i = 0; i < 400 && !sim_faults() && (i < 3 || unsettled()); i++)
+    for (i = 0; i < 400 && !sim_over() && (i < 3 || unsettled()); i++)
         turn(i < 100 ? 20 : 1000);
     s = unsettled();
-    if (s && !sim_faults())
+    if (s && !sim_over())
         sim_fault("session %d is in state %d: %zu of %zu came, or a key's "
                   "last value did not",
                   s->id, rt_state(m.loop, s->h), s->got, s->m.len);
@@ -2681,9 +2690,9 @@ static void finish(void)
     int i;
 
     settle();
-    for (i = 0; i < m.room_count && !sim_faults(); i++)
+    for (i = 0; i < m.room_count && !sim_over(); i++)
         host_sends_to(&m.rooms[i], message_new(m.rooms[i].name));
-    if (!sim_faults())
+    if (!sim_over())
         settle();
 }
 
@@ -2717,12 +2726,13 @@ static void world_free(void)
 }
 
 /* Looks at the clock take no time here: ages are exact. */
-static void weather_of(uint64_t seed, sim_opts *o)
+static void weather_of(const sim_world *w, sim_opts *o)
 {
+    uint64_t seed = w->seed;
+
     memset(o, 0, sizeof *o);
-    o->seed = seed;
     o->spin = 2000;
-    if (seed % 3 == 0)
+    if (seed % 3 == 0 || w->calm)
         return;
     o->eintr = (int)(seed * 37 % 150);
     o->again = (int)(seed * 71 % 250);
@@ -2741,26 +2751,20 @@ static void model_clear(void)
     memset(&m, 0, sizeof m);
 }
 
-int group_run(uint64_t seed, int backend, int trace, uint64_t *digest_out)
+int group_run(sim_world *w)
 {
     sim_opts o;
-    int faults;
 
     model_clear();
-    weather_of(seed, &o);
-    o.trace = trace;
-    sim_start(&o);
-    if (!world_open(backend))
+    m.calm = w->calm;
+    weather_of(w, &o);
+    sim_world_begin(w, &o);
+    if (!world_open(w->backend))
         sim_fault("the world does not open");
     m.weak = m.short_of;
     live();
-    if (!sim_faults())
+    if (!sim_over())
         finish();
     world_free();
-    faults = sim_end();
-    *digest_out = m.digest;
-    if (faults)
-        printf("--seed %llu --backend %d: %s\n", (unsigned long long)seed,
-               backend, sim_fault_text());
-    return faults;
+    return sim_world_end(w, "group");
 }

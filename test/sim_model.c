@@ -65,7 +65,6 @@ struct player {
     uint32_t key_sent[KEYS], key_got[KEYS];
     int key_sure[KEYS]; /* the last one sent was taken */
     uint32_t drop_sent, drop_got;
-    uint64_t digest;
 };
 
 static struct model {
@@ -76,7 +75,7 @@ static struct model {
     int count;
     uint32_t serial; /* makes messages unique, and keys newer */
     int fds;         /* of the loop without any connection */
-    int step, freeing;
+    int steps, freeing, calm;
     int bulk;  /* some messages are long, and go without a copy */
     int depth; /* of callbacks */
 } m;
@@ -119,7 +118,13 @@ static int came(struct line *q, int kind, const void *data, size_t len)
 
 static void upcall(struct player *p, int what, const void *data, size_t len)
 {
-    p->digest = hash_of(data, len, p->digest * 31 + (uint64_t)what);
+    sim_upcall((uint32_t)p->id, what, hash_of(data, len, 1));
+}
+
+/* The same of its other end, whether a script or a dialled session. */
+static void received(struct player *p, int what, const void *data, size_t len)
+{
+    sim_upcall((uint32_t)(PLAYERS + p->id), what, hash_of(data, len, 1));
 }
 
 /* Callbacks come from the loop, never out of a call made in another one. */
@@ -215,6 +220,7 @@ static void player_got(struct player *p, int kind, const void *data, size_t len)
     struct message g;
 
     sim_note("player %d gets %.20s, %zu bytes", p->id, (const char *)data, len);
+    received(p, kind, data, len);
     if (!message_read(&g, data, len))
         sim_fault("player %d got no message of ours", p->id);
     else if (g.verb == 'K')
@@ -580,6 +586,7 @@ static void on_presence(rt_loop *l, rt_group g, rt_session s, int what)
         i++;
     if (valid(p, s, "a presence event")) {
         p->present[i] += what == RT_JOINED ? 1 : -1;
+        sim_upcall((uint32_t)p->id, 'p', i << 8 | (unsigned)what);
         if (p->present[i] != (what == RT_JOINED))
             sim_fault("player %d: event %d of group %zu", p->id, what, i);
     }
@@ -606,7 +613,8 @@ static void over(struct player *p, const rt_end *why)
 
     sim_note("player %d is over: code %d, cause %d, lost %d", p->id, why->code,
              why->cause, (int)why->lost);
-    upcall(p, 'c', &why->code, sizeof why->code);
+    sim_upcall((uint32_t)p->id, 'c', (uint64_t)why->code);
+    sim_upcall((uint32_t)p->id, why->cause, why->lost);
     p->closed = 1;
     p->code = why->code;
     p->lost = why->lost;
@@ -638,7 +646,9 @@ static void on_writable(rt_loop *l, rt_session s)
     struct player *p = rt_user(l, s);
 
     callback_begins("on_writable");
-    if (valid(p, s, "on_writable") && p->ended)
+    if (valid(p, s, "on_writable"))
+        upcall(p, 'w', "", 0);
+    if (p && p->ended)
         sim_fault("on_writable of player %d after its end", p->id);
     m.depth--;
 }
@@ -650,6 +660,7 @@ static void bot_open(rt_loop *l, rt_session s)
     struct player *p = rt_context(l, s);
 
     sim_note("bot %d is open", p->id);
+    received(p, 'o', "", 0);
     if (p->client_opened++ || !rt_same(s, p->client))
         sim_fault("bot %d opens twice", p->id);
 }
@@ -671,6 +682,8 @@ static void bot_close(rt_loop *l, rt_session s, const rt_end *why)
 
     sim_note("bot %d is over: code %d, cause %d", p ? p->id : -1, why->code,
              why->cause);
+    if (p)
+        sim_upcall((uint32_t)(PLAYERS + p->id), 'c', (uint64_t)why->code);
     if (!p || p->client_closed++)
         sim_fault("a bot closes twice");
     else if (!p->client_ended && !p->ended && !m.freeing && !p->closed)
@@ -715,11 +728,13 @@ static void say(struct player *p)
     struct message g;
     char verb = verbs[sim_choose(sizeof verbs - 1)];
     int kind = sim_choose(3) ? RT_TEXT : RT_BINARY;
+    unsigned a, b;
 
     if (verb == 'C' && sim_choose(4)) /* or few would be left */
         verb = 'E';
-    message_make(&g, kind, verb, sim_choose(1000), sim_choose(3000),
-                 tail_length());
+    a = sim_choose(1000);
+    b = sim_choose(3000);
+    message_make(&g, kind, verb, a, b, tail_length());
     sim_note("player %d says %.20s, %zu bytes", p->id, g.text, g.len);
     if (!p->bot) {
         say_in_pieces(p->ws, &g);
@@ -1052,16 +1067,25 @@ static void pump(void)
     }
 }
 
-static void turn(int ms)
+static void poll_once(uint64_t ms)
 {
-    int answer;
+    int answer = rt_poll(m.loop, (int)ms);
 
-    sim_note("---- step %d, %d ms", m.step, ms);
-    pump();
-    answer = rt_poll(m.loop, ms);
     if (answer < 0)
         sim_fault("rt_poll: %d", answer);
     check_all();
+}
+
+/* In a calm world it lasts so long, however often that wakes the loop. */
+static void turn(int ms)
+{
+    uint64_t end = sim_now() + (uint64_t)ms;
+
+    sim_step(ms);
+    do {
+        pump();
+        poll_once(end - sim_now());
+    } while (m.calm && sim_now() < end && !sim_faults());
 }
 
 static const rt_handler server_handler = {.open = on_open,
@@ -1096,12 +1120,12 @@ static int world_open(int backend)
     return m.listener.id != 0;
 }
 
-static void live(int until)
+static void live(void)
 {
     static const int waits[] = {0, 0, 0, 1, 10, 100, 1000, 4000};
+    int i;
 
-    while (m.step < until && m.step < STEPS && !sim_faults()) {
-        m.step++;
+    for (i = 0; i < STEPS && !sim_over(); i++) {
         act();
         turn(waits[sim_choose(8)]);
     }
@@ -1131,9 +1155,9 @@ static void settle(void)
         w->reads = 1;
         sim_peer_window(w->line, 65536);
     }
-    for (i = 0; !sim_faults() && (i < 200 || (i < 20000 && under_way())); i++)
+    for (i = 0; !sim_over() && (i < 200 || (i < 20000 && under_way())); i++)
         turn(10);
-    for (i = 0; i < 100 && !sim_faults(); i++)
+    for (i = 0; i < 100 && !sim_over(); i++)
         turn(100);
 }
 
@@ -1183,17 +1207,17 @@ static void finish(void)
     int i;
 
     settle();
-    for (i = 0; i < m.count && !sim_faults(); i++) {
+    for (i = 0; i < m.count && !sim_over(); i++) {
         check_whole(&m.players[i]);
         check_told(&m.players[i]);
     }
-    for (i = 0; i < m.count && !sim_faults(); i += 2) {
+    for (i = 0; i < m.count && !sim_over(); i += 2) {
         if (can_talk(&m.players[i]))
             leave_well(&m.players[i]);
     }
-    for (i = 0; i < 300 && !sim_faults(); i++)
+    for (i = 0; i < 300 && !sim_over(); i++)
         turn(50);
-    if (!sim_faults() && sim_fds() != m.fds + lines_wanted())
+    if (!sim_over() && sim_fds() != m.fds + lines_wanted())
         sim_fault("%d descriptors, of which %d are the loop's, for %d lines",
                   sim_fds(), m.fds, lines_wanted());
 }
@@ -1216,12 +1240,13 @@ static void world_free(void)
     }
 }
 
-static void weather_of(uint64_t seed, sim_opts *o)
+static void weather_of(const sim_world *w, sim_opts *o)
 {
+    uint64_t seed = w->seed;
+
     memset(o, 0, sizeof *o);
-    o->seed = seed;
     o->spin = 2000;
-    if (seed % 4 == 0)
+    if (seed % 4 == 0 || w->calm)
         return;
     o->eintr = (int)(seed * 37 % 150);
     o->again = (int)(seed * 71 % 250);
@@ -1232,31 +1257,22 @@ static void weather_of(uint64_t seed, sim_opts *o)
     o->window = 500 + seed * 7919 % 65536;
 }
 
-int model_run(uint64_t seed, int backend, int until, int trace,
-              uint64_t *digest)
+int model_run(sim_world *w)
 {
     sim_opts o;
-    int i, faults;
 
     memset(&m, 0, sizeof m);
-    m.bulk = seed % 32 == 9;
-    weather_of(seed, &o);
-    if (m.bulk)
+    m.bulk = w->seed % 32 == 9;
+    m.calm = w->calm;
+    weather_of(w, &o);
+    if (m.bulk && o.window)
         o.window += 16384;
-    o.trace = trace;
-    sim_start(&o);
-    if (!world_open(backend))
+    sim_world_begin(w, &o);
+    if (!world_open(w->backend))
         sim_fault("the world does not open");
-    live(until);
-    if (m.step == STEPS && !sim_faults())
+    live();
+    if (!sim_over())
         finish();
-    *digest = 0;
-    for (i = 0; i < m.count; i++)
-        *digest = *digest * 31 + m.players[i].digest;
     world_free();
-    faults = sim_end();
-    if (faults)
-        printf("--seed %llu --backend %d --until %d: %s\n",
-               (unsigned long long)seed, backend, m.step, sim_fault_text());
-    return faults;
+    return sim_world_end(w, "model");
 }

@@ -152,7 +152,8 @@ static struct model {
     uint32_t weak;          /* one of so many allocations fails; 0: none does */
     struct sess *self;      /* a callback meddles: most likely with this one */
     struct sess *away_last; /* the last callback was its on_away */
-    uint64_t digest, random;
+    int calm;
+    uint64_t random;
 } m;
 
 static char pattern[BIGGEST + 128];
@@ -234,12 +235,6 @@ static void bytes_drop(struct ws_bytes *b, size_t n)
         memmove(b->at, b->at + n, b->len);
 }
 
-static void digest(int what, uint64_t value)
-{
-    m.digest = (m.digest * 31 + (uint64_t)what) * UINT64_C(0x100000001b3);
-    m.digest ^= value;
-}
-
 static size_t tail_length(void)
 {
     switch (sim_choose(24)) {
@@ -266,6 +261,15 @@ static uint32_t message_new(char verb, int key, size_t tail)
     m.messages[g].kind = sim_choose(3) ? RT_TEXT : RT_BINARY;
     m.messages[g].len = 24 + tail;
     return g;
+}
+
+/* Of any key and length.  Two choices are two statements, everywhere: which of
+   a call's arguments comes first is up to the compiler. */
+static uint32_t message_any(char verb)
+{
+    int key = (int)sim_choose(KEYS);
+
+    return message_new(verb, key, tail_length());
 }
 
 /* Its text, valid until the next call: a head of 24 bytes and a tail. */
@@ -351,7 +355,7 @@ static uint32_t hear(struct stream *d, int kind, const void *data, size_t len,
 {
     uint32_t g = message_find(kind, data, len);
 
-    digest(who[0], g);
+    sim_upcall((uint32_t)id + (*who == 'c' ? SESSIONS : 0), 'h', g);
     sim_note("%s %d hears %u", who, id, g);
     if (!g)
         sim_fault("%s %d hears what nobody said: %.30s", who, id,
@@ -1191,7 +1195,7 @@ static void opened(rt_loop *l, rt_session h)
     if (!s)
         return;
     sim_note("session %d opens, line %d", s->id, ln->id);
-    digest('o', (uint64_t)ln->id);
+    sim_upcall((uint32_t)s->id, 'o', (uint64_t)ln->id);
     ln->opened = s;
     s->opener = ln;
     s->plain = m.dry || ln->plain;
@@ -1282,7 +1286,7 @@ static void on_away(rt_loop *l, rt_session h)
     s = valid(l, h, "on_away");
     if (s) {
         sim_note("session %d is away", s->id);
-        digest('a', (uint64_t)s->id);
+        sim_upcall((uint32_t)s->id, 'a', 0);
         was = rt_state(l, h);
         if (s->state != RT_OPEN || s->plain || s->ended)
             sim_fault("on_away of session %d", s->id);
@@ -1308,7 +1312,7 @@ static void on_back(rt_loop *l, rt_session h, uint64_t lost)
     s = valid(l, h, "on_back");
     if (s) {
         sim_note("session %d is back, %d lost", s->id, (int)lost);
-        digest('b', lost);
+        sim_upcall((uint32_t)s->id, 'b', lost);
         saw.resumed++;
         saw.gaps += lost > 0;
         saw.takeovers += m.away_last == s;
@@ -1381,7 +1385,8 @@ static void on_close(rt_loop *l, rt_session h, const rt_end *why)
     if (s) {
         sim_note("session %d closes: %d, cause %d, %d lost", s->id, why->code,
                  why->cause, (int)why->lost);
-        digest('c', (uint64_t)why->code);
+        sim_upcall((uint32_t)s->id, 'c', (uint64_t)why->code);
+        sim_upcall((uint32_t)s->id, why->cause, why->lost);
         saw.expired += why->code == RT_CLOSE_EXPIRED;
         saw.kicked += why->code == RT_CLOSE_KICKED;
         saw.replaced += why->code == RT_CLOSE_REPLACED;
@@ -1502,10 +1507,7 @@ static void serve(void)
     uint32_t g, n = sim_choose(16) ? 1 + sim_choose(4) : sim_choose(200);
 
     for (; s && n > 0; n--) {
-        g = message_new(sim_choose(5)   ? 'R'
-                        : sim_choose(3) ? 'K'
-                                        : 'D',
-                        (int)sim_choose(KEYS), tail_length());
+        g = message_any(sim_choose(5) ? 'R' : sim_choose(3) ? 'K' : 'D');
         if (!g)
             return;
         if (m.messages[g].verb == 'R' && sim_choose(4) == 0)
@@ -1897,10 +1899,7 @@ static void script_speaks(struct client *c)
 static void dial_speaks(struct client *c)
 {
     uint32_t x = sim_choose(8);
-    uint32_t g = message_new(x > 1 ? 'R'
-                             : x   ? 'K'
-                                   : 'D',
-                             (int)sim_choose(KEYS), tail_length());
+    uint32_t g = message_any(x > 1 ? 'R' : x ? 'K' : 'D');
     int state = rt_state(m.far, c->dial), answer, kind;
     size_t len;
     const char *text;
@@ -2130,22 +2129,32 @@ static void pump(void)
     }
 }
 
-static void turn(int ms)
+static void poll_once(uint64_t ms)
 {
     int answer, most = m.far == m.loop ? -1 : rt_loop_timeout(m.far);
 
-    if (most >= 0 && most < ms)
-        ms = most; /* only the server's loop waits */
-    sim_note("---- a turn of %d ms", ms);
-    pump();
+    if (most >= 0 && (uint64_t)most < ms)
+        ms = (uint64_t)most; /* only the server's loop waits */
     m.turning = 1;
-    answer = rt_poll(m.loop, ms);
+    answer = rt_poll(m.loop, (int)ms);
     if (answer >= 0 && m.far != m.loop)
         answer = rt_poll(m.far, 0);
     m.turning = 0;
     if (answer < 0)
         sim_fault("rt_poll: %d", answer);
     check_all();
+}
+
+/* In a calm world it lasts so long, however often that wakes the loop. */
+static void turn(int ms)
+{
+    uint64_t end = sim_now() + (uint64_t)ms;
+
+    sim_step(ms);
+    pump();
+    do
+        poll_once(end - sim_now());
+    while (m.calm && sim_now() < end && !sim_faults());
 }
 
 static void *on_realloc(void *user, void *p, size_t old, size_t now)
@@ -2197,9 +2206,9 @@ static int world_open(int backend)
     m.window_ms = windows[sim_choose(3)];
     m.hard = sim_choose(2) ? 8000 : 200000;
     m.policy = sim_choose(4) ? RT_BIND_NEWEST : RT_BIND_REFUSE;
-    m.hook = !sim_choose(2);
+    m.hook = !sim_choose(2) && !m.calm;
     m.resume = !sim_choose(2);
-    m.short_of = sim_choose(4) ? 0 : 20 + sim_choose(200);
+    m.short_of = sim_choose(4) || m.calm ? 0 : 20 + sim_choose(200);
     o.bind_policy = m.policy;
     o.random = m.hook ? on_random : NULL;
     m.loop = m.far = rt_loop_new(&o);
@@ -2217,7 +2226,7 @@ static void live(void)
     static const int waits[] = {0, 0, 0, 1, 20, 200, 600, 3000};
     uint32_t steps = 20 + sim_choose(40);
 
-    while (steps-- > 0 && !sim_faults()) {
+    while (steps-- > 0 && !sim_over()) {
         act();
         turn(waits[sim_choose(8)]);
     }
@@ -2228,7 +2237,7 @@ static void rest(uint64_t ms)
 {
     uint64_t until = sim_now() + ms;
 
-    while (sim_now() < until && !sim_faults())
+    while (sim_now() < until && !sim_over())
         turn(until - sim_now() < 100 ? (int)(until - sim_now()) : 100);
 }
 
@@ -2287,7 +2296,7 @@ static void settle(void)
     const struct client *c;
     int i, k;
 
-    for (i = 0; i < 2000 && !sim_faults() && (i < 3 || unsettled()); i++) {
+    for (i = 0; i < 2000 && !sim_over() && (i < 3 || unsettled()); i++) {
         for (k = 0; k < m.client_count; k++) {
             if (!m.clients[k].over && !m.clients[k].dialled &&
                 !m.clients[k].line)
@@ -2296,7 +2305,7 @@ static void settle(void)
         turn(i < 100 ? 20 : 1000);
     }
     c = unsettled();
-    if (c && !sim_faults())
+    if (c && !sim_over())
         sim_fault("client %d misses %s, session %d: %u of %zu, %u of %zu",
                   c->id, misses(c), c->s ? c->s->id : -1,
                   c->s ? c->s->down.got : 0, c->s ? c->s->down.m.len : 0,
@@ -2308,7 +2317,7 @@ static void last_words(void)
 {
     int i;
 
-    for (i = 0; i < m.client_count && !sim_faults(); i++) {
+    for (i = 0; i < m.client_count && !sim_over(); i++) {
         if (m.clients[i].over || m.clients[i].bye || !m.clients[i].s)
             continue;
         serve_one(m.clients[i].s, message_new('R', 0, 10));
@@ -2317,7 +2326,7 @@ static void last_words(void)
     settle();
     rest(1500); /* for acknowledgements, and on_writable */
     settle();
-    for (i = 0; i < m.client_count && !sim_faults(); i++)
+    for (i = 0; i < m.client_count && !sim_over(); i++)
         client_ack(&m.clients[i]);
 }
 
@@ -2366,16 +2375,16 @@ static void finish(void)
     settle();
     last_words();
     rest(7000); /* who lingers is done by then */
-    if (!sim_faults())
+    if (!sim_over())
         check_end();
-    m.whole = !sim_faults();
-    for (s = m.sess; s < m.sess + m.sess_count && !sim_faults(); s += 2) {
+    m.whole = !sim_over();
+    for (s = m.sess; s < m.sess + m.sess_count && !sim_over(); s += 2) {
         if (!lives(s))
             continue;
         s->ended = 4100;
         rt_close(m.loop, s->s, 4100, NULL);
     }
-    for (i = 0; i < 2 && !sim_faults(); i++)
+    for (i = 0; i < 2 && !sim_over(); i++)
         turn(0);
 }
 
@@ -2405,12 +2414,13 @@ static void world_free(void)
     }
 }
 
-static void weather_of(uint64_t seed, sim_opts *o)
+static void weather_of(const sim_world *w, sim_opts *o)
 {
+    uint64_t seed = w->seed;
+
     memset(o, 0, sizeof *o);
-    o->seed = seed;
     o->spin = 2000;
-    if (seed % 3 == 0)
+    if (seed % 3 == 0 || w->calm)
         return;
     o->eintr = (int)(seed * 37 % 150);
     o->again = (int)(seed * 71 % 250);
@@ -2433,30 +2443,23 @@ static void model_clear(void)
     m.whole = m.late = m.turning = m.closing = 0;
     m.weak = 0;
     m.self = m.away_last = NULL;
-    m.digest = 0;
     m.random = 1;
 }
 
-int resume_run(uint64_t seed, int backend, int trace, uint64_t *digest_out)
+int resume_run(sim_world *w)
 {
     sim_opts o;
-    int faults;
 
     model_clear();
-    weather_of(seed, &o);
-    o.trace = trace;
-    sim_start(&o);
-    if (!world_open(backend))
+    m.calm = w->calm;
+    weather_of(w, &o);
+    sim_world_begin(w, &o);
+    if (!world_open(w->backend))
         sim_fault("the world does not open");
     m.weak = m.short_of;
     live();
-    if (!sim_faults())
+    if (!sim_over())
         finish();
     world_free();
-    faults = sim_end();
-    *digest_out = m.digest;
-    if (faults)
-        printf("--seed %llu --backend %d: %s\n", (unsigned long long)seed,
-               backend, sim_fault_text());
-    return faults;
+    return sim_world_end(w, "resume");
 }

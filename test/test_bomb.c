@@ -13,6 +13,7 @@
 #include "bomb.h"
 
 #include "args.h"
+#include "backends.h"
 #include "test.h"
 
 #include "bomb_found.h"
@@ -118,7 +119,9 @@ static void each_callback_of_the_header_is_a_place(void)
 
 static int backend_of(uint64_t seed)
 {
-    return seed % 4 ? RT_EPOLL : RT_SELECT;
+    if (seed % 4 == 0)
+        return RT_SELECT;
+    return seed % 4 != 1 && backend_there(RT_KQUEUE) ? RT_KQUEUE : RT_EPOLL;
 }
 
 /* Who is told that all is drained finds no request left to read. */

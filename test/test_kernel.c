@@ -352,6 +352,102 @@ static void a_client_resets_at_each_byte(int backend)
     stage_close();
 }
 
+/* ---- a reset at each byte, and back ------------------------------------- */
+
+enum { SAID = 3 };
+
+static const char *const said[SAID] = {"mone", "mtwo in more bytes", "m3"};
+
+static char heard[128]; /* what the session was told, in order */
+
+static void on_heard(rt_loop *loop, rt_session s, int kind, const void *data,
+                     size_t len)
+{
+    (void)loop;
+    (void)s;
+    (void)kind;
+    strncat(heard, data, len);
+    strncat(heard, ";", 2);
+}
+
+/* Opens, or resumes with a token and its attempt; the token of the answer goes
+   there.  Returns how many messages the server has. */
+static int welcome(peer *p, char token[23], int attempt)
+{
+    char words[64] = "h", text[131] = "", fresh[23] = "", status[8] = "";
+    int received = NONE;
+    peer_frame f;
+    if (attempt)
+        snprintf(words, sizeof words, "h%s 0 %d", token, attempt);
+    CHECK(peer_tcp(p, st.loop, st.port));
+    peer_ask(p, "/", "Sec-WebSocket-Protocol: rtnet.1\r\n");
+    EQUAL(peer_status(p), 101);
+    peer_text(p, words);
+    if (peer_next(p, &f) && f.len < sizeof text)
+        memcpy(text, f.data, f.len);
+    EQUAL(sscanf(text, "w%22s %*s %d %*d %7s", fresh, &received, status), 3);
+    CHECK(strcmp(status, attempt ? "resumed" : "new") == 0);
+    snprintf(token, 23, "%s", fresh);
+    return received;
+}
+
+/* What a client says behind the welcome. */
+static void talk_on_from(talk *t, int from)
+{
+    memset(t, 0, sizeof *t);
+    talk_frame(t, 0x81, "a0");
+    for (; from < SAID; from++)
+        talk_frame(t, 0x81, said[from]);
+}
+
+/* The reset comes at that byte behind the welcome, and may take what came last
+   along; the server tells how much it has, and is told the rest. */
+static void reset_and_back(size_t at, int seen)
+{
+    char token[23];
+    peer p, q;
+    talk t;
+    int has;
+    heard[0] = 0;
+    EQUAL(welcome(&p, token, 0), 0);
+    talk_on_from(&t, 0);
+    peer_put(&p, t.bytes, at < t.len ? at : t.len);
+    if (seen)
+        peer_quiet(st.loop);
+    peer_reset(&p);
+    turn_until_gone(0);
+    has = welcome(&q, token, 1);
+    CHECK(has >= 0 && has <= SAID);
+    CHECK(!seen || at < t.len || has == SAID);
+    talk_on_from(&t, has);
+    peer_put(&q, t.bytes, t.len);
+    peer_bye(&q, 1000);
+    EQUAL(peer_closed_at_last(&q), 1000);
+    CHECK(strcmp(heard, "one;two in more bytes;3;") == 0);
+    peer_end(&q);
+    turn_until_gone(0);
+}
+
+static void a_session_comes_back_from_a_reset_at_each_byte(int backend)
+{
+    size_t at;
+    talk t;
+    talk_on_from(&t, 0);
+    loop_open(backend);
+    st.o.on.message = on_heard;
+    st.o.resume_ms = 60000;
+    listen_at("ws://127.0.0.1:0");
+    for (at = 0; at <= t.len && !test_bad; at++) {
+        reset_and_back(at, 1);
+        reset_and_back(at, 0);
+    }
+    EQUAL(metric("rtnet_resumed_total"), 2 * (t.len + 1));
+    EQUAL(metric("rtnet_sessions"), 0);
+    stage_close();
+}
+
+/* ---- a server that resets ------------------------------------------------ */
+
 static void on_dialled(rt_loop *loop, rt_session s)
 {
     rt_group_join(loop, st.all, s);
@@ -737,13 +833,14 @@ static void who_closes_with_unread_data_is_gone(int backend)
 /* A process that holds whatever is open now. */
 static pid_t holder_start(void)
 {
-    pid_t child;
+    pid_t child, parent = getpid();
     fflush(stdout);
     child = fork();
     if (child != 0)
         return child;
-    for (;;)
-        pause();
+    while (getppid() == parent)
+        poll(NULL, 0, 100);
+    _exit(0);
 }
 
 static void holder_end(pid_t child)
@@ -902,6 +999,101 @@ static void a_broken_pipe_does_not_kill_the_process(int backend)
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
+/* ---- other signals ------------------------------------------------------- */
+
+static volatile sig_atomic_t disturbed;
+
+static void disturb(int number)
+{
+    (void)number;
+    disturbed++;
+}
+
+/* A process that sends this one signals as fast as they are taken. */
+static pid_t disturber_start(void)
+{
+    pid_t child, parent = getpid();
+    fflush(stdout);
+    child = fork();
+    if (child != 0)
+        return child;
+    while (getppid() == parent) {
+        kill(parent, SIGUSR1);
+        poll(NULL, 0, 0);
+    }
+    _exit(0);
+}
+
+static void whole_visit(void)
+{
+    static char large[60000];
+    peer_frame f;
+    peer p;
+    CHECK(peer_ws(&p, st.loop, st.port, "/"));
+    peer_frame_put(&p, 0x82, large, sizeof large);
+    peer_text(&p, "small");
+    CHECK(peer_next(&p, &f) && f.len == sizeof large);
+    CHECK(peer_got(&p, RT_TEXT, "small"));
+    peer_bye(&p, 1000);
+    EQUAL(peer_closed(&p), 1000);
+    peer_end(&p);
+}
+
+/* Each system call may be cut short, as none is told to start again. */
+static void a_storm_of_signals_disturbs_nothing(int backend)
+{
+    struct sigaction now, was;
+    uint64_t end = peer_clock() + 5000;
+    pid_t child;
+    int visits = 0;
+    memset(&now, 0, sizeof now);
+    now.sa_handler = disturb;
+    disturbed = 0;
+    sigaction(SIGUSR1, &now, &was);
+    serve(backend);
+    child = disturber_start();
+    while ((visits < 100 || disturbed < 300) && peer_clock() < end) {
+        whole_visit();
+        CHECK(rt_poll(st.loop, 2) >= 0); /* it waits, and is woken too early */
+        visits++;
+    }
+    turn_until_gone(0);
+    holder_end(child);
+    CHECK(disturbed >= 300);
+    EQUAL(st.code, 1000);
+    EQUAL(st.closes, visits);
+    sigaction(SIGUSR1, &was, NULL);
+    stage_close();
+}
+
+/* ---- in the middle of everything ----------------------------------------- */
+
+/* Freed with connections in each state: nothing is left of them, and their
+   peers are not left waiting. */
+static void a_loop_is_freed_in_the_middle_of_everything(int backend)
+{
+    enum { MANY = 24 };
+    peer p[MANY];
+    talk t;
+    int i;
+    talk_client(&t);
+    serve(backend);
+    for (i = 0; i < MANY; i++) {
+        CHECK(peer_tcp(&p[i], st.loop, st.port));
+        peer_put(&p[i], t.bytes, t.len * (size_t)i / (MANY - 1));
+        if (i % 3)
+            peer_quiet(st.loop);
+    }
+    rt_loop_free(st.loop);
+    st.loop = NULL;
+    for (i = 0; i < MANY; i++) {
+        p[i].loop = NULL;
+        CHECK(peer_ended(&p[i]) != PEER_HERE);
+        peer_end(&p[i]);
+    }
+    stage_close();
+}
+
 /* After all the cases. */
 static void no_signal_was_changed(void)
 {
@@ -922,6 +1114,7 @@ int main(void)
     RUN_EACH(with_no_spare_descriptor_it_recovers);
     RUN_EACH(nothing_is_half_made_without_descriptors);
     RUN_EACH(a_client_resets_at_each_byte);
+    RUN_EACH(a_session_comes_back_from_a_reset_at_each_byte);
     RUN_EACH(a_server_resets_at_each_byte);
     RUN_EACH(a_backlog_of_resets_leaves_nothing);
     RUN_EACH(who_never_reads_is_dropped_and_stops_nobody);
@@ -934,6 +1127,8 @@ int main(void)
     RUN_EACH(what_a_child_holds_wakes_nobody);
     RUN_EACH(a_descriptor_beyond_select_is_refused);
     RUN_EACH(a_broken_pipe_does_not_kill_the_process);
+    RUN_EACH(a_storm_of_signals_disturbs_nothing);
+    RUN_EACH(a_loop_is_freed_in_the_middle_of_everything);
     RUN(no_signal_was_changed);
     return test_done();
 }

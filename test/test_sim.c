@@ -4,9 +4,7 @@
  *   test_sim                      everything; some seconds
  *   test_sim NAME...              only cases whose names hold one of these
  *   test_sim --addresses N NAME... so many of them, where addresses come
- *   test_sim --seeds N [--from S] only so many random worlds
- *   test_sim --seed S [--backend B] [--until STEP] [--trace]
- *                                 one random world, as a failure names it
+ *   test_sim --seeds N, --seed S  only random worlds, or one; see worlds.h
  *
  * First the kernel itself is judged: against the real one, call by call, and
  * with a small echo server into which faults are planted, which must be found.
@@ -19,6 +17,7 @@
 #include "kqueue/sys/event.h"
 #include "sim.h"
 #include "test.h"
+#include "worlds.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -2040,7 +2039,7 @@ static void addresses_come_and_go_through_the_door(void)
     CHECK(memcmp(host.loop->sketch, &empty, sizeof empty) == 0);
 }
 
-/* ---- main --------------------------------------------------------------- */
+/* ---- cases -------------------------------------------------------------- */
 
 struct test_case {
     const char *name;
@@ -2171,58 +2170,14 @@ static void cases_run(int argc, char **argv)
     }
 }
 
-/* ---- random worlds ------------------------------------------------------ */
-
-enum { ALL_STEPS = 1000000, SEEDS = 400 };
-
-static void worlds_run(uint64_t first, uint64_t count)
-{
-    uint64_t seed, digest;
-    int backend;
-
-    for (seed = first; seed < first + count; seed++) {
-        for (backend = 0; (backend = backend_next(backend)) != 0;) {
-            test_begin("world %llu, %s", (unsigned long long)seed,
-                       backend_names[backend]);
-            EQUAL(model_run(seed, backend, ALL_STEPS, 0, &digest), 0);
-            test_end();
-        }
-    }
-}
-
-static void a_seed_repeats_a_world(void)
-{
-    uint64_t a, b, c;
-
-    model_run(7, RT_EPOLL, ALL_STEPS, 0, &a);
-    model_run(7, RT_EPOLL, ALL_STEPS, 0, &b);
-    model_run(11, RT_EPOLL, ALL_STEPS, 0, &c);
-    CHECK(a == b);
-    CHECK(a != c);
-}
-
-static int replay(int argc, char **argv)
-{
-    uint64_t digest;
-    int faults = model_run(option(argc, argv, "--seed", 1),
-                           (int)option(argc, argv, "--backend", RT_EPOLL),
-                           (int)option(argc, argv, "--until", ALL_STEPS),
-                           flag(argc, argv, "--trace"), &digest);
-
-    printf("%d faults, digest %016llx\n", faults, (unsigned long long)digest);
-    return faults != 0;
-}
+/* ---- main --------------------------------------------------------------- */
 
 int main(int argc, char **argv)
 {
-    if (flag(argc, argv, "--seed"))
-        return replay(argc, argv);
-    if (flag(argc, argv, "--seeds")) {
-        worlds_run(option(argc, argv, "--from", 1),
-                   option(argc, argv, "--seeds", SEEDS));
-        sim_print_total();
-        return test_done();
-    }
+    static const struct world_kind kind = {"model", model_run, NULL, 800};
+
+    if (flag(argc, argv, "--seed") || flag(argc, argv, "--seeds"))
+        return worlds_main(&kind, argc, argv);
     if (argc > 2 && strcmp(argv[1], "--addresses") == 0) {
         addresses = atoi(argv[2]);
         argc -= 2;
@@ -2230,8 +2185,10 @@ int main(int argc, char **argv)
     }
     cases_run(argc, argv);
     if (wanted("worlds", argc, argv)) {
-        RUN(a_seed_repeats_a_world);
-        worlds_run(1, SEEDS);
+        a_seed_repeats_a_world(&kind);
+        calm_worlds(&kind, 1, 20);
+        worlds_run(&kind, 1, kind.seeds, 0);
+        tally_print();
     }
     sim_print_total();
     return test_done();

@@ -3,8 +3,8 @@
 
 int main(int argc, char **argv)
 {
-    worlds.run = group_run;
-    worlds.unseen = group_unseen;
-    worlds.seeds = 2000;
-    return worlds_main(argc, argv);
+    static const struct world_kind kind = {"group", group_run, group_unseen,
+                                           2000};
+
+    return worlds_main(&kind, argc, argv);
 }

@@ -3,8 +3,8 @@
 
 int main(int argc, char **argv)
 {
-    worlds.run = resume_run;
-    worlds.unseen = resume_unseen;
-    worlds.seeds = 2500;
-    return worlds_main(argc, argv);
+    static const struct world_kind kind = {"resume", resume_run, resume_unseen,
+                                           2500};
+
+    return worlds_main(&kind, argc, argv);
 }

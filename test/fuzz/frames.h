@@ -16,8 +16,8 @@ enum config {
     CLOSES = 4  /* it closes with 3000 at a message that begins with '!' */
 };
 
-/* Beside a message: the loop's buffer for reading, and small change. */
-enum { HEAP_READ = 300 * 1024 };
+/* Beside what has come: a queue, and small change. */
+enum { HEAP = 24 * 1024 };
 
 static struct {
     rt_loop *loop;
@@ -217,7 +217,7 @@ static void frames_play(const uint8_t *data, size_t size, struct fuzz_cut *cut,
                         int client)
 {
     struct fuzz_cost cost;
-    size_t i, n, most;
+    size_t i, n;
 
     if (!world_start(data[0], client)) {
         world_end();
@@ -230,8 +230,7 @@ static void frames_play(const uint8_t *data, size_t size, struct fuzz_cut *cut,
         turns(1);
     }
     turns(4);
-    most = HEAP_READ + (g.config & SMALL ? SMALL_MESSAGE : BIG_MESSAGE);
-    fuzz_cost_end(&cost, size, cut->pieces + 4, most + 2 * g.echoed);
+    fuzz_cost_end(&cost, size, cut->pieces + 4, HEAP + 2 * g.echoed);
     closes_agree();
     world_end();
 }

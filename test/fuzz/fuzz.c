@@ -8,8 +8,9 @@
 #include <string.h>
 
 /* A turn makes about five calls, and takes some hundred steps. */
-enum { CALLS_OF_PIECE = 12, CALLS_FREE = 100 };
-enum { STEPS_OF_BYTE = 100, STEPS_OF_PIECE = 500, STEPS_FREE = 20000 };
+enum { CALLS_OF_PIECE = 7, CALLS_FREE = 100 };
+enum { STEPS_OF_BYTE = 60, STEPS_OF_PIECE = 400, STEPS_FREE = 10000 };
+enum { HEAP_OF_BYTE = 4 };
 enum { MOST_PIECES = 600 };
 
 int fuzz_mild, fuzz_once;
@@ -260,6 +261,7 @@ void fuzz_cost_end(const struct fuzz_cost *c, size_t bytes, size_t pieces,
     if (steps > STEPS_OF_BYTE * bytes + STEPS_OF_PIECE * pieces + STEPS_FREE)
         fuzz_wrong("%zu steps for %zu bytes in %zu pieces", (size_t)steps,
                    bytes, pieces);
+    heap += HEAP_OF_BYTE * bytes;
     if (sim_heap_peak() > c->heap + heap)
         fuzz_wrong("the heap grew by %zu, not at most %zu",
                    sim_heap_peak() - c->heap, heap);

@@ -88,7 +88,7 @@ struct fuzz_cost {
 void fuzz_cost_begin(struct fuzz_cost *c);
 
 /* System calls are linear in the pieces, steps in bytes and pieces; the heap
-   has grown by no more than that. */
+   has grown by no more than that and 4 for each byte. */
 void fuzz_cost_end(const struct fuzz_cost *c, size_t bytes, size_t pieces,
                    size_t heap);
 

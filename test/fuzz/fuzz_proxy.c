@@ -85,7 +85,7 @@ static void play(const uint8_t *data, size_t size, struct fuzz_cut *cut)
     server_start();
     fuzz_cost_begin(&cost);
     line_feed(data + 2, size - 2, cut);
-    fuzz_cost_end(&cost, size, cut->pieces + 4, 128 * 1024 + 4 * size);
+    fuzz_cost_end(&cost, size, cut->pieces + 4, 80 * 1024);
     fuzz_tell_bytes(FUZZ_APP, "bytes", all.at, all.len);
     answers_tell((char *)line.got.at, (char *)line.got.at + line.got.len);
     if (line.gone)

@@ -16,7 +16,7 @@ enum config {
     CHAT = 16   /* it chooses the sub-protocol chat, if that was offered */
 };
 
-enum { HEAP = 400 * 1024 };
+enum { HEAP = 80 * 1024 };
 
 static struct {
     int config, opened, closed;

@@ -18,8 +18,14 @@
 #include <string.h>
 
 enum { PORT = 9000, LINES = 16, SESSIONS = 32, SENT = 4096, TOKEN = 22 };
-enum { HEAP = 600 * 1024 };
+enum { HEAP = 128 * 1024 };
 enum config { DIALS = 1, WS = 2, ECHOES = 4 };
+
+/* Where messages of the peer end: the head of one, what is left of it. */
+struct border {
+    uint8_t head[14];
+    size_t len, left;
+};
 
 /* One connection, and what has been read of what the library writes to it. */
 struct line {
@@ -31,7 +37,7 @@ struct line {
     uint64_t number; /* of the last m that came */
     long acked;      /* the last a; -1 */
     int closed;      /* a close came */
-    size_t left;     /* of the message that the peer is about to say */
+    struct border border;
 };
 
 /* As the application sees it. */
@@ -528,20 +534,36 @@ static void tokens_put(uint8_t *p, size_t n)
     }
 }
 
-/* The size of the message that begins at p, as far as it can be known. */
+/* The size of the message that begins so; 0: that is not known yet. */
 static size_t message_size(const uint8_t *p, size_t n)
 {
     size_t more, head = 4;
 
     if (!(g.config & WS))
-        return n < 4 ? n : 4 + (size_t)number(p, 4);
+        return n < 4 ? 0 : 4 + (size_t)number(p, 4);
     if (n < 2)
-        return n;
+        return 0;
     more = (p[1] & 127) == 126 ? 2 : (p[1] & 127) == 127 ? 8 : 0;
     head = 2 + more + (p[1] & 0x80 ? 4 : 0);
     if (n < head)
-        return n;
+        return 0;
     return head + (more ? (size_t)number(p + 2, more) : p[1] & 127);
+}
+
+/* The peer says one byte more; true when a message ends with it. */
+static int border_next(struct border *b, uint8_t byte)
+{
+    size_t size;
+
+    if (b->left)
+        return --b->left == 0;
+    b->head[b->len++] = byte;
+    size = message_size(b->head, b->len);
+    if (!size && b->len < sizeof b->head)
+        return 0;
+    b->left = size > b->len ? size - b->len : 0;
+    b->len = 0;
+    return b->left == 0;
 }
 
 /*
@@ -552,16 +574,16 @@ static size_t message_size(const uint8_t *p, size_t n)
 static size_t piece(const uint8_t *p, size_t n, struct fuzz_cut *cut)
 {
     struct line *l = &g.line[g.lines - 1];
-    size_t some;
+    struct border ahead = l->border;
+    size_t some = 0, i;
 
     if (g.together)
         return fuzz_piece(cut, n);
-    if (!l->left)
-        l->left = message_size(p, n);
-    if (!l->left || l->left > n)
-        l->left = n;
-    some = fuzz_piece(cut, l->left);
-    l->left -= some;
+    while (some < n && !border_next(&ahead, p[some++]))
+        ;
+    some = fuzz_piece(cut, some);
+    for (i = 0; i < some; i++)
+        border_next(&l->border, p[i]);
     return some;
 }
 
@@ -660,7 +682,7 @@ static void play(const uint8_t *data, size_t size, struct fuzz_cut *cut)
     fuzz_cost_begin(&cost);
     line_new();
     script(data + 2, size - 2, cut);
-    fuzz_cost_end(&cost, size, cut->pieces + 20, HEAP + 2 * g.echoed);
+    fuzz_cost_end(&cost, size, cut->pieces + 100, HEAP + 2 * g.echoed);
     world_end();
 }
 

@@ -54,8 +54,10 @@ afl() # name
 
 for name in "$@"; do
     begin "$name"
+    since=$(date +%s)
     "$kind" "$name"
-    echo "$name: ${runs:-0} executions, $seconds s, ${edges:-0} edges," \
+    echo "$name: ${runs:-0} executions, $(($(date +%s) - since)) s," \
+        "${edges:-0} edges," \
         "${found:-1} findings" | tee -a "$log"
     [ "${found:-1}" = 0 ] && [ "${runs:-0}" -gt 0 ] || bad=1
 done

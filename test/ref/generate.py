@@ -51,8 +51,8 @@ def masked(r, payload, server):
 def frame(r, first, payload, server):
     bit, mask, payload = masked(r, payload, server)
     n = len(payload)
-    if r.randrange(40) == 0:
-        n = r.choice((0, n + 1, 126, 65536, 1 << 31, 1 << 32, 1 << 62, 1 << 63,
+    if r.randrange(30) == 0:
+        n = r.choice((0, 125, 126, 65535, n + 1, 126, 65536, 1 << 31, 1 << 32, 1 << 62, 1 << 63,
                       (1 << 64) - 4))
     form = 0 if n < 126 else 2 if n < 65536 else 8
     if r.randrange(40) == 0:
@@ -290,3 +290,77 @@ def proxy(r):
         head = b""
     tail = request(r) if r.randrange(2) else b"hello"
     return spoil(r, head, 6) + tail
+
+
+# ---- rtnet.1 -----------------------------------------------------------------
+
+CURRENT, PREVIOUS = b"{current-token-here--}", b"{previous-token-here-}"
+
+
+def packet(r, ws, body, binary=False):
+    """One message; with a mask that changes nothing, as tokens are put in."""
+    if not ws:
+        n = len(body) if r.randrange(60) else r.choice((0, 65538, 1 << 31))
+        return struct.pack(">I", n) + body
+    size = bytes([0x80 | len(body)]) if len(body) < 126 else \
+        b"\xfe" + struct.pack(">H", len(body))
+    return bytes([0x82 if binary else 0x81]) + size + bytes(4) + body
+
+
+def typed(r, ws, letter):
+    body = text(r)[:40]
+    if not ws and r.randrange(4) == 0:
+        return packet(r, ws, letter.upper() + body)
+    return packet(r, ws, letter + body, r.randrange(4) == 0)
+
+
+def hello(r, ws, told):
+    if r.randrange(8) == 0:
+        return packet(r, ws, r.choice((
+            b"h", b"h ", b"h" + CURRENT, b"hAAAAAAAAAAAAAAAAAAAAAA 0 1",
+            b"h" + CURRENT + b" 01 1", b"h" + CURRENT + b" 1 1 ",
+            b"h" + CURRENT + b" 9007199254740992 1", b"hello")))
+    return packet(r, ws, b"h%s %d %d" % (
+        r.choice((CURRENT, CURRENT, CURRENT, PREVIOUS)),
+        max(0, told - r.choice((0, 0, 0, 1, 2, 3, 9, -1))),
+        r.choice((1, 1, 1, 2, 2, 3, 0))))
+
+
+def chatter(r, ws, told):
+    """Some messages; told: about how many the server has sent so far."""
+    out = b""
+    for _ in range(r.randrange(6)):
+        kind = r.randrange(16)
+        if kind < 6:
+            out += typed(r, ws, r.choice((b"m", b"m", b"u")))
+            told += 1
+        elif kind < 10:
+            out += packet(r, ws, b"a%d" % max(0, told - r.choice(
+                (0, 0, 1, 2, -1 if r.randrange(6) == 0 else 0))))
+        elif kind < 13:
+            word = r.choice((b"{say}", b"{say}", b"{key}", b"{sec}"))
+            told += word == b"{say}"
+            out += word
+        elif kind == 13 and r.randrange(4) == 0:
+            out += packet(r, ws, r.choice((
+                b"h", b"w", b"x", b"", b"a", b"a01", b"c1000", b"c4000 bye",
+                b"c999", b"p1", b"q", b"a" + b"1" * 20)))
+        elif kind == 14 and ws:
+            out += frame(r, 0x89, b"p", True)
+        elif kind == 15 and r.randrange(3) == 0:
+            out += b"{end}" if r.randrange(2) else \
+                frame(r, 0x88, close_body(r), True) if ws else b""
+    return out, told
+
+
+def rtnet1(r, ws):
+    out, told = packet(r, ws, b"h") + packet(r, ws, b"a0"), 0
+    for _ in range(r.randrange(1, 6)):
+        more, told = chatter(r, ws, told)
+        out += more + r.choice((b"{cut}", b"{cut}", b"{fin}", b"{two}"))
+        if r.randrange(6) == 0:
+            out += r.choice((b"{say}", b"{key}"))
+        out += hello(r, ws, told)
+        if r.randrange(8):
+            out += packet(r, ws, b"a%d" % max(0, told - r.choice((0, 0, 1))))
+    return spoil(r, out, 8)
