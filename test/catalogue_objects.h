@@ -505,7 +505,7 @@ static void row_62_count(ws_peer *w, int op, const uint8_t *data, size_t len)
 static void row_62_many_groups(void)
 {
     rt_group g[130];
-    char name[16];
+    char name[32];
     ws_peer *w;
     int i, k;
 
@@ -538,7 +538,7 @@ static void row_62_program(uint64_t seed)
     rt_group g[ROW_62_GROUPS] = {{0}};
     static uint8_t in[ROW_62_GROUPS][ROW_62_PEERS];
     rt_session s[ROW_62_PEERS];
-    char name[16];
+    char name[32];
     int i, n, want = 0;
     uint32_t at, who;
 
