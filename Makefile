@@ -81,6 +81,10 @@ SEED = 1
 mutate:
 	python3 test/mutate.py --count $(COUNT) --seed $(SEED)
 
+# SECONDS=60 for each target, TARGETS="NAME..." for some: see test/fuzz/fuzz.h.
+fuzz fuzz-afl:
+	@$(MAKE) --no-print-directory -j2 -f test/Makefile $@ BUILD=$(BUILD)
+
 # The long run, in pieces that add up in build/nightly; 30 minutes at least
 # count.
 MINUTES = 30
@@ -109,5 +113,5 @@ bench-peers: all $(LWS:%=$(BUILD)/%)
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all demo test check ci coverage prove mutate nightly report bench \
-        bench-peers clean
+.PHONY: all demo test check ci coverage prove mutate nightly report fuzz \
+        fuzz-afl bench bench-peers clean

@@ -68,6 +68,7 @@ struct rt__group {
     once *sent_first, *sent_last;
     rt__window *window;
     rt__bucket messages, bytes;
+    struct rt__note *farewell; /* to the host, for when the last member leaves */
 };
 
 static void crowd_close(rt_loop *loop, rt__group *g);
@@ -479,6 +480,7 @@ static void group_free(rt_loop *loop, rt__group *g)
     if (g->timer.kind)
         rt__timer_disown(loop, &g->timer);
     log_close(loop, g);
+    rt__note_forget(loop, g->farewell);
     rt__free(loop, g->members, g->cap * sizeof(rt__session *));
     rt__strfree(loop, g->name);
     rt__free(loop, g, sizeof *g);
@@ -848,11 +850,13 @@ static void sit(rt_loop *loop, rt__group *g, rt__session *s)
 }
 
 /* Somebody is about to join.  A host that did not hear of it would never bring
-   the group what is sent elsewhere. */
-static int first_told(rt_loop *loop, const rt__group *g)
+   the group what is sent elsewhere; one that did must hear of the end, too. */
+static int first_told(rt_loop *loop, rt__group *g)
 {
     if (g->count > 0)
         return 0;
+    if (rt__note_keep(loop, RT__GROUP_LAST, g->name, &g->farewell) < 0)
+        return RT_ENOMEM;
     return rt__note(loop, RT__GROUP_FIRST, g->name, 0, NULL, 0);
 }
 
@@ -905,7 +909,7 @@ static void member_remove(rt__group *g, size_t index)
 /* The last member left: its time to live runs from here. */
 static void group_emptied(rt_loop *loop, rt__group *g)
 {
-    rt__note(loop, RT__GROUP_LAST, g->name, 0, NULL, 0);
+    rt__note_kept(loop, &g->farewell);
     g->used = rt_now(loop);
     group_schedule(loop, g);
 }
@@ -957,7 +961,7 @@ static void group_end(rt_loop *loop, rt__group *g)
 {
     crowd_close(loop, g);
     if (g->count > 0)
-        rt__note(loop, RT__GROUP_LAST, g->name, 0, NULL, 0);
+        rt__note_kept(loop, &g->farewell);
     loop->seats -= g->count;
     loop->stats.groups_closed++;
     while (g->count > 0) {

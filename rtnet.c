@@ -2553,8 +2553,6 @@ int rt__out_room(rt__conn *c, enum rt__lane lane, uint32_t key, size_t size)
 {
     uint64_t cost = out_cost(c->out);
     rt__loose *old = lane == RT__KEYED ? out_keyed(c->out, key) : NULL;
-    if (size > RT__SEND_MAX + 64) /* the message and its head */
-        return RT_EFULL;
     if (lane == RT__DROPPABLE && cost > c->ep->soft_mark)
         return 1;
     if (lane == RT__KEYED && !old && c->out && c->out->loose_count >= RT__KEYS)
@@ -3466,19 +3464,17 @@ int rt__in_keep(rt_loop *loop, rt__conn *c, const uint8_t *p, size_t n)
         in->kept_len = n;
         return 0;
     }
-    kept = (uint8_t *)rt__realloc(loop, NULL, 0, in->kept_len + n + 1);
+    kept = (uint8_t *)rt__realloc(loop, NULL, 0, n + 1);
     if (!kept) {
         rt__in_settle(loop, c);
         return RT_ENOMEM;
     }
-    if (in->kept_len)
-        memcpy(kept, in->kept + in->kept_off, in->kept_len);
-    memcpy(kept + in->kept_len, p, n);
+    memcpy(kept, p, n);
     rt__free(loop, in->kept, in->kept_cap);
     in->kept = kept;
     in->kept_off = 0;
-    in->kept_len += n;
-    in->kept_cap = in->kept_len + 1;
+    in->kept_len = n;
+    in->kept_cap = n + 1;
     return 0;
 }
 
@@ -3646,10 +3642,7 @@ void rt__conn_interest(rt_loop *loop, rt__conn *c)
 {
     int reads = !(c->hold & ~RT__HOLD_HOST) ||
                 (c->hold == RT__HOLD_APP && c->source.interest & RT_READ);
-    if (c->state == RT__CONNECTING)
-        conn_want(loop, c, RT_WRITE);
-    else
-        conn_want(loop, c, reads ? RT_READ : 0);
+    conn_want(loop, c, reads ? RT_READ : 0);
 }
 
 /* ---- how many there are of one address ---------------------------------- */
@@ -4534,8 +4527,6 @@ static size_t refusal_text(const refusal *r, uint8_t out[256])
                                 ((unsigned long)r->retry_ms + 999) / 1000);
     if (ep->codec && ep->codec->bye)
         return ep->codec->bye(ep->codec->ctx, out, 1013, reason);
-    if (!ep->typed)
-        return 0;
     n = (size_t)snprintf(text + 4, 252, "c1013 %s", reason);
     memset(out, 0, 4);
     out[3] = (uint8_t)n;
@@ -4547,10 +4538,13 @@ static void refusal_say(rt_loop *loop, refusal *r)
 {
     uint8_t text[256];
     size_t n = refusal_text(r, text);
+    struct iovec v;
     ssize_t done = 0;
+    v.iov_base = text;
+    v.iov_len = n;
     r->said = 1;
     if (n > 0)
-        done = send(r->source.fd, text, n, MSG_NOSIGNAL);
+        done = send_some(r->source.fd, &v, 1, n);
     if (done > 0)
         loop->stats.bytes_out += (uint64_t)done;
 }
@@ -5848,7 +5842,6 @@ void rt_loop_free(rt_loop *loop)
         rt_watch_stop(loop, w);
     }
     rt__groups_free(loop);
-    rt__notes_free(loop);
     loop_release(loop);
 }
 

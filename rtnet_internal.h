@@ -805,8 +805,12 @@ int rt__note(rt_loop *loop, enum rt__hook hook, const char *name, int kind,
              const void *data, size_t len);
 int rt__note_at(rt_loop *loop, enum rt__hook hook, const char *name,
                 rt_position at, int kind, const void *data, size_t len);
+struct rt__note;
+int rt__note_keep(rt_loop *loop, enum rt__hook hook, const char *name,
+                  struct rt__note **kept);
+void rt__note_kept(rt_loop *loop, struct rt__note **kept);
+void rt__note_forget(rt_loop *loop, struct rt__note *note);
 void rt__notes_tell(rt_loop *loop);
-void rt__notes_free(rt_loop *loop);
 void rt__sessions_events(rt_loop *loop);
 void rt__sessions_close(rt_loop *loop);
 void rt__sessions_reap(rt_loop *loop);

@@ -653,9 +653,9 @@ static int hook_set(const rt_loop_opts *o, enum rt__hook hook)
     case RT__PUSH_MISS:
         return o->push_miss != NULL;
     case RT__GROUP_EVICT:
-        return o->group_evict != NULL;
+        break;
     }
-    return 0;
+    return o->group_evict != NULL;
 }
 
 static size_t note_size(const struct rt__note *note)
@@ -663,36 +663,77 @@ static size_t note_size(const struct rt__note *note)
     return sizeof *note + note->name_size + note->len;
 }
 
-/* Notes it for the events phase, with a copy of the message.  RT_ENOMEM: the
-   hook will not be told. */
-int rt__note_at(rt_loop *loop, enum rt__hook hook, const char *name,
-                rt_position at, int kind, const void *data, size_t len)
+/* With a copy of the message; nobody is told yet.  NULL: no memory. */
+static struct rt__note *note_new(rt_loop *loop, enum rt__hook hook,
+                                 const char *name, const void *data, size_t len)
 {
     size_t name_size = strlen(name) + 1;
-    struct rt__note *note;
-    if (!hook_set(&loop->opts, hook) || loop->freeing)
-        return 0;
-    note = (struct rt__note *)rt__realloc(loop, NULL, 0,
-                                          sizeof *note + name_size + len);
-    if (!note) {
-        rt__log(loop, RT_LOG_ERROR, "hook not told", rt_strerror(RT_ENOMEM));
-        return RT_ENOMEM;
-    }
-    note->next = NULL;
+    struct rt__note *note = (struct rt__note *)rt__realloc(
+        loop, NULL, 0, sizeof *note + name_size + len);
+    if (!note)
+        return NULL;
+    memset(note, 0, sizeof *note);
     note->hook = hook;
-    note->kind = kind;
-    note->at = at;
     note->name_size = name_size;
     note->len = len;
     memcpy(note + 1, name, name_size);
     if (len)
         memcpy((char *)(note + 1) + name_size, data, len);
+    return note;
+}
+
+static void note_queue(rt_loop *loop, struct rt__note *note)
+{
     if (loop->notes_last)
         loop->notes_last->next = note;
     else
         loop->notes_first = note;
     loop->notes_last = note;
+}
+
+/* Notes it for the events phase.  RT_ENOMEM: the hook will not be told. */
+int rt__note_at(rt_loop *loop, enum rt__hook hook, const char *name,
+                rt_position at, int kind, const void *data, size_t len)
+{
+    struct rt__note *note;
+    if (!hook_set(&loop->opts, hook) || loop->freeing)
+        return 0;
+    note = note_new(loop, hook, name, data, len);
+    if (!note) {
+        rt__log(loop, RT_LOG_ERROR, "hook not told", rt_strerror(RT_ENOMEM));
+        return RT_ENOMEM;
+    }
+    note->kind = kind;
+    note->at = at;
+    note_queue(loop, note);
     return 0;
+}
+
+/* A note for later, which then cannot fail; none where there is no such
+   hook. */
+int rt__note_keep(rt_loop *loop, enum rt__hook hook, const char *name,
+                  struct rt__note **kept)
+{
+    if (*kept || !hook_set(&loop->opts, hook))
+        return 0;
+    *kept = note_new(loop, hook, name, NULL, 0);
+    return *kept ? 0 : RT_ENOMEM;
+}
+
+void rt__note_kept(rt_loop *loop, struct rt__note **kept)
+{
+    struct rt__note *note = *kept;
+    *kept = NULL;
+    if (note && loop->freeing)
+        rt__free(loop, note, note_size(note));
+    else if (note)
+        note_queue(loop, note);
+}
+
+void rt__note_forget(rt_loop *loop, struct rt__note *note)
+{
+    if (note)
+        rt__free(loop, note, note_size(note));
 }
 
 int rt__note(rt_loop *loop, enum rt__hook hook, const char *name, int kind,
@@ -713,17 +754,6 @@ void rt__notes_tell(rt_loop *loop)
         tell_hook(loop, note);
         rt__free(loop, note, note_size(note));
     }
-}
-
-/* The loop ends: nobody is told any more. */
-void rt__notes_free(rt_loop *loop)
-{
-    struct rt__note *note = loop->notes_first, *next;
-    for (; note; note = next) {
-        next = note->next;
-        rt__free(loop, note, note_size(note));
-    }
-    loop->notes_first = loop->notes_last = NULL;
 }
 
 /* ---- what few sessions have --------------------------------------------- */
@@ -2720,16 +2750,24 @@ static void back_now(rt_loop *loop, rt__session *s)
     rt__groups_repay(loop, s);
 }
 
+/* What is told from now on is that it comes back. */
+static void away_lasts(rt_loop *loop, rt__session *s)
+{
+    if (s->state != RT_AWAY || !rt__keep_of(s)->flow || rt__told_away(s))
+        return;
+    rt__keep_of(s)->flow->told_away = 1;
+    rt__groups_presence(loop, s, RT_WENT_AWAY);
+}
+
 /* Away, and perhaps back already; groups hear of it only if it lasted.  One
-   that was away, and back for less than a turn, never came back. */
+   that was away, and back for less than a turn, never came back: also one that
+   on_away found back, and dropped again. */
 static void keep_events(rt_loop *loop, rt__session *s, int todo)
 {
     if (todo & RT__TODO_AWAY && !rt__told_away(s)) {
-        if (s->state == RT_AWAY && rt__keep_of(s)->flow) {
-            rt__keep_of(s)->flow->told_away = 1;
-            rt__groups_presence(loop, s, RT_WENT_AWAY);
-        }
+        away_lasts(loop, s);
         tell_away(loop, s);
+        away_lasts(loop, s);
     }
     if (todo & RT__TODO_BACK && s->state == RT_OPEN)
         back_now(loop, s);

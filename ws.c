@@ -504,7 +504,7 @@ static int same_text(const char *a, size_t n, const char *b)
 {
     size_t i;
     for (i = 0; i < n; i++)
-        if (lower((uint8_t)a[i]) != lower((uint8_t)b[i]) || !b[i])
+        if (lower((uint8_t)a[i]) != lower((uint8_t)b[i]))
             return 0;
     return b[n] == 0;
 }
@@ -2237,8 +2237,6 @@ int rt__pong_in(rt_loop *loop, rt__conn *c, const uint8_t *data, size_t n)
         return rt__control_in(loop, c);
     c->asked = 0;
     rt__conn_lives(loop, c);
-    if (c->shaking) /* on_open has not returned: its place is taken */
-        return 0;
     rtt = (uint32_t)rt__micros(loop) - c->ping_us;
     rtt = (int32_t)rtt < 1 ? 1 : rtt;
     off = rtt > c->is.trip.rtt_us ? rtt - c->is.trip.rtt_us
@@ -2321,8 +2319,7 @@ static int frame_allowed(const rt__conn *c, const rt__frame *f)
         return -1002;
     if (f->len > most || f->len > most - have)
         return -1009;
-    if (under_way ? in->fragments >= c->ep->max_fragments
-                  : !f->fin && c->ep->max_fragments < 1)
+    if (under_way && in->fragments >= c->ep->max_fragments)
         return -1009;
     return 0;
 }

@@ -19,7 +19,7 @@ static inline uint64_t option(int argc, char **argv, const char *name,
     return none;
 }
 
-static inline const char *text_option(int argc, char **argv, const char *name,
+static inline const char *word_option(int argc, char **argv, const char *name,
                                       const char *none)
 {
     int i;

@@ -2,7 +2,7 @@
  * Both ends of a line that test/namespaces.sh makes worse and worse, with
  * sessions that resume:
  *
- *   courier server PORT                  echoes until SIGTERM
+ *   courier server PORT                  echoes until SIGTERM; SIGUSR1 asks
  *   courier client URL [--FLAG VALUE]... sends numbered messages, checks echoes
  *
  * Each end checks that every message of the other comes exactly once and in
@@ -100,14 +100,39 @@ static void seat_back(rt_loop *loop, rt_session s, uint64_t lost)
 
 static void seat_close(rt_loop *loop, rt_session s, const rt_end *why)
 {
-    server.unknown += why->code != 1000;
+    server.unknown += why->code != 1000 && why->cause != RT_BY_LOOP;
     free(rt_user(loop, s));
 }
 
-static void server_stop(int number)
+static volatile sig_atomic_t server_asked;
+
+static void server_signal(int number)
 {
-    (void)number;
+    server_asked = number;
     rt_stop(server.loop);
+}
+
+static long server_metric(const char *name)
+{
+    static char page[65536];
+    const char *at;
+    rt_metrics(server.loop, page, sizeof page);
+    at = strstr(page, name);
+    return at ? strtol(at + strlen(name), NULL, 10) : -1;
+}
+
+/* Until SIGTERM; SIGUSR1 asks who is there. */
+static int server_turn(void)
+{
+    while (server_asked != SIGTERM) {
+        if (rt_run(server.loop) < 0)
+            return -1;
+        printf("connections=%ld sessions_away=%ld\n",
+               server_metric("\nrtnet_connections "),
+               server_metric("\nrtnet_sessions_away "));
+        fflush(stdout);
+    }
+    return 0;
 }
 
 static int server_run(const char *port)
@@ -122,14 +147,16 @@ static int server_run(const char *port)
     o.on.close = seat_close;
     o.resume_ms = 60000;
     o.ping_ms = 500;
+    o.close_ms = 1000;
     snprintf(url, sizeof url, "ws://0.0.0.0:%s", port);
     server.loop = rt_loop_new(NULL);
     if (!server.loop || !rt_listen(server.loop, url, &o).id)
         return 1;
-    signal(SIGTERM, server_stop);
+    signal(SIGTERM, server_signal);
+    signal(SIGUSR1, server_signal);
     printf("listening\n");
     fflush(stdout);
-    if (rt_run(server.loop) < 0)
+    if (server_turn() < 0)
         return 1;
     rt_loop_free(server.loop);
     printf("opened=%lu received=%lu wrong=%lu refused=%lu away=%lu lost=%lu"

@@ -119,6 +119,33 @@ static void one_is_in_many_groups(void)
     REACHED(rt_group_count(st.loop, g[3]) == 0);
 }
 
+/* So many that each table and array has to grow. */
+static void there_are_many_of_all(void)
+{
+    enum { MANY = 40 };
+    rt_session none = {0};
+    rt_group g[MANY];
+    char name[16];
+    int i;
+
+    ws_door();
+    entered();
+    for (i = 0; i < MANY; i++) {
+        snprintf(name, sizeof name, "group %d", i);
+        g[i] = xgroup(name, NULL);
+        xtimer(i % 2 ? none : st.last, 5 + i, tick, NULL);
+        xobserve(name, 1);
+        xjoin(g[i], st.last);
+    }
+    REACHED(g[MANY - 1].id && rt_group_count(st.loop, g[MANY - 1]) == 1);
+    pass(60);
+    REACHED(st.ticks == MANY);
+    for (i = 0; i < MANY; i++)
+        rt_group_close(st.loop, g[i]);
+    xclose(st.last, 0, NULL);
+    turns(3);
+}
+
 static void members_are_listed(void)
 {
     ws_peer *w[3];
@@ -374,6 +401,19 @@ static void with_upstream(void)
     st.loop_opts.group_out = out;
 }
 
+static rt_group subscribed;
+
+/* A subscription stands while somebody is there. */
+static void subscriptions_balance(void)
+{
+    int here = rt_group_count(st.loop, subscribed) > 0;
+
+    turns(2);
+    if (st.hooks[0] - st.hooks[1] != here)
+        sim_fault("subscribed %d times, unsubscribed %d times, members: %d",
+                  st.hooks[0], st.hooks[1], here);
+}
+
 static void a_group_is_fed_from_upstream(void)
 {
     ws_peer *w[2];
@@ -381,7 +421,8 @@ static void a_group_is_fed_from_upstream(void)
     rt_group g;
 
     ws_door();
-    g = xgroup("room", &o);
+    g = subscribed = xgroup("room", &o);
+    st.finally = subscriptions_balance;
     members(g, w, 2);
     xgroup_send(g, RT_TEXT, "hello");
     xgroup_send(g, RT_TEXT | rt_latest(1), "pos");

@@ -43,7 +43,7 @@ static void digest(const struct world_kind *kind, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    const char *name = text_option(argc, argv, "--world", "");
+    const char *name = word_option(argc, argv, "--world", "");
     size_t i;
 
     for (i = 0; i < KINDS; i++) {

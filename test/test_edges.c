@@ -5,6 +5,7 @@
  */
 #include "rtnet_internal.h"
 #include "args.h"
+#include "backends.h"
 #include "sim.h"
 #include "test.h"
 
@@ -1307,6 +1308,616 @@ static void a_query_is_cut_at_its_ampersands(void)
     EQUAL(rt_query(&r, "e", out, sizeof out), RT_EINVAL);
 }
 
+/* ---- want of memory and handles -------------------------------------------
+ */
+
+static struct {
+    int nth;          /* the allocation that fails, from starve() on */
+    uint64_t counted; /* of all allocations, at starve() */
+} hunger;
+
+/* What follows in this scene is what may fail. */
+static void starve(void)
+{
+    hunger.counted = sim_allocations();
+    sim_fail_memory(hunger.nth, 0);
+}
+
+/* All goes well again; true when nothing has failed. */
+static int fed(void)
+{
+    sim_fail_memory(0, 0);
+    return sim_allocations() - hunger.counted < (uint64_t)hunger.nth;
+}
+
+/* Plays a scene with each of its allocations failing in turn.  It returns what
+   fed() said. */
+static void each_allocation(int (*scene)(int), int variant)
+{
+    hunger.nth = 1;
+    while (!scene(variant) && hunger.nth < 100)
+        hunger.nth++;
+    CHECK(hunger.nth < 100);
+}
+
+/* As if each of the 2^24 handles were taken. */
+static struct {
+    uint32_t count, next_free;
+} handles;
+
+static void handles_out(void)
+{
+    handles.count = host.loop->slot_count;
+    handles.next_free = host.loop->slot_free;
+    host.loop->slot_count = 1 << 24;
+    host.loop->slot_free = 0;
+}
+
+static void handles_back(void)
+{
+    host.loop->slot_count = handles.count;
+    host.loop->slot_free = handles.next_free;
+}
+
+static void without_a_handle_nobody_is_let_in(void)
+{
+    sim_peer *p;
+
+    world();
+    CHECK(listen_on("tcp://127.0.0.1:9001", NULL).id != 0);
+    serve(NULL);
+    handles_out();
+    p = sim_connect(9001);
+    turns(3);
+    EQUAL(host.opens, 0);
+    EQUAL(sim_peer_state(p), SIM_FIN);
+    sim_peer_close(p);
+    EQUAL(status_of(GET UP KEY "Connection: Upgrade\r\n\r\n"), 503);
+    EQUAL(host.request_calls, 0);
+    handles_back();
+    EQUAL(status_of(GET UP KEY "Connection: Upgrade\r\n\r\n"), 101);
+    world_end();
+}
+
+static void without_a_handle_no_session_opens(void)
+{
+    rt_listen_opts o = {.on = {.open = on_open, .close = on_close}};
+
+    world();
+    CHECK(rt_listen(host.loop, "ws://127.0.0.1:9000", &o).id != 0);
+    handles_out();
+    EQUAL(status_of(GET UP KEY "Connection: Upgrade\r\n\r\n"), 503);
+    EQUAL(host.opens, 0);
+    handles_back();
+    world_end();
+}
+
+static int on_resume_yes(rt_loop *l, rt_session s, rt_session fresh)
+{
+    (void)l;
+    (void)s;
+    (void)fresh;
+    return 0;
+}
+
+/* A client of rtnet.1 over a stream: the token of its session. */
+static const char *typed_client(sim_peer **p)
+{
+    static char token[23];
+    const char *said;
+
+    *p = sim_connect(PORT);
+    put(*p, "h");
+    said = take(*p);
+    CHECK(said[0] == 'w');
+    snprintf(token, sizeof token, "%.22s", said + 1);
+    put(*p, "a0");
+    turns(2);
+    return token;
+}
+
+static void typed_world(void)
+{
+    rt_listen_opts o = {.on = {.open = on_open,
+                               .message = on_message,
+                               .close = on_close,
+                               .resume = on_resume_yes},
+                        .framing = RT_RTNET1,
+                        .resume_ms = 60000};
+
+    world();
+    CHECK(rt_listen(host.loop, "tcp://127.0.0.1:9000", &o).id != 0);
+}
+
+/* Says that it comes back with a token, having so many messages. */
+static void come_again(sim_peer *p, const char *token, int received, int again)
+{
+    char text[80];
+
+    snprintf(text, sizeof text, "h%s %d %d", token, received, again);
+    put(p, text);
+}
+
+static void without_a_handle_a_resume_is_put_off(void)
+{
+    char token[23];
+    sim_peer *p;
+
+    typed_world();
+    snprintf(token, sizeof token, "%s", typed_client(&p));
+    sim_peer_reset(p);
+    turns(3);
+    p = sim_connect(PORT);
+    turns(1);
+    handles_out();
+    come_again(p, token, 0, 1);
+    CHECK(strncmp(take(p), "c1013 retry=", 12) == 0);
+    handles_back();
+    sim_peer_close(p);
+    turns(3);
+    p = sim_connect(PORT);
+    come_again(p, token, 0, 1);
+    CHECK(strstr(take(p), " resumed ") != NULL);
+    EQUAL(host.opens, 1);
+    sim_peer_close(p);
+    world_end();
+}
+
+/* others: how many sessions there are beside; then one comes back, with a
+   message to be sent again, and takes over from a line that is still up where
+   that number is odd. */
+static int resume_scene(int others)
+{
+    char token[23];
+    sim_peer *p, *q, *other[16];
+    int i, well;
+
+    typed_world();
+    for (i = 0; i < others; i++)
+        typed_client(&other[i]);
+    snprintf(token, sizeof token, "%s", typed_client(&p));
+    EQUAL(rt_send(host.loop, host.last, RT_TEXT, "kept", 4), 0);
+    if (others % 2 == 0)
+        sim_peer_reset(p);
+    turns(3);
+    q = sim_connect(PORT);
+    turns(1);
+    starve();
+    come_again(q, token, 0, 1);
+    turns(3);
+    well = fed();
+    sim_peer_close(q);
+    turns(3);
+    q = sim_connect(PORT);
+    come_again(q, token, 0, 2);
+    CHECK(take(q)[0] == 'w' || host.closes > 0);
+    EQUAL(host.opens, others + 1 + host.closes);
+    world_end();
+    return well;
+}
+
+static void a_resume_that_lacks_memory_leaves_the_session_away(void)
+{
+    int others;
+
+    for (others = 0; others < 10; others++)
+        each_allocation(resume_scene, others);
+}
+
+static int drain_scene(int variant)
+{
+    rt_dial_opts o = {.resume = 1, .framing = RT_RTNET1};
+    sim_peer *p;
+    int well;
+
+    (void)variant;
+    world();
+    sim_serve(7);
+    CHECK(dial("tcp://127.0.0.1:7", o).id != 0);
+    pass(50);
+    p = welcomed("w" TOKEN " who 0 0 new 15000");
+    starve();
+    put(p, "c1012 retry=1");
+    pass(50);
+    well = fed();
+    pass(3000);
+    EQUAL(host.closes, 1);
+    EQUAL(host.end.code, 1012);
+    EQUAL(sim_accept(7) != NULL,
+          well || strcmp(host.log, "not dialled anew: out of memory") != 0);
+    world_end();
+    return well;
+}
+
+static void a_drained_client_comes_anew_or_says_that_it_cannot(void)
+{
+    each_allocation(drain_scene, 0);
+}
+
+static int dial_again_scene(int variant)
+{
+    rt_dial_opts o = {.resume = 1, .framing = RT_RTNET1};
+    sim_peer *p;
+    int well;
+
+    (void)variant;
+    world();
+    sim_serve(7);
+    CHECK(dial("tcp://127.0.0.1:7", o).id != 0);
+    pass(50);
+    p = welcomed("w" TOKEN " who 0 0 new 15000");
+    sim_peer_reset(p);
+    pass(1);
+    starve();
+    pass(5000);
+    well = fed();
+    pass(60000);
+    EQUAL(host.closes, 0);
+    CHECK(sim_accept(7) != NULL);
+    world_end();
+    return well;
+}
+
+static void a_client_that_lacks_memory_tries_again(void)
+{
+    each_allocation(dial_again_scene, 0);
+}
+
+static int expect_scene(int variant)
+{
+    static const char request[] =
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n"
+        "Expect: 100-continue\r\n\r\n";
+    char answer[64] = "";
+    sim_peer *p;
+    int well;
+
+    (void)variant;
+    world();
+    serve(NULL);
+    p = sim_connect(PORT);
+    turns(2);
+    starve();
+    sim_peer_send(p, request, sizeof request - 1);
+    turns(3);
+    well = fed();
+    answer[sim_peer_recv(p, answer, sizeof answer - 1)] = 0;
+    CHECK(strncmp(answer, "HTTP/1.1 100", 12) == 0 || !well);
+    sim_peer_close(p);
+    world_end();
+    return well;
+}
+
+static void a_body_that_cannot_be_asked_for_ends_its_connection(void)
+{
+    each_allocation(expect_scene, 0);
+}
+
+/* Three messages a second are one too many: the second waits for its time, and
+   the third with it; then another session gets the line. */
+static int adopt_scene(int variant)
+{
+    rt_listen_opts o = {.rate_limit = 1, .rate_over = RT_OVER_PAUSE};
+    rt_session old;
+    char token[23];
+    sim_peer *p, *q;
+    int well, took;
+
+    (void)variant;
+    world();
+    CHECK(listen_on("tcp://127.0.0.1:9000", &o).id != 0);
+    p = sim_connect(PORT);
+    turns(2);
+    old = host.last;
+    EQUAL(rt_keep(host.loop, old, 60000, token), 0);
+    EQUAL(rt_send(host.loop, old, RT_TEXT, "kept", 4), 0);
+    turns(2);
+    sim_peer_reset(p);
+    turns(2);
+    q = sim_connect(PORT);
+    turns(2);
+    put(q, "one");
+    put(q, "two");
+    put(q, "three");
+    turns(3);
+    CHECK(strcmp(host.got, "one|") == 0);
+    starve();
+    took = rt_adopt(host.loop, old, host.last, 0);
+    well = fed();
+    CHECK(took == 0 || took == RT_ENOMEM);
+    CHECK(took == 0 || !well);
+    pass(5000);
+    if (took == 0 && rt_state(host.loop, old) == RT_OPEN) {
+        CHECK(strcmp(host.got, "one|two|three|") == 0);
+        CHECK(strcmp(take(q), "kept") == 0);
+    }
+    world_end();
+    return well;
+}
+
+static void an_adopted_line_brings_what_waits_on_it(void)
+{
+    each_allocation(adopt_scene, 0);
+}
+
+/* A client of rtnet.1 over WebSocket; kept: so many messages wait for it. */
+static int ack_scene(int kept)
+{
+    rt_listen_opts o = {.resume_ms = 60000};
+    static const char request[] =
+        GET UP KEY "Connection: Upgrade\r\n"
+                   "Sec-WebSocket-Protocol: rtnet.1\r\n\r\n";
+    ws_peer *w;
+    int i, well;
+
+    world();
+    serve(&o);
+    w = ws_connect_silent(PORT);
+    ws_raw(w, request, sizeof request - 1);
+    ws_pump(w);
+    turns(3);
+    ws_pump(w);
+    ws_send(w, WS_TEXT, "h", 1);
+    ws_pump(w);
+    turns(3);
+    ws_pump(w);
+    ws_send(w, WS_TEXT, "a0", 2);
+    ws_pump(w);
+    turns(3);
+    EQUAL(host.opens, 1);
+    for (i = 0; i < 16; i++)
+        ws_send(w, WS_TEXT, "m", 1);
+    for (i = 0; i < kept; i++)
+        CHECK(rt_send(host.loop, host.last, RT_TEXT, "kept", 4) >= 0);
+    ws_pump(w);
+    starve();
+    turns(4);
+    well = fed();
+    pass(1000);
+    ws_free(w);
+    world_end();
+    return well;
+}
+
+static void an_acknowledgement_that_lacks_memory_is_still_owed(void)
+{
+    int kept;
+
+    for (kept = 0; kept < 18; kept++)
+        each_allocation(ack_scene, kept);
+}
+
+/* ---- whatever else ---------------------------------------------------------
+ */
+
+static void a_clock_that_fails_stands_still(void)
+{
+    uint64_t now;
+
+    world();
+    now = rt_now(host.loop);
+    sim_pass(1000);
+    sim_fail(SIM_clock_gettime, 1, EINVAL);
+    EQUAL(rt_now(host.loop), now);
+    EQUAL(rt_now(host.loop), now + 1000);
+    world_end();
+}
+
+static void blanks_around_a_forwarded_address_do_not_matter(void)
+{
+    rt_listen_opts o = {.proxies = "127.0.0.1, 10.0.0.0/8",
+                        .max_per_address = 1};
+
+    world();
+    serve(&o);
+    EQUAL(status_of(GET "X-Forwarded-For: 1.2.3.4 \t, \t10.1.1.1 \t\r\n\r\n"),
+          404);
+    EQUAL(status_of(GET "X-Forwarded-For: , 10.1.1.1\t\r\n\r\n"), 404);
+    EQUAL(status_of(GET "X-Forwarded-For: \t,\t\r\n\r\n"), 404);
+    world_end();
+}
+
+static void who_is_refused_behind_a_proxy_has_only_the_rest_of_its_time(void)
+{
+    rt_listen_opts o = {
+        .proxies = "127.0.0.1", .proxy_protocol = 1, .max_per_address = 1};
+    static const char line[] = "PROXY TCP4 9.9.9.9 127.0.0.1 5 9000\r\n";
+    sim_peer *a, *b, *c;
+
+    world();
+    serve(&o);
+    a = sim_connect(PORT);
+    turns(2);
+    pass(1000);
+    b = sim_connect_from(PORT, "9.9.9.9");
+    turns(2);
+    c = sim_connect_from(PORT, "9.9.9.9"); /* refused, as soon as it asks */
+    turns(2);
+    pass(1000);
+    sim_peer_send(a, line, sizeof line - 1); /* refused, too */
+    turns(3);
+    EQUAL(sim_streams(), 3);
+    pass(2990); /* 5 s for a */
+    EQUAL(sim_streams(), 3);
+    pass(20);
+    EQUAL(sim_streams(), 2);
+    pass(1000); /* and for the two others */
+    EQUAL(sim_streams(), 0);
+    sim_peer_close(a);
+    sim_peer_close(b);
+    sim_peer_close(c);
+    world_end();
+}
+
+static int on_request_second(rt_loop *l, rt_session s, const rt_request *r)
+{
+    static char body[300000];
+
+    (void)r;
+    if (host.request_calls++ == 0)
+        EQUAL(rt_reply(l, s, 200, "", body, sizeof body), 0);
+    else
+        EQUAL(rt_close(l, s, 0, NULL), 0);
+    return 0;
+}
+
+static void a_request_that_waited_may_be_closed(void)
+{
+    rt_listen_opts o = {.on = {.request = on_request_second}};
+    static const char two[] = GET "\r\n" GET "\r\n";
+    static char buffer[400000];
+    sim_peer *p;
+    int i;
+
+    world();
+    CHECK(rt_listen(host.loop, "ws://127.0.0.1:9000", &o).id != 0);
+    p = sim_connect(PORT);
+    sim_peer_send(p, two, sizeof two - 1);
+    turns(3);
+    EQUAL(host.request_calls, 1);
+    for (i = 0; i < 10 && host.request_calls == 1; i++) {
+        sim_peer_recv(p, buffer, sizeof buffer);
+        turns(1);
+        sim_peer_send(p, "GET", 3);
+    }
+    turns(3);
+    EQUAL(host.request_calls, 2);
+    EQUAL(sim_streams(), 0);
+    sim_peer_close(p);
+    world_end();
+}
+
+/* One more member with a snapshot of a key, an older value of which is still on
+   its way to it.  read: the peer has taken that. */
+static void snapshot_in_a_narrow_queue(int read)
+{
+    static char big[700];
+    rt_listen_opts o = {.hard_mark = 1500, .soft_mark = 1400};
+    rt_group_opts g = {.snapshot = 4};
+    rt_group group;
+    char token[23], buffer[2000];
+    sim_peer *p;
+
+    world();
+    CHECK(listen_on("tcp://127.0.0.1:9000", &o).id != 0);
+    p = sim_connect(PORT);
+    turns(2);
+    EQUAL(rt_keep(host.loop, host.last, 60000, token), 0);
+    group = rt_group_open(host.loop, "g", &g);
+    EQUAL(rt_group_send(host.loop, group, RT_BINARY | rt_latest(1), big, 700),
+          0);
+    if (!read)
+        sim_peer_window(p, 0);
+    CHECK(rt_send(host.loop, host.last, RT_BINARY | rt_latest(1), "old", 3) >=
+          0);
+    turns(3);
+    if (read)
+        CHECK(sim_peer_recv(p, buffer, sizeof buffer) == 7);
+    sim_peer_window(p, 0);
+    EQUAL(rt_group_join(host.loop, group, host.last), 0);
+    EQUAL(host.closes, 0);
+    sim_peer_window(p, 65536);
+    turns(5);
+    EQUAL(sim_peer_recv(p, buffer, sizeof buffer), 704); /* once */
+    sim_peer_close(p);
+    world_end();
+}
+
+static void a_snapshot_makes_an_older_value_of_its_key_vanish(void)
+{
+    snapshot_in_a_narrow_queue(0);
+    snapshot_in_a_narrow_queue(1);
+}
+
+static size_t no_beat(void *ctx, uint8_t out[64])
+{
+    (void)ctx;
+    out[0] = 0;
+    return 0;
+}
+
+static size_t one_bye(void *ctx, uint8_t out[256], int code, const char *reason)
+{
+    (void)ctx;
+    (void)code;
+    (void)reason;
+    out[0] = 'b';
+    return 1;
+}
+
+static void a_codec_may_have_no_beat_and_clients_say_bye(void)
+{
+    static const rt_codec quiet = {.decode = any_decode,
+                                   .head = any_head,
+                                   .beat = no_beat,
+                                   .bye = one_bye};
+    rt_listen_opts lo = {.codec = &quiet, .ping_ms = 10, .dead_pings = 3};
+    rt_dial_opts o = {.codec = &quiet, .ping_ms = 10};
+    rt_session s;
+    ws_peer *w;
+
+    world();
+    CHECK(listen_on("tcp://127.0.0.1:9000", &lo).id != 0);
+    CHECK(sim_connect(PORT) != NULL);
+    pass(15);
+    sim_serve(7);
+    s = dial("ws://127.0.0.1:7", o);
+    pass(50);
+    w = ws_accept(7);
+    CHECK(w != NULL);
+    ws_pump(w);
+    pass(20);
+    ws_pump(w);
+    EQUAL(rt_close(host.loop, s, 0, NULL), 0);
+    turns(3);
+    ws_pump(w);
+    EQUAL(w->close_code, 1000);
+    ws_free(w);
+    world_end();
+}
+
+static size_t heard[4]; /* lengths of the messages that a peer got */
+static int heard_count;
+
+static void note_length(ws_peer *w, int op, const uint8_t *data, size_t len)
+{
+    (void)w;
+    (void)op;
+    (void)data;
+    heard[heard_count++ & 3] = len;
+}
+
+static void a_crowd_gets_more_than_its_log_holds(void)
+{
+    static char big[20000];
+    ws_peer *w[3];
+    rt_group group;
+    int i;
+
+    world();
+    serve(NULL);
+    group = rt_group_open(host.loop, "g", NULL);
+    for (i = 0; i < 3; i++) {
+        w[i] = peer();
+        w[i]->on = note_length;
+        EQUAL(rt_group_join(host.loop, group, host.last), 0);
+    }
+    EQUAL(rt_group_send(host.loop, group, RT_BINARY, big, sizeof big), 3);
+    EQUAL(rt_group_send(host.loop, group, RT_BINARY, big, 10000), 3);
+    EQUAL(rt_group_send(host.loop, group, RT_BINARY, big, 3), 3);
+    turns(2);
+    for (i = 0; i < 3; i++) {
+        heard_count = 0;
+        ws_pump(w[i]);
+        EQUAL(heard_count, 3);
+        EQUAL(heard[0], sizeof big);
+        EQUAL(heard[1], 10000);
+        EQUAL(heard[2], 3);
+        ws_free(w[i]);
+    }
+    world_end();
+}
+
 /* ---- all of it ----------------------------------------------------------- */
 
 /* backend: the only one; 0: each. */
@@ -1370,6 +1981,22 @@ static const struct test_case cases[] = {
     CASE(a_text_that_is_no_token_finds_nobody),
     CASE(beyond_2_24_handles_there_is_none),
     CASE(a_query_is_cut_at_its_ampersands),
+    CASE(without_a_handle_nobody_is_let_in),
+    CASE(without_a_handle_no_session_opens),
+    CASE(without_a_handle_a_resume_is_put_off),
+    CASE(a_resume_that_lacks_memory_leaves_the_session_away),
+    CASE(a_drained_client_comes_anew_or_says_that_it_cannot),
+    CASE(a_client_that_lacks_memory_tries_again),
+    CASE(a_body_that_cannot_be_asked_for_ends_its_connection),
+    CASE(an_adopted_line_brings_what_waits_on_it),
+    CASE(an_acknowledgement_that_lacks_memory_is_still_owed),
+    CASE(a_clock_that_fails_stands_still),
+    CASE(blanks_around_a_forwarded_address_do_not_matter),
+    CASE(who_is_refused_behind_a_proxy_has_only_the_rest_of_its_time),
+    CASE(a_request_that_waited_may_be_closed),
+    CASE(a_snapshot_makes_an_older_value_of_its_key_vanish),
+    CASE(a_codec_may_have_no_beat_and_clients_say_bye),
+    CASE(a_crowd_gets_more_than_its_log_holds),
 };
 
 #undef CASE
@@ -1379,7 +2006,7 @@ static void case_run(const struct test_case *c, int backend)
 {
     if (c->backend && c->backend != backend)
         return;
-    test_begin("%s, %s", c->name, backend == RT_EPOLL ? "epoll" : "select");
+    test_begin("%s, %s", c->name, backend_names[backend]);
     host.backend = backend;
     c->run();
     test_end();
@@ -1388,12 +2015,13 @@ static void case_run(const struct test_case *c, int backend)
 int main(int argc, char **argv)
 {
     size_t i;
+    int backend;
 
     for (i = 0; i < sizeof cases / sizeof *cases; i++) {
         if (argc > 1 && !strstr(cases[i].name, argv[1]))
             continue;
-        case_run(&cases[i], RT_EPOLL);
-        case_run(&cases[i], RT_SELECT);
+        for (backend = 0; (backend = backend_next(backend)) != 0;)
+            case_run(&cases[i], backend);
     }
     return test_done();
 }

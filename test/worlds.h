@@ -129,7 +129,7 @@ static inline uint64_t calm_worlds(const struct world_kind *kind,
 static inline int replay(const struct world_kind *kind, int argc, char **argv)
 {
     sim_world w = {.seed = option(argc, argv, "--seed", 1)};
-    const char *backend = text_option(argc, argv, "--backend", NULL);
+    const char *backend = word_option(argc, argv, "--backend", NULL);
 
     w.backend = backend ? backend_find(backend) : backend_of(w.seed);
     w.until = (int)option(argc, argv, "--until", 0);

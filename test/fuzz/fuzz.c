@@ -9,7 +9,7 @@
 
 /* A turn makes about five calls, and takes some hundred steps. */
 enum { CALLS_OF_PIECE = 7, CALLS_FREE = 100 };
-enum { STEPS_OF_BYTE = 60, STEPS_OF_PIECE = 300, STEPS_FREE = 10000 };
+enum { STEPS_OF_BYTE = 60, STEPS_OF_PIECE = 400, STEPS_FREE = 10000 };
 enum { HEAP_OF_BYTE = 4 };
 enum { MOST_PIECES = 600 };
 

@@ -11,7 +11,7 @@ enum config {
     RESUMES = 4 /* it could come back */
 };
 
-enum { HEAP = 8 * 1024, MOST = 1 << 16 };
+enum { HEAP = 24 * 1024, MOST = 1 << 16 };
 
 static struct {
     int config, opened, closed;

@@ -14,21 +14,25 @@ UPGRADE = (b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
            b"Sec-WebSocket-Key: " + KEY + b"\r\nSec-WebSocket-Version: 13\r\n")
 
 
-def frame(first, body=b"", form=None, length=None, mask=True):
-    """A frame whose mask, if there is one, changes nothing."""
+MASK = b"\x37\xfa\x21\x3d"
+
+
+def frame(first, body=b"", form=None, length=None, mask=True, key=bytes(4)):
+    """A frame; by default its mask, if there is one, changes nothing."""
     n = len(body) if length is None else length
     if form is None:
         form = 7 if n < 126 else 16 if n < 65536 else 64
     size = {7: bytes([n & 127]), 16: b"\x7e" + struct.pack(">H", n & 65535),
             64: b"\x7f" + struct.pack(">Q", n)}[form]
-    key = b"\0\0\0\0" if mask else b""
+    key = key if mask else b""
+    body = bytes(b ^ key[i % 4] for i, b in enumerate(body)) if key else body
     return bytes([first, size[0] | (mask << 7)]) + size[1:] + key + body
 
 
 def frames(mask):
     """Rows 1 to 24 of frames: name, configuration, bytes."""
     def f(*args, **more):
-        return frame(*args, mask=mask, **more)
+        return frame(*args, mask=mask, key=MASK, **more)
 
     for n in (0, 125, 126, 127):
         yield "length-%d" % n, 1, f(0x82, b"x" * n)
@@ -36,6 +40,8 @@ def frames(mask):
               2**64 - 4, 2**64 - 1):
         yield "length-%x" % n, 0, f(0x82, b"hello", form=64, length=n)
     yield "length-not-shortest", 0, f(0x82, b"hello", form=16)
+    yield "length-125-in-16", 0, f(0x82, b"x" * 125, form=16)
+    yield "length-65535-in-64", 0, f(0x82, b"x", form=64, length=65535)
     yield "announced-2-30", 0, f(0x82, b"x" * 10, form=64, length=2**30)
     yield "empty-fragments", 2, f(1) + 6 * f(0)
     yield "many-fragments", 0, f(1) + 60 * f(0) + f(0x80, b"x")

@@ -4,7 +4,8 @@
   compare.py [--cases N] [--seed S] [--programs DIRECTORY] [TARGET...]
 
 Each target's corpus, then N generated inputs in all (20,000), are given to the
-replay program of the target (--events --once) and to the reference.
+replay program of the target (--events) and to the reference.  That plays them
+whole and cut up; a difference between the two is told as one from the reference.
 """
 import argparse
 import os
@@ -52,7 +53,7 @@ class Library:
     def __init__(self, programs, target):
         path = os.path.join(programs, "test_replay_" + target)
         self.process = subprocess.Popen(
-            [path, "--events", "--once"], stdin=subprocess.PIPE,
+            [path, "--events"], stdin=subprocess.PIPE,
             stdout=subprocess.PIPE)
 
     def ask(self, case):

@@ -51,8 +51,8 @@ def masked(r, payload, server):
 def frame(r, first, payload, server):
     bit, mask, payload = masked(r, payload, server)
     n = len(payload)
-    if r.randrange(40) == 0:
-        n = r.choice((0, n + 1, 126, 65536, 1 << 31, 1 << 32, 1 << 62, 1 << 63,
+    if r.randrange(30) == 0:
+        n = r.choice((0, 125, 126, 65535, n + 1, 126, 65536, 1 << 31, 1 << 32, 1 << 62, 1 << 63,
                       (1 << 64) - 4))
     form = 0 if n < 126 else 2 if n < 65536 else 8
     if r.randrange(40) == 0:
