@@ -3313,7 +3313,7 @@ static int client_open(rt_loop *loop, rt__conn *c, rt__session *s)
 
 /* The server does not know the old session: it ends, and a new one with a new
    handle opens once that is told. */
-static int client_anew(rt_loop *loop, rt__conn *c)
+static int client_anew(rt_loop *loop, rt__conn *c, const welcome *w)
 {
     rt__session *old = c->session;
     rt__session *heir = rt__session_new(loop, c->ep, c, 0);
@@ -3322,6 +3322,10 @@ static int client_anew(rt_loop *loop, rt__conn *c)
             rt__session_forget(loop, heir);
         return -1011;
     }
+    /* Not before there is an heir, for without one the old token is still the
+       good one; and before the line can be lost, for who loses it before it
+       opens forgets. */
+    welcome_note(c->ep->dial, w);
     old->conn = NULL;
     heir->conn = c;
     c->session = heir;
@@ -3408,10 +3412,9 @@ static int welcome_in(rt_loop *loop, rt__conn *c, const char *text)
     }
     if (w.received || w.base)
         return -1002;
-    /* First, for a session that loses its line before it opens forgets it. */
-    welcome_note(d, &w);
     if (known)
-        return client_anew(loop, c) < 0 ? -1011 : 0;
+        return client_anew(loop, c, &w);
+    welcome_note(d, &w);
     return client_open(loop, c, s);
 }
 
