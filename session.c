@@ -2750,16 +2750,24 @@ static void back_now(rt_loop *loop, rt__session *s)
     rt__groups_repay(loop, s);
 }
 
+/* What is told from now on is that it comes back. */
+static void away_lasts(rt_loop *loop, rt__session *s)
+{
+    if (s->state != RT_AWAY || !rt__keep_of(s)->flow || rt__told_away(s))
+        return;
+    rt__keep_of(s)->flow->told_away = 1;
+    rt__groups_presence(loop, s, RT_WENT_AWAY);
+}
+
 /* Away, and perhaps back already; groups hear of it only if it lasted.  One
-   that was away, and back for less than a turn, never came back. */
+   that was away, and back for less than a turn, never came back: also one that
+   on_away found back, and dropped again. */
 static void keep_events(rt_loop *loop, rt__session *s, int todo)
 {
     if (todo & RT__TODO_AWAY && !rt__told_away(s)) {
-        if (s->state == RT_AWAY && rt__keep_of(s)->flow) {
-            rt__keep_of(s)->flow->told_away = 1;
-            rt__groups_presence(loop, s, RT_WENT_AWAY);
-        }
+        away_lasts(loop, s);
         tell_away(loop, s);
+        away_lasts(loop, s);
     }
     if (todo & RT__TODO_BACK && s->state == RT_OPEN)
         back_now(loop, s);

@@ -560,8 +560,9 @@ static void bomb_dial(const struct dial *d, int fit)
 static void do_rt_dial(void)
 {
     int full = sessions_here() > 60;
+    const struct dial *d = &dials[sim_choose(DIALS)];
 
-    bomb_dial(&dials[sim_choose(DIALS)], full || !sim_choose(5) ? BAD : GOOD);
+    bomb_dial(d, full || !sim_choose(5) ? BAD : GOOD);
 }
 
 static void do_rt_resolved(void)
@@ -611,9 +612,11 @@ static void do_rt_reply(void)
     rt_session s = aim_session();
     int state = state_of(s);
     size_t len = length_draw();
+    int status = CHOSEN(statuses);
+    const char *type = CHOSEN(types);
 
     message_fill(bomb_bytes, len);
-    answered(rt_reply(w.loop, s, CHOSEN(statuses), CHOSEN(types),
+    answered(rt_reply(w.loop, s, status, type,
                       sim_choose(9) ? bomb_bytes : NULL, len),
              state == HANDSHAKE,
              state == HANDSHAKE  ? E(RT_EINVAL) | E(RT_ESTATE)
@@ -677,8 +680,9 @@ static void do_rt_query(void)
 {
     static const char *const names[] = {"q", "missing", "", "bad"};
     const rt_request *r = request_any();
+    const char *name = CHOSEN(names);
     char out[16] = "";
-    int n = r ? rt_query(r, CHOSEN(names), out, sim_choose(17)) : RT_EINVAL;
+    int n = r ? rt_query(r, name, out, sim_choose(17)) : RT_EINVAL;
 
     if (n >= 0 ? strlen(out) != (size_t)n : n != RT_EINVAL)
         sim_fault("rt_query: %d", n);
@@ -903,11 +907,12 @@ static void do_rt_rtt(void)
     rt_session s = aim_session();
     int state = state_of(s);
     uint32_t rtt, jitter;
+    int wants = (int)sim_choose(4);
 
-    answered(rt_rtt(w.loop, s, sim_choose(2) ? &rtt : NULL,
-                    sim_choose(2) ? &jitter : NULL),
-             state == RT_OPEN || state == RT_CLOSING,
-             state == RT_EGONE ? E(RT_EGONE) : E(RT_ESTATE));
+    answered(
+        rt_rtt(w.loop, s, wants & 1 ? &rtt : NULL, wants & 2 ? &jitter : NULL),
+        state == RT_OPEN || state == RT_CLOSING,
+        state == RT_EGONE ? E(RT_EGONE) : E(RT_ESTATE));
     w.no_effect = 1;
 }
 
@@ -1327,8 +1332,9 @@ static void bomb_clock(rt_session owner, int state, uint64_t due, int fit)
 static void do_rt_timer_start(void)
 {
     rt_session none = {0}, owner = sim_choose(2) ? aim_session() : none;
+    uint64_t due = due_draw();
 
-    bomb_clock(owner, state_of(owner), due_draw(), sim_choose(6) ? GOOD : BAD);
+    bomb_clock(owner, state_of(owner), due, sim_choose(6) ? GOOD : BAD);
 }
 
 static void do_rt_timer_stop(void)
@@ -1381,6 +1387,7 @@ static void bomb_eye(rt_fd fd, int events, int fn)
         return;
     e->watch = at;
     e->on = 1;
+    e->fd = (int)fd;
     e->events = events;
 }
 
@@ -1388,11 +1395,13 @@ static void bomb_eye(rt_fd fd, int events, int fn)
 static void do_rt_watch_start(void)
 {
     static const int bits[] = {1, 1, 2, 3, 0, 4, -1};
-    rt_fd fd = w.pipes[sim_choose(PIPES)][sim_choose(2)];
+    const int *ends = w.pipes[sim_choose(PIPES)];
+    rt_fd fd = ends[sim_choose(2)];
+    int events = CHOSEN(bits);
 
     if (!sim_choose(8))
         fd = sim_choose(2) ? -1 : rt_listener_fd(w.loop, aim_listener());
-    bomb_eye(fd, CHOSEN(bits), sim_choose(8) != 0);
+    bomb_eye(fd, events, sim_choose(8) != 0);
 }
 
 static struct eye *aim_eye(rt_watch *at)
@@ -1460,13 +1469,13 @@ static void do_rt_observe(void)
     static const char *const good[] = {"a", "b\n", "\xc3\xbc{}\"\\"};
     static const char *const bad[] = {"", NULL, "\xff", "a\tb", "\x7f"};
     int fit = sim_choose(3) ? GOOD : BAD;
-
-    answered(rt_observe(w.loop,
-                        fit == GOOD     ? CHOSEN(good)
+    const char *route = fit == GOOD     ? CHOSEN(good)
                         : sim_choose(6) ? CHOSEN(bad)
-                                        : long_text(65),
-                        sim_choose(3) ? sim_choose(100000) : UINT64_MAX),
-             fit == GOOD, fit == BAD ? E(RT_EINVAL) : 0);
+                                        : long_text(65);
+    uint64_t took = sim_choose(3) ? sim_choose(100000) : UINT64_MAX;
+
+    answered(rt_observe(w.loop, route, took), fit == GOOD,
+             fit == BAD ? E(RT_EINVAL) : 0);
 }
 
 static void bomb_shutdown(int window)

@@ -12,7 +12,7 @@ static struct {
     rt_end end;
     int packets; /* binary messages that a scripted end got */
     size_t last; /* bytes of the last one */
-    int ran;
+    int ran, aways, backs;
     int known; /* rt_request_of answered for the client that is away */
 } found;
 
@@ -286,8 +286,64 @@ static void the_request_of_one_who_tries_again_is_not_the_hosts(void)
     found_end();
 }
 
+static void found_away(rt_loop *loop, rt_session s)
+{
+    found.aways++;
+    EQUAL(rt_drop(loop, s, 4000, NULL), 0);
+}
+
+static void found_back(rt_loop *loop, rt_session s, uint64_t lost)
+{
+    (void)loop;
+    (void)s;
+    (void)lost;
+    found.backs++;
+}
+
+/* A connection of the listener with a handler for both. */
+static sim_peer *found_comes(void)
+{
+    sim_peer *line = sim_connect(9000);
+
+    found_turns(5, 0, NULL);
+    return line;
+}
+
+/* on_away found it back, and dropped it: it never came back. */
+static void one_dropped_in_its_on_away_is_told_away_once(void)
+{
+    rt_listen_opts o = {
+        .on = {.open = found_open, .away = found_away, .back = found_back},
+        .framing = RT_RAW};
+    sim_peer *line[3];
+    char token[23];
+    rt_session old;
+    int i;
+
+    found_begin();
+    CHECK(rt_listen(found.loop, "tcp://127.0.0.1:9000", &o).id);
+    line[0] = found_comes();
+    old = found.s;
+    EQUAL(rt_keep(found.loop, old, 60000, token), 0);
+    line[1] = found_comes();
+    EQUAL(rt_adopt(found.loop, old, found.s, 0), 0);
+    found_turns(5, 0, NULL);
+    EQUAL(found.aways, 1);
+    EQUAL(found.backs, 0);
+    EQUAL(rt_state(found.loop, old), RT_AWAY);
+    line[2] = found_comes();
+    EQUAL(rt_adopt(found.loop, old, found.s, 0), 0);
+    found_turns(5, 0, NULL);
+    EQUAL(found.aways, 1);
+    EQUAL(found.backs, 1);
+    for (i = 0; i < 3; i++)
+        sim_peer_close(line[i]);
+    found_end();
+}
+
 static void found_run(void)
 {
+    RUN(one_dropped_in_its_on_away_is_told_away_once);
     RUN(a_codec_on_a_websocket_beats_and_leaves_in_frames);
     RUN(a_dialled_codec_beats_and_leaves_in_masked_frames);
     RUN(the_rest_of_a_loose_raw_message_counts_for_none);

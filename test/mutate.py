@@ -3,12 +3,12 @@
 
 A sample of small faults (test/mutants.py), drawn by a seed and by the size of
 each file, is put into the library one at a time; the tests are run until one
-fails, dies or takes too long: the fault is killed.  What survives the plain
-programs meets those with sanitizers, as in make check.  Faults that do not
-compile, or that change no byte of the object, are not counted.  Every 25th is
-a control: the library as it is, which must survive.
+fails, dies or takes too long: the fault is killed.  With --san what survives
+the plain programs meets those with sanitizers, too, as in make check.  Faults
+that do not compile, or that change no byte of the object, are not counted.
+Every 25th is a control: the library as it is, which must survive.
 
-    mutate.py [--count N] [--seed S] [--jobs J] [--again] [--list]
+    mutate.py [--count N] [--seed S] [--jobs J] [--again] [--san] [--list]
 
 What was judged stays judged (build/mutation.json) as long as its line is the
 same; --again judges the survivors anew, --list shows them.  Faults that are
@@ -44,7 +44,8 @@ SAN = ("-O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined")
 CONTROL = 25
 # Those that take long or look at no fault of this kind: not run; or with
 # options that make them shorter.
-OPTIONS = {"histogram": None}
+OPTIONS = {"histogram": None, "kernel": None,
+           "exhaustive": "one_byte two_bytes edges code"}
 # Whose subject a file is, so that these come first; then the quick ones.
 FIRST = {"rtnet.c": ("core", "lifetime", "admission", "regressions"),
          "ws.c": ("ws", "conformance"),
@@ -73,7 +74,8 @@ class Suite:
                 compiled(words)
             elif "/test_" in out:
                 program = out.rsplit("/test_", 1)[1]
-                if OPTIONS.get(program, "") is not None:
+                if OPTIONS.get(program, "") is not None and \
+                        "replay_" not in program:  # it has other objects
                     self.links[program] = self.linked(words)
 
     def commands(self):
@@ -319,7 +321,9 @@ class Run:
                            if m["found"] != "survived"}
         self.sample = Sample(words.seed, words.count, self.judged)
         self.known = equivalent()
-        self.suites = [Suite("plain", PLAIN), Suite("san", SAN)]
+        self.suites = [Suite("plain", PLAIN)]
+        if words.san:
+            self.suites.append(Suite("san", SAN))
 
     def note(self, mutant, found):
         with self.lock:
@@ -403,6 +407,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--again", action="store_true")
+    parser.add_argument("--san", action="store_true")
     parser.add_argument("--list", action="store_true")
     words = parser.parse_args()
     os.makedirs(WORK, exist_ok=True)

@@ -221,6 +221,8 @@ const char *sim_fault_text(void)
 void sim_step(int ms)
 {
     sim_note("---- step %d, %d ms", ++sim.step, ms);
+    if (sim_chance(sim.opts.wall))
+        sim_wall_jump((int64_t)sim_choose(86400000) - 43200000);
 }
 
 int sim_over(void)
@@ -1421,7 +1423,7 @@ int sim_world_end(sim_world *w, const char *name)
     w->steps = sim.step;
     for (w->each = 0, i = 0; i < SESSIONS; i++)
         w->each += mix(sim.each[i], (uint64_t)i);
-    if (sim.faults)
+    if (sim.faults && !w->quiet)
         printf("sim --world %s --seed %llu --backend %s --until %d%s: %s\n",
                name, (unsigned long long)w->seed, backends[w->backend],
                sim.fault_step, w->calm ? " --calm" : "", sim.fault);

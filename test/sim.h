@@ -55,13 +55,14 @@
 enum sim_call { SIM_CALLS(SIM_CALL_ENUM) SIM_CALL_COUNT };
 #undef SIM_CALL_ENUM
 
-/* All 0 is a kernel without faults.  The first four are out of 1,000 calls. */
+/* All 0 is a kernel without faults.  The first five are out of 1,000. */
 typedef struct {
     uint64_t seed;
     int eintr;       /* are interrupted */
     int again;       /* find nothing although it was announced */
     int shorts;      /* move fewer bytes than they could */
     int shuffle;     /* waits answer in any order, and not with all there is */
+    int wall;        /* steps begin with a jump of the wall clock */
     int late_us;     /* waits end up to so much late */
     int tick_ns;     /* each look at the clock takes so long */
     int max_fds;     /* descriptors are below it; 1,000 */
@@ -331,6 +332,7 @@ typedef struct {
                  its waits tell in order and its turns take all their time */
     const uint8_t *choices; /* as in sim_opts, if there are any */
     size_t choices_len;
+    int quiet; /* a fault is not printed */
 
     uint64_t digest; /* of all upcalls */
     uint64_t each;   /* of those of each session, whatever lies between them */

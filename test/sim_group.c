@@ -15,6 +15,7 @@
  * Time passes only while the library waits, so that each age is exact.
  */
 #include "rtnet.h"
+#include "census.h"
 #include "sim.h"
 
 #include <stdio.h>
@@ -159,7 +160,7 @@ static struct model {
     int crowded;         /* many are in few groups, and are sent to at once */
     int untold, skipped; /* what the log said was not told, and we believed */
     int depth, settling, freeing, in_turn;
-    int calm;
+    int calm, fds; /* open without any line */
 } m;
 
 static char pattern[BIGGEST + 128];
@@ -2485,6 +2486,8 @@ static void poll_once(uint64_t ms)
         sim_fault("rt_poll: %d", answer);
     if (!sim_faults())
         check_all();
+    if (!m.short_of) /* else some may be refused */
+        census(m.fds, m.loop, m.loop, m.turn);
 }
 
 /* In a calm world it lasts so long, however often that wakes the loop. */
@@ -2739,6 +2742,7 @@ static void weather_of(const sim_world *w, sim_opts *o)
     o->shorts = (int)(seed * 113 % 900);
     o->shuffle = (int)(seed * 59 % 900);
     o->late_us = 1500;
+    o->wall = 20;
     o->window = 500 + seed * 7919 % 65536;
 }
 
@@ -2761,6 +2765,7 @@ int group_run(sim_world *w)
     sim_world_begin(w, &o);
     if (!world_open(w->backend))
         sim_fault("the world does not open");
+    m.fds = sim_fds();
     m.weak = m.short_of;
     live();
     if (!sim_over())

@@ -12,6 +12,7 @@
  * groups have the members they should have; the heap stays below a formula.
  */
 #include "rtnet.h"
+#include "census.h"
 #include "sim.h"
 
 #include <stdio.h>
@@ -75,7 +76,8 @@ static struct model {
     int count;
     uint32_t serial; /* makes messages unique, and keys newer */
     int fds;         /* of the loop without any connection */
-    int steps, freeing, calm;
+    int freeing, calm;
+    unsigned turns;
     int bulk;  /* some messages are long, and go without a copy */
     int depth; /* of callbacks */
 } m;
@@ -1074,6 +1076,7 @@ static void poll_once(uint64_t ms)
     if (answer < 0)
         sim_fault("rt_poll: %d", answer);
     check_all();
+    census(m.fds, m.loop, m.loop, m.turns++);
 }
 
 /* In a calm world it lasts so long, however often that wakes the loop. */
@@ -1253,6 +1256,7 @@ static void weather_of(const sim_world *w, sim_opts *o)
     o->shorts = (int)(seed * 113 % 900);
     o->shuffle = (int)(seed * 59 % 900);
     o->late_us = 1500;
+    o->wall = 20;
     o->tick_ns = 300;
     o->window = 500 + seed * 7919 % 65536;
 }

@@ -14,6 +14,7 @@
  * come in turns, and the close once and last.
  */
 #include "rtnet.h"
+#include "census.h"
 #include "sim.h"
 
 #include <stdarg.h>
@@ -152,7 +153,8 @@ static struct model {
     uint32_t weak;          /* one of so many allocations fails; 0: none does */
     struct sess *self;      /* a callback meddles: most likely with this one */
     struct sess *away_last; /* the last callback was its on_away */
-    int calm;
+    int calm, fds;          /* open without any line */
+    unsigned turns;
     uint64_t random;
 } m;
 
@@ -2143,6 +2145,8 @@ static void poll_once(uint64_t ms)
     if (answer < 0)
         sim_fault("rt_poll: %d", answer);
     check_all();
+    if (!m.short_of) /* else some may be refused */
+        census(m.fds, m.loop, m.far, m.turns++);
 }
 
 /* In a calm world it lasts so long, however often that wakes the loop. */
@@ -2427,6 +2431,7 @@ static void weather_of(const sim_world *w, sim_opts *o)
     o->shorts = (int)(seed * 113 % 900);
     o->shuffle = (int)(seed * 59 % 900);
     o->late_us = 1500;
+    o->wall = 20;
     o->tick_ns = 300;
     o->window = 500 + seed * 7919 % 65536;
 }
@@ -2456,6 +2461,8 @@ int resume_run(sim_world *w)
     sim_world_begin(w, &o);
     if (!world_open(w->backend))
         sim_fault("the world does not open");
+    m.fds = sim_fds();
+    m.turns = 0;
     m.weak = m.short_of;
     live();
     if (!sim_over())

@@ -6,6 +6,7 @@
  *   test_bomb --seed S [--backend B] [--trace]
  *   test_bomb --pair PLACE:CALL:VARIANT [--backend B] [--trace]
  *                                      one, as a failure names it
+ *   test_bomb --bytes FILE [--trace]   what the fuzz target "program" does
  *   test_bomb --found                  the small cases alone
  *   test_bomb --matrix                 how often each pair was made
  */
@@ -245,6 +246,21 @@ static int pair_replay(int argc, char **argv, const char *pair)
                      flag(argc, argv, "--trace")) != 0;
 }
 
+static int bytes_replay(const char *path, int trace)
+{
+    static uint8_t bytes[1 << 16];
+    FILE *f = fopen(path, "rb");
+    size_t n;
+
+    if (!f) {
+        printf("%s cannot be read\n", path);
+        return 2;
+    }
+    n = fread(bytes, 1, sizeof bytes, f);
+    fclose(f);
+    return bomb_run_bytes(bytes, n, trace, NULL) != 0;
+}
+
 static int seed_replay(int argc, char **argv)
 {
     uint64_t seed = option(argc, argv, "--seed", 1), digest;
@@ -259,9 +275,12 @@ static int seed_replay(int argc, char **argv)
 int main(int argc, char **argv)
 {
     const char *pair = text_option(argc, argv, "--pair");
+    const char *bytes = text_option(argc, argv, "--bytes");
 
     if (pair)
         return pair_replay(argc, argv, pair);
+    if (bytes)
+        return bytes_replay(bytes, flag(argc, argv, "--trace"));
     if (flag(argc, argv, "--seed"))
         return seed_replay(argc, argv);
     if (flag(argc, argv, "--found")) {

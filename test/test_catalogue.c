@@ -10,12 +10,13 @@
  *   test_catalogue --long   with the loops that a nightly run has time for
  *
  * A row on the stage has a loop, a listener and scripted peers in a simulated
- * kernel and runs with either backend; others use pure functions between
+ * kernel and runs with each backend; others use pure functions between
  * forbidden pages, or real sockets.  test_end is reached by each within
  * seconds: what does not come back is a failure, too (alarm).
  */
 #include "rtnet_internal.h"
 #include "args.h"
+#include "backends.h"
 #include "guard.h"
 #include "sim.h"
 #include "test.h"
@@ -333,6 +334,13 @@ static ws_peer *peer_of(int as_server)
     return peer_opened(peer_add(w));
 }
 
+/* How often the loop looked for events. */
+static uint64_t sim_waits(void)
+{
+    return sim_calls(SIM_epoll_wait) + sim_calls(SIM_select) +
+           sim_calls(SIM_kevent);
+}
+
 /* How much more memory the loop holds than then. */
 static size_t grown(size_t before)
 {
@@ -344,6 +352,12 @@ static size_t grown(size_t before)
 /* The same stage on real sockets.  Time passes by itself there, so each wait
    has an end that is far behind what a slow machine needs. */
 static int net_port;
+
+/* kqueue is there in the simulated kernel alone. */
+static int net_there(void)
+{
+    return stage.backend != RT_KQUEUE;
+}
 
 static void net_open(const rt_listen_opts *opts)
 {
@@ -602,7 +616,7 @@ static int source_has(const char *file, const char *word)
 
 /* ---- all of them -------------------------------------------------------- */
 
-enum where { PURE, STAGED }; /* STAGED: with either backend */
+enum where { PURE, STAGED }; /* STAGED: with each backend */
 
 struct row {
     int number;
@@ -781,7 +795,7 @@ static void row_run(const struct row *r, int backend)
     if (r->where == PURE)
         test_begin("%s", r->name);
     else
-        test_begin("%s, %s", r->name, backend == RT_EPOLL ? "epoll" : "select");
+        test_begin("%s, %s", r->name, backend_names[backend]);
     stage.backend = backend;
     alarm(long_run ? 3600 : 120);
     r->run();
@@ -792,10 +806,11 @@ static void row_run(const struct row *r, int backend)
 static void row_timed(const struct row *r)
 {
     clock_t before = clock();
+    int backend = backend_next(0);
 
-    row_run(r, RT_EPOLL);
-    if (r->where == STAGED)
-        row_run(r, RT_SELECT);
+    row_run(r, backend);
+    while (r->where == STAGED && (backend = backend_next(backend)) != 0)
+        row_run(r, backend);
     if (getenv("TIMES"))
         printf("%6.2f s %s\n", (double)(clock() - before) / CLOCKS_PER_SEC,
                r->name);

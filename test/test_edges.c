@@ -1876,6 +1876,48 @@ static void a_codec_may_have_no_beat_and_clients_say_bye(void)
     world_end();
 }
 
+static size_t heard[4]; /* lengths of the messages that a peer got */
+static int heard_count;
+
+static void note_length(ws_peer *w, int op, const uint8_t *data, size_t len)
+{
+    (void)w;
+    (void)op;
+    (void)data;
+    heard[heard_count++ & 3] = len;
+}
+
+static void a_crowd_gets_more_than_its_log_holds(void)
+{
+    static char big[20000];
+    ws_peer *w[3];
+    rt_group group;
+    int i;
+
+    world();
+    serve(NULL);
+    group = rt_group_open(host.loop, "g", NULL);
+    for (i = 0; i < 3; i++) {
+        w[i] = peer();
+        w[i]->on = note_length;
+        EQUAL(rt_group_join(host.loop, group, host.last), 0);
+    }
+    EQUAL(rt_group_send(host.loop, group, RT_BINARY, big, sizeof big), 3);
+    EQUAL(rt_group_send(host.loop, group, RT_BINARY, big, 10000), 3);
+    EQUAL(rt_group_send(host.loop, group, RT_BINARY, big, 3), 3);
+    turns(2);
+    for (i = 0; i < 3; i++) {
+        heard_count = 0;
+        ws_pump(w[i]);
+        EQUAL(heard_count, 3);
+        EQUAL(heard[0], sizeof big);
+        EQUAL(heard[1], 10000);
+        EQUAL(heard[2], 3);
+        ws_free(w[i]);
+    }
+    world_end();
+}
+
 /* ---- all of it ----------------------------------------------------------- */
 
 /* backend: the only one; 0: each. */
@@ -1954,6 +1996,7 @@ static const struct test_case cases[] = {
     CASE(a_request_that_waited_may_be_closed),
     CASE(a_snapshot_makes_an_older_value_of_its_key_vanish),
     CASE(a_codec_may_have_no_beat_and_clients_say_bye),
+    CASE(a_crowd_gets_more_than_its_log_holds),
 };
 
 #undef CASE

@@ -1182,6 +1182,30 @@ static void keys_of_one_hash_are_told_apart(void)
     EARS(2, "l m");
 }
 
+/* The same for user ids, for tokens, and for routes of the metrics. */
+static void names_of_one_hash_are_told_apart(void)
+{
+    static char text[300000];
+    char one[23], two[23];
+    one_hash = 1;
+    plain(2);
+    EQUAL(rt_bind(st.loop, st.s[1], "ann"), 0);
+    EQUAL(rt_bind(st.loop, st.s[2], "bob"), 0);
+    CHECK(rt_same(rt_find(st.loop, "ann"), st.s[1]));
+    CHECK(rt_same(rt_find(st.loop, "bob"), st.s[2]));
+    EQUAL(rt_find(st.loop, "cid").id, 0);
+    EQUAL(rt_keep(st.loop, st.s[1], 1000, one), 0);
+    EQUAL(rt_keep(st.loop, st.s[2], 1000, two), 0);
+    CHECK(rt_same(rt_find_token(st.loop, one), st.s[1]));
+    CHECK(rt_same(rt_find_token(st.loop, two), st.s[2]));
+    EQUAL(rt_observe(st.loop, "login", 1), 0);
+    EQUAL(rt_observe(st.loop, "move", 1), 0);
+    EQUAL(rt_observe(st.loop, "login", 1), 0);
+    CHECK(rt_metrics(st.loop, text, sizeof text) < sizeof text);
+    CHECK(strstr(text, "_count{route=\"login\"} 2\n") != NULL);
+    CHECK(strstr(text, "_count{route=\"move\"} 1\n") != NULL);
+}
+
 static void keys_are_known_for_a_time(void)
 {
     rt_group_opts o = {.once_ms = 1000};
@@ -2268,6 +2292,7 @@ static void once_and_limit_cases(void)
     PLAIN(a_key_is_sent_once);
     PLAIN(a_key_is_compared_whole);
     PLAIN(keys_of_one_hash_are_told_apart);
+    PLAIN(names_of_one_hash_are_told_apart);
     PLAIN(keys_are_known_for_a_time);
     PLAIN(so_many_keys_are_known);
     PLAIN(a_send_that_fails_uses_no_key_up);

@@ -23,7 +23,7 @@ count() # directory pattern
 libfuzzer() # name
 {
     log=$dir/$1.log
-    "$dir/fuzz_$1" -max_total_time="$seconds" -max_len=4096 -timeout=5 \
+    ASAN_OPTIONS=quarantine_size_mb=8 "$dir/fuzz_$1" -max_total_time="$seconds" -max_len=4096 -timeout=5 \
         -print_final_stats=1 -artifact_prefix="$dir/$1-bad/" \
         "$dir/$1" >"$log" 2>&1
     runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")

@@ -28,8 +28,15 @@ static inline uint8_t *any_tail(uint8_t *array, size_t size, size_t n)
     return array + size - n;
 }
 
-/* The same, but one byte earlier.  Frama-C's memcpy wants a byte also where it
-   is to copy none, as C does not. */
+/* n bytes that begin where the array does: one byte before is an alarm. */
+static inline uint8_t *any_first(uint8_t *array, size_t size)
+{
+    Frama_C_make_unknown((char *)array, size);
+    return array;
+}
+
+/* As any_tail, but one byte earlier.  Frama-C's memcpy wants a byte also where
+   it is to copy none, as C does not. */
 static inline uint8_t *any_before_last(uint8_t *array, size_t size, size_t n)
 {
     return any_tail(array, size, n + 1);

@@ -18,6 +18,17 @@ void prove_frame_read(void)
     //@ assert size <= n && size >= -1;
 }
 
+/* rt__frame_read: any 0 to 14 bytes, both roles, nothing before them */
+void prove_frame_first(void)
+{
+    uint8_t room[14];
+    rt__frame f;
+    size_t n;
+    n = any_size_to(14);
+    //@ split n;
+    rt__frame_read(any_first(room, 14), n, Frama_C_interval(0, 1), &f);
+}
+
 /* rt__frame_write: any opcode, any length, with and without a mask */
 void prove_frame_write(void)
 {
@@ -70,17 +81,19 @@ void prove_close_code(void)
     //@ assert good ==> 1000 <= code <= 4999;
 }
 
-/* close_read: a close frame of any 0 to 125 bytes */
+enum { CLOSED = 16 };
+
+/* close_read: a close frame of any 0 to 16 bytes */
 void prove_close_read(void)
 {
-    uint8_t room[RT__CONTROL], *p;
+    uint8_t room[CLOSED + 1], *p;
     char reason[RT__REASON + 1];
     size_t n;
     int code;
-    n = any_size_to(RT__CONTROL);
+    n = any_size_to(CLOSED);
     //@ split n;
-    p = n == 2 ? any_before_last(room, RT__CONTROL, n)
-               : any_tail(room, RT__CONTROL, n);
+    p = n == 2 ? any_before_last(room, CLOSED + 1, n)
+               : any_tail(room, CLOSED + 1, n);
     code = close_read(p, n, reason);
     //@ assert code == -1002 || code == -1007 || 1000 <= code <= 4999;
 }

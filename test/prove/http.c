@@ -117,38 +117,48 @@ void prove_head_scan(void)
     //@ assert -1 <= size <= n;
 }
 
-/* request_read: any request line of 0 to 4 bytes, whatever head_scan lets
-   pass, then the end of the head */
-void prove_request_line(void)
+/* request_read of the n bytes at text, if head_scan lets them pass. */
+static void request_any(char *text, size_t n)
 {
-    char room[HEAD + 5];
     rt__shake k = {0};
-    size_t n = any_size_to(HEAD);
-    //@ split n;
-    k.buf = any_text(room, HEAD + 5, n + 4);
-    memcpy(k.buf + n, "\r\n\r\n", 4);
-    k.len = n + 4;
-    if (head_scan(&k) != (ptrdiff_t)k.len)
+    k.buf = text;
+    k.len = n;
+    if (head_scan(&k) != (ptrdiff_t)n)
         return;
-    k.head_len = k.len;
+    k.head_len = n;
     request_read(&k);
 }
 
-/* request_read: any header lines of 0 to 4 bytes behind a request line */
+/* request_read: a request line with any bytes for its method (2), behind the
+   slash of its target (3) and in its version (3) */
+void prove_request_line(void)
+{
+    static const char line[] = "?? /??? HTTP/???\r\n\r\n";
+    char room[sizeof line];
+    size_t i;
+    /*@ loop unroll 32; */
+    for (i = 0; i < sizeof line; i++)
+        room[i] = line[i] == '?' ? (char)Frama_C_unsigned_char_interval(1, 255)
+                                 : line[i];
+    request_any(room, sizeof line - 1);
+}
+
+/* request_read: an upgrade, with any header lines of 0 to 4 bytes behind those
+   that it needs */
 void prove_header_lines_read(void)
 {
-    static const char line[] = "GET / HTTP/1.1\r\n";
-    enum { LINE = sizeof line - 1 };
-    char room[LINE + HEAD + 5];
-    rt__shake k = {0};
+    static const char lines[] =
+        "GET / HTTP/1.1\r\nHost: h\r\n"
+        "Connection: Upgrade\r\n"
+        "Upgrade: websocket\r\n"
+        "Sec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    enum { BEFORE = sizeof lines - 1 };
+    char room[BEFORE + HEAD + 5], *text;
     size_t n = any_size_to(HEAD);
     //@ split n;
-    k.buf = any_text(room, sizeof room, LINE + n + 4);
-    memcpy(k.buf, line, LINE);
-    memcpy(k.buf + LINE + n, "\r\n\r\n", 4);
-    k.len = LINE + n + 4;
-    if (head_scan(&k) != (ptrdiff_t)k.len)
-        return;
-    k.head_len = k.len;
-    request_read(&k);
+    text = any_text(room, sizeof room, BEFORE + n + 4);
+    memcpy(text, lines, BEFORE);
+    memcpy(text + BEFORE + n, "\r\n\r\n", 4);
+    request_any(text, BEFORE + n + 4);
 }

@@ -26,13 +26,11 @@ static rt__window *window_any(any_window *w, uint32_t limit, uint32_t used,
 static void window_each(uint32_t limit, uint32_t used, uint32_t next)
 {
     any_window w, to;
-    uint64_t interval = any_64, wait, n;
+    uint64_t interval = any_64;
     rt__window *p = window_any(&w, limit, used, next);
-    wait = rt__window_wait(p, limit, interval, any_64);
-    //@ assert wait <= interval || limit == 0;
+    rt__window_wait(p, limit, interval, any_64);
     rt__window_age(p, limit, any_64);
-    n = rt__window_credit(p, limit, any_32, any_64, any_64, any_64);
-    (void)n;
+    rt__window_credit(p, limit, any_32, any_64, any_64, any_64);
     rt__window_take(p, limit, any_64);
     //@ assert p->used <= limit && (limit == 0 || p->next < limit);
     if (limit == 0)
@@ -44,16 +42,14 @@ static void window_each(uint32_t limit, uint32_t used, uint32_t next)
 /* rt__window_*: 0 to 4 slots, any of them taken, at any times, any interval */
 void prove_window(void)
 {
-    uint32_t limit, used, next;
-    /*@ loop unroll 5; */
-    for (limit = 0; limit <= SLOTS; limit++) {
-        /*@ loop unroll 5; */
-        for (used = 0; used <= limit; used++) {
-            /*@ loop unroll 5; */
-            for (next = 0; next == 0 || next < limit; next++)
-                window_each(limit, used, next);
-        }
-    }
+    size_t limit, used, next;
+    limit = any_size_to(SLOTS);
+    //@ split limit;
+    used = any_size_to(limit);
+    //@ split used;
+    next = any_size_to(limit ? limit - 1 : 0);
+    //@ split next;
+    window_each((uint32_t)limit, (uint32_t)used, (uint32_t)next);
 }
 
 /* rt__bucket_*: any level, rate, burst, cost and times */

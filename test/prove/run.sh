@@ -21,10 +21,10 @@ options=(-machdep gcc_x86_64 -eva -eva-slevel 3000 -eva-split-limit 400
          -eva-plevel 300 -eva-no-print -eva-msg-key=-final-states,-progress
          -cpp-extra-args="-I. -Itest/prove -U__SSE2__")
 
-domains() # file
+domains() # driver
 {
     case $1 in
-    */limits.c) echo symbolic-locations,octagon ;;
+    prove_retry_draw) echo symbolic-locations,octagon ;;
     *) echo symbolic-locations ;;
     esac
 }
@@ -41,7 +41,11 @@ drivers() # file
 # Eva ends well and says nothing, and came to the end of the driver.
 sound() # file driver
 {
-    frama-c "${options[@]}" -eva-domains "$(domains "$1")" -main "$2" "$1" \
+    local fewer=()
+    # Where ways differ in each of many bytes alone, they need not be apart.
+    [ "$2" != prove_key_valid ] ||
+        fewer=(-eva-slevel 300 -eva-split-return auto)
+    frama-c "${options[@]}" "${fewer[@]}" -eva-domains "$(domains "$2")" -main "$2" "$1" \
         >"$work/said" 2>&1 &&
         grep -aq '^ *0 alarms generated' "$work/said" &&
         grep -aq "done for function $2" "$work/said" &&

@@ -38,3 +38,15 @@ void prove_utf8_valid(void)
     //@ split n;
     rt__utf8_valid(any_tail(room, CHECKED, n), n);
 }
+
+/* rt__utf8_feed: any 0 to 16 bytes, from any state, nothing before them */
+void prove_utf8_first(void)
+{
+    uint8_t room[16];
+    rt__utf8 u;
+    size_t n;
+    n = any_size_to(16);
+    //@ split n;
+    u.need = any_byte;
+    rt__utf8_feed(&u, any_first(room, 16), n);
+}

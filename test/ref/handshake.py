@@ -369,6 +369,13 @@ def address_of(text):
         return None
 
 
+def plain(address):
+    """An IPv4 address written as IPv6 is that IPv4 address (RFC 4291,
+    2.5.5.2)."""
+    mapped = getattr(address, "ipv4_mapped", None)
+    return mapped if mapped else address
+
+
 def trusted(address):
     return address is not None and address.version == 4 and address in TRUSTED
 
@@ -381,7 +388,7 @@ def forwarded(head, address):
         before = address_of(names.pop())
         if before is None:
             break
-        address = before
+        address = plain(before)
     return address
 
 
@@ -390,7 +397,7 @@ class Proxied(Server):
 
     def __init__(self, story, address):
         super().__init__(story, 8 + 1)
-        self.address = address
+        self.address = plain(address)
 
     def decide(self, head, behind):
         self.config = 0
