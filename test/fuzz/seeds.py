@@ -261,7 +261,8 @@ def programs():
             r.randrange(256) for _ in range(60 * (i + 1)))
 
 
-TARGETS = {"program": programs(), "rtnet1": rtnet1(), "server_frames": frames(True), "client_frames": frames(False),
+TARGETS = {"program": programs(), "rtnet1": rtnet1(),
+           "server_frames": frames(True), "client_frames": frames(False),
            "request": requests(), "response": responses(), "proxy": proxies()}
 
 
