@@ -68,7 +68,7 @@ struct rt__group {
     once *sent_first, *sent_last;
     rt__window *window;
     rt__bucket messages, bytes;
-    struct rt__note *farewell; /* to the host, for when the last member leaves */
+    struct rt__note *farewell; /* for the host: the last member left */
 };
 
 static void crowd_close(rt_loop *loop, rt__group *g);

@@ -30,9 +30,10 @@
  *    dialled session gets exactly one on_close even if it never opened.)
  * 2. rt_close may be called anywhere, any number of times.  It ends the
  *    session: no on_message follows, even for bytes already received; on_close
- *    comes in the closing phase of the same turn.  The connection lingers
- *    without a session until what was sent is flushed and the close answered,
- *    for at most close_ms.  rt_drop loses only the connection.
+ *    comes in the closing phase of the same turn, or of the next for what is
+ *    closed in that phase.  The connection lingers without a session until what
+ *    was sent is flushed and the close answered, for at most close_ms.  rt_drop
+ *    loses only the connection.
  * 3. No call runs a callback, except rt_poll, rt_run and rt_loop_free.  So
  *    looping over a group and sending, closing, joining, leaving is safe.
  * 4. Any call except those three may be made inside any callback, on any
@@ -543,8 +544,9 @@ int rt_unlisten(rt_loop *loop, rt_listener listener);
 rt_session rt_dial(rt_loop *loop, const char *url, const rt_dial_opts *opts);
 
 /* Answers the resolve hook: the literal address for that session's host, or
-   NULL when there is none (the session closes).  RT_EGONE, RT_ESTATE when it
-   was not asked for, RT_EINVAL when it is not an address. */
+   NULL when there is none (the session closes; one with resume tries again).
+   RT_EGONE, RT_ESTATE when it was not asked for, RT_EINVAL when it is not an
+   address. */
 int rt_resolved(rt_loop *loop, rt_session s, const char *address);
 
 /* ---- requests ------------------------------------------------------------

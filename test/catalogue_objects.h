@@ -530,63 +530,91 @@ static void row_62_many_groups(void)
 
 enum { ROW_62_GROUPS = 100, ROW_62_PEERS = 8 };
 
+static struct {
+    rt_group g[ROW_62_GROUPS];
+    rt_session s[ROW_62_PEERS];
+    uint8_t in[ROW_62_GROUPS][ROW_62_PEERS];
+    int want; /* messages that all have to hear */
+} row_62;
+
+static void row_62_open(uint32_t at)
+{
+    char name[32];
+
+    snprintf(name, sizeof name, "group %u", (unsigned)at);
+    row_62.g[at] = rt_group_open(stage.loop, name, NULL);
+    CHECK(rt_group_find(stage.loop, name).id == row_62.g[at].id);
+}
+
+static void row_62_close(uint32_t at)
+{
+    EQUAL(rt_group_close(stage.loop, row_62.g[at]), 0);
+    EQUAL(rt_group_close(stage.loop, row_62.g[at]), RT_EGONE);
+    memset(row_62.in[at], 0, sizeof row_62.in[at]);
+    row_62.g[at].id = 0;
+}
+
+static void row_62_send(uint32_t at)
+{
+    int i, n = 0;
+
+    for (i = 0; i < ROW_62_PEERS; i++)
+        n += row_62.in[at][i];
+    EQUAL(rt_group_send(stage.loop, row_62.g[at], RT_TEXT, "x", 1), n);
+    EQUAL(rt_group_count(stage.loop, row_62.g[at]), n);
+    row_62.want += n;
+}
+
+static void row_62_act(uint32_t at, uint32_t who)
+{
+    uint8_t *in = &row_62.in[at][who];
+
+    switch (row_62.g[at].id ? sim_choose(8) : 0) {
+    case 0:
+        row_62_open(at);
+        break;
+    case 1:
+        row_62_close(at);
+        break;
+    case 2:
+    case 3:
+        EQUAL(rt_group_leave(stage.loop, row_62.g[at], row_62.s[who]),
+              *in ? 0 : RT_ESTATE);
+        *in = 0;
+        break;
+    case 4:
+        row_62_send(at);
+        break;
+    default:
+        EQUAL(rt_group_join(stage.loop, row_62.g[at], row_62.s[who]),
+              *in ? RT_EEXIST : 0);
+        *in = 1;
+    }
+}
+
 /* A program of random group calls, against a table of who is where. */
 static void row_62_program(uint64_t seed)
 {
     sim_opts weather = {.seed = seed};
     rt_listen_opts o = {.hard_mark = 1 << 24};
-    rt_group g[ROW_62_GROUPS] = {{0}};
-    static uint8_t in[ROW_62_GROUPS][ROW_62_PEERS];
-    rt_session s[ROW_62_PEERS];
-    char name[32];
-    int i, n, want = 0;
-    uint32_t at, who;
+    uint32_t at;
+    int i;
 
     stage_open(&o, &weather);
-    memset(in, 0, sizeof in);
+    memset(&row_62, 0, sizeof row_62);
     row_62_heard = 0;
     for (i = 0; i < ROW_62_PEERS; i++) {
         peer_open()->on = row_62_count;
-        s[i] = stage.last;
+        row_62.s[i] = stage.last;
     }
     for (i = 0; i < 20000 && well(); i++) {
         at = sim_choose(ROW_62_GROUPS);
-        who = sim_choose(ROW_62_PEERS);
-        snprintf(name, sizeof name, "group %u", (unsigned)at);
-        switch (g[at].id ? sim_choose(8) : 0) {
-        case 0:
-            g[at] = rt_group_open(stage.loop, name, NULL);
-            CHECK(rt_group_find(stage.loop, name).id == g[at].id);
-            break;
-        case 1:
-            EQUAL(rt_group_close(stage.loop, g[at]), 0);
-            EQUAL(rt_group_close(stage.loop, g[at]), RT_EGONE);
-            memset(in[at], 0, sizeof in[at]);
-            g[at].id = 0;
-            break;
-        case 2:
-        case 3:
-            EQUAL(rt_group_leave(stage.loop, g[at], s[who]),
-                  in[at][who] ? 0 : RT_ESTATE);
-            in[at][who] = 0;
-            break;
-        case 4:
-            for (n = 0, who = 0; who < ROW_62_PEERS; who++)
-                n += in[at][who];
-            EQUAL(rt_group_send(stage.loop, g[at], RT_TEXT, "x", 1), n);
-            EQUAL(rt_group_count(stage.loop, g[at]), n);
-            want += n;
-            break;
-        default:
-            EQUAL(rt_group_join(stage.loop, g[at], s[who]),
-                  in[at][who] ? RT_EEXIST : 0);
-            in[at][who] = 1;
-        }
+        row_62_act(at, sim_choose(ROW_62_PEERS));
         if (i % 64 == 0)
             step(0);
     }
     settle();
-    EQUAL(row_62_heard, want);
+    EQUAL(row_62_heard, row_62.want);
     stage_end();
 }
 

@@ -6,8 +6,7 @@
 
 #include "fault_sessions.h"
 
-/* ---- presence
- * ------------------------------------------------------------------ */
+/* ---- presence ------------------------------------------------------------ */
 
 static void present(rt_loop *loop, rt_group g, rt_session s, int what)
 {
@@ -164,8 +163,7 @@ static void members_are_listed(void)
     REACHED(mail_of(w[2])->count == 1 && rt_group_name(st.loop, g));
 }
 
-/* ---- history, snapshot, keys
- * ------------------------------------------------------ */
+/* ---- history, snapshot, keys --------------------------------------------- */
 
 /* Each message that fell out is told, in order, or the log says that it is not
    told; so none comes twice or after a later one. */
@@ -365,8 +363,7 @@ static void a_group_has_rates(void)
     REACHED(rt_group_count(st.loop, h) == 1);
 }
 
-/* ---- upstream
- * ------------------------------------------------------------------------ */
+/* ---- upstream ------------------------------------------------------------ */
 
 static void first(rt_loop *loop, const char *name)
 {
@@ -435,9 +432,7 @@ static void a_group_is_fed_from_upstream(void)
     REACHED(st.hooks[0] == 1 && st.hooks[1] == 1);
 }
 
-/* ---- crowds
- * -----------------------------------------------------------------------------
- */
+/* ---- crowds -------------------------------------------------------------- */
 
 /* All sent to be read soon, so they wait together. */
 static void a_crowd_waits(void)

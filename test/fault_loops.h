@@ -131,8 +131,7 @@ static void timers_run_and_stop_with_their_owners(void)
         sim_fault("a stopped timer ran");
 }
 
-/* ---- watches
- * ------------------------------------------------------------------ */
+/* ---- watches ------------------------------------------------------------- */
 
 static int foreign[2];
 
@@ -176,8 +175,7 @@ static void foreign_descriptors_are_watched(void)
     close(foreign[1]);
 }
 
-/* ---- listeners
- * ------------------------------------------------------------------ */
+/* ---- listeners ----------------------------------------------------------- */
 
 static void it_listens_and_stops(void)
 {
@@ -306,8 +304,7 @@ static void a_port_is_shared(void)
     REACHED(second.id && st.messages == 2);
 }
 
-/* ---- requests
- * ---------------------------------------------------------------------- */
+/* ---- requests ------------------------------------------------------------ */
 
 static void it_accepts_and_echoes(void)
 {
@@ -536,8 +533,7 @@ static void a_handshake_is_too_slow(void)
     REACHED(w && !w->line);
 }
 
-/* ---- messages
- * ------------------------------------------------------------------------ */
+/* ---- messages ------------------------------------------------------------ */
 
 static void a_long_message_comes_back(void)
 {
@@ -704,8 +700,7 @@ static void a_peer_pings_and_does_not_read(void)
     REACHED(w && w->pongs_got > 1);
 }
 
-/* ---- slow peers
- * --------------------------------------------------------------------- */
+/* ---- slow peers ---------------------------------------------------------- */
 
 /* It takes no more than a little until it is told to. */
 static ws_peer *slow(void)
@@ -878,8 +873,7 @@ static void reading_is_paused_by_a_message(void)
     REACHED(mail_of(w)->count == 3);
 }
 
-/* ---- streams
- * -------------------------------------------------------------------------- */
+/* ---- streams ------------------------------------------------------------- */
 
 static void a_stream_echoes(void)
 {
@@ -995,9 +989,7 @@ static void a_codec_frames_websocket(void)
     turns(3);
 }
 
-/* ---- filters
- * ----------------------------------------------------------------------------
- */
+/* ---- filters ------------------------------------------------------------- */
 
 static int change(rt_loop *loop, rt_session s, rt_message *m)
 {
@@ -1036,9 +1028,7 @@ static void filters_change_drop_and_close(void)
     REACHED(st.end.code == 4200);
 }
 
-/* ---- rates
- * ------------------------------------------------------------------------------
- */
+/* ---- rates --------------------------------------------------------------- */
 
 static void a_window_drops(void)
 {
@@ -1105,9 +1095,7 @@ static void a_flood_of_pings_closes(void)
     REACHED(w && w->close_code == 1008);
 }
 
-/* ---- dials
- * -------------------------------------------------------------------------------
- */
+/* ---- dials --------------------------------------------------------------- */
 
 /* The scripted server's end of a dial. */
 static ws_peer *answered(void)
@@ -1264,9 +1252,7 @@ static void names_are_resolved(void)
     REACHED(rt_state(st.loop, s) == RT_EGONE || !s.id);
 }
 
-/* ---- the door
- * -------------------------------------------------------------------------------
- */
+/* ---- the door ------------------------------------------------------------ */
 
 static void newcomers_come_too_fast(void)
 {
@@ -1430,8 +1416,7 @@ static void nobody_logs_in(void)
     REACHED(w && w->close_code == 1008);
 }
 
-/* ---- what is counted, and the end
- * ------------------------------------------------------------- */
+/* ---- what is counted, and the end ---------------------------------------- */
 
 static size_t own_lines(void *user, char *out, size_t cap)
 {

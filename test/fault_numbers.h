@@ -177,8 +177,7 @@ static void numbers_go_to_a_group_that_remembers(void)
     numbers_to_members(&o);
 }
 
-/* ---- over a loss
- * -------------------------------------------------------------- */
+/* ---- over a loss --------------------------------------------------------- */
 
 /* A w says behind which number it goes on; an m is the next one. */
 static void counted_came(ws_peer *w, int op, const uint8_t *data, size_t len)
@@ -282,8 +281,7 @@ static void numbers_go_on_after_a_loss(void)
     REACHED(x->sent == 49 && x->last == 49 && st.backs == 2);
 }
 
-/* ---- from a peer
- * ---------------------------------------------------------------- */
+/* ---- from a peer --------------------------------------------------------- */
 
 static int got_last;
 
@@ -348,8 +346,7 @@ static void numbers_come_from_one(void)
     REACHED(got_last == 24);
 }
 
-/* ---- both ends of the library
- * ------------------------------------------------------ */
+/* ---- both ends of the library -------------------------------------------- */
 
 /* 0: what the dialled one gets, 1: what the accepted one gets. */
 static void number_exchanged(rt_session s, int kind, const void *data,

@@ -7,8 +7,7 @@
 
 #include "fault_loops.h"
 
-/* ---- rtnet.1, the server
- * ------------------------------------------------------ */
+/* ---- rtnet.1, the server ------------------------------------------------- */
 
 static ws_peer *speaker(const char *hello)
 {
@@ -284,8 +283,7 @@ static void those_who_are_away_hear_their_groups(void)
     rt_group_close(st.loop, g);
 }
 
-/* ---- rtnet.1, the client
- * ---------------------------------------------------------- */
+/* ---- rtnet.1, the client ------------------------------------------------- */
 
 /* The server's part, by hand: a token, and where the counting stands. */
 static struct line *welcomed(const char *token, const char *rest)
@@ -400,8 +398,7 @@ static void both_ends_resume(void)
     REACHED(st.messages == 2 && st.backs == 2);
 }
 
-/* ---- hosts with their own protocol
- * ---------------------------------------------------- */
+/* ---- hosts with their own protocol --------------------------------------- */
 
 static char token[23];
 
@@ -466,9 +463,7 @@ static void a_host_adopts_one_that_is_open(void)
     REACHED(rt_state(st.loop, old) == RT_EGONE);
 }
 
-/* ---- user ids
- * -----------------------------------------------------------------------------
- */
+/* ---- user ids ------------------------------------------------------------ */
 
 static void three_logins(const char *uid)
 {

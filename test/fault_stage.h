@@ -371,8 +371,7 @@ static void reset(ws_peer *w)
         sim_peer_reset(w->line);
 }
 
-/* ---- peers without WebSocket
- * --------------------------------------------------- */
+/* ---- peers without WebSocket --------------------------------------------- */
 
 static struct line *line_add(sim_peer *p)
 {
@@ -438,8 +437,7 @@ static void line_reset(struct line *l)
         sim_peer_reset(l->p);
 }
 
-/* ---- turns
- * ------------------------------------------------------------------------ */
+/* ---- turns --------------------------------------------------------------- */
 
 /* It waits for no answer, but for room. */
 static void talk(ws_peer *w)
@@ -498,8 +496,7 @@ static void pass(uint64_t ms)
         sim_fault("time does not pass: the loop does not wait");
 }
 
-/* ---- calls that must change nothing when there is no memory
- * ------------------------ */
+/* ---- calls that must change nothing when there is no memory -------------- */
 
 struct counts {
     uint32_t in_use[RT__WATCH + 1], conns, sessions, routes;
@@ -778,8 +775,7 @@ static int xobserve(const char *route, uint64_t us)
     return got;
 }
 
-/* ---- doors
- * --------------------------------------------------------------------- */
+/* ---- doors --------------------------------------------------------------- */
 
 /* The scenario's listener, with st.o; ws on PORT unless url says other. */
 static int door(const char *url)

@@ -57,6 +57,7 @@ want g++ g++
 want make make
 want libc6-dev
 want clang clang
+want afl++ afl-fuzz
 want clang-format clang-format
 want lcov lcov
 want clang-tidy clang-tidy

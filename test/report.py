@@ -197,7 +197,7 @@ def night_worlds(pieces):
     for name in sorted({n for p in pieces for n in p["worlds"]}):
         runs = [p["worlds"][name] for p in pieces if name in p["worlds"]]
         lines.append(
-            f"* `test_{name}`: {thousands(sum(r['worlds'] for r in runs))}"
+            f"* worlds of kind `{name}`: {thousands(sum(r['worlds'] for r in runs))}"
             " worlds,"
             f" {sum(r['simulated_s'] for r in runs) / 3600:,.0f} simulated"
             f" hours, {thousands(sum(r['calls'] for r in runs))} calls")

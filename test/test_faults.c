@@ -3,7 +3,7 @@
  * the simulated kernel, and runs once for each thing that can fail in it.
  *
  *   test_faults [NAME...]       all, or those whose names hold one of these
- *   test_faults --all           and many more pairs
+ *   test_faults --all           and every n of each, many more pairs
  *   test_faults --count         how often each scenario ran
  *   test_faults --scenario N [--backend B] [--memory N [--gone]]
  *       [--call C --nth N [--errno E [--ever] | --bytes B]] [--trace]
@@ -14,6 +14,8 @@
  * once, or from then on; the n-th recv, send, sendmsg or getrandom moves fewer
  * bytes than it could, or says that it moved more.  n goes from 1 to where a
  * run had no n-th any more.  And an allocation and a call fail, by chance.
+ * Without --all, what was tried in another way already and other backends than
+ * the first go in steps of three and more.
  *
  * After each run, when all goes well again: the loop waits and does not spin,
  * a bystander is served who was there all the time, so is a new client, and
@@ -76,8 +78,7 @@ static const struct scenario scenarios[] = {
 };
 enum { SCENARIOS = sizeof scenarios / sizeof *scenarios };
 
-/* ---- what fails
- * -------------------------------------------------------------- */
+/* ---- what fails ---------------------------------------------------------- */
 
 /* The nth allocation, and, if gone, those after it; the nth of a call with an
    errno, and, if ever, those after it; or the nth one moves so many bytes, as
@@ -150,6 +151,7 @@ struct tally {
 
 static struct {
     int all, backend, trace;
+    int first;  /* backend of those that are there */
     int lively; /* the second bystander talks */
     struct tally tally;
     uint64_t there[SIM_CALL_COUNT], allocated; /* in a run without a fault */
@@ -236,8 +238,7 @@ static int dose_taken(const struct dose *d, const struct counter *then)
            now.calls[d->call] - then->calls[d->call] >= (uint64_t)d->nth;
 }
 
-/* ---- one run
- * -------------------------------------------------------------------- */
+/* ---- one run ------------------------------------------------------------- */
 
 static void hear_log(void *user, int level, const char *text)
 {
@@ -560,8 +561,7 @@ static int tried(const struct dose *d)
     return run.bad < 5 && failed;
 }
 
-/* ---- all of them
- * ------------------------------------------------------------------ */
+/* ---- all of them --------------------------------------------------------- */
 
 static void begin(const struct scenario *s, const char *what)
 {
@@ -580,14 +580,29 @@ static void nothing_fails(const struct scenario *s)
     test_end();
 }
 
+/* Up to the nth all is as in the run without a fault: is there one? */
+static int there(const struct dose *d)
+{
+    return (uint64_t)d->nth <= run.there[d->call] && run.bad < 5;
+}
+
 static void allocations_fail(const struct scenario *s, int gone)
 {
     struct dose d = {.memory = 1, .gone = gone};
 
     begin(s, gone ? "when memory is gone" : "when memory fails");
-    for (; tried(&d); d.memory++)
-        run.tally.allocations++;
+    for (; (uint64_t)d.memory <= run.allocated && run.bad < 5; d.memory++)
+        run.tally.allocations += (uint64_t)tried(&d);
     test_end();
+}
+
+/* Every n, or every so many-th: of what was tried in another way already, and
+   with the other backends, which differ in their waits alone. */
+static int stride(int step)
+{
+    if (run.all)
+        return 1;
+    return run.backend == run.first ? step : 4 * step + 1;
 }
 
 static void calls_fail(const struct scenario *s)
@@ -601,8 +616,8 @@ static void calls_fail(const struct scenario *s)
         d.call = errors[i].call;
         for (k = 0; k < 12 && errors[i].error[k]; k++) {
             d.error = errors[i].error[k];
-            for (d.nth = 1; tried(&d); d.nth++)
-                run.tally.calls++;
+            for (d.nth = 1; there(&d); d.nth += stride(1))
+                run.tally.calls += (uint64_t)tried(&d);
         }
     }
     test_end();
@@ -633,8 +648,8 @@ static void calls_fail_for_ever(const struct scenario *s)
             d.error = errors[i].error[k];
             if (!endless(d.call, d.error))
                 continue;
-            for (d.nth = 1; tried(&d); d.nth++)
-                run.tally.calls++;
+            for (d.nth = 1; there(&d); d.nth += stride(3))
+                run.tally.calls += (uint64_t)tried(&d);
         }
     }
     test_end();
@@ -652,8 +667,8 @@ static void moves_fail(const struct scenario *s)
             d.bytes = moves[k];
             if (d.call == SIM_getrandom && d.bytes == SIM_TOO_MANY)
                 continue;
-            for (d.nth = 1; tried(&d); d.nth++)
-                run.tally.shorts++;
+            for (d.nth = 1; there(&d); d.nth += stride(1))
+                run.tally.shorts += (uint64_t)tried(&d);
         }
     }
     test_end();
@@ -687,12 +702,13 @@ static void calls_fail_beside_another(const struct scenario *s)
 
     begin(s, "when calls fail beside another");
     run.lively = 1;
+    tried(&d); /* what there is to fail now */
     for (i = 0; i < sizeof broken / sizeof *broken; i++) {
         d.call = broken[i].call;
         for (k = 0; broken[i].error[k]; k++) {
             d.error = broken[i].error[k];
-            for (d.nth = 1; tried(&d); d.nth++)
-                run.tally.calls++;
+            for (d.nth = 1; there(&d); d.nth += stride(3))
+                run.tally.calls += (uint64_t)tried(&d);
         }
     }
     run.lively = 0;
@@ -768,9 +784,9 @@ static void scenario_run(const struct scenario *s, int count)
     calls_fail(s);
     calls_fail_for_ever(s);
     moves_fail(s);
+    both_fail(s, run.all ? 5000 : 200 / stride(1));
     if (!(s->how & (BARE | DRAINS)))
         calls_fail_beside_another(s);
-    both_fail(s, run.all ? 5000 : 200);
     if (!count)
         return;
     printf("%-50s", s->name);
@@ -785,16 +801,15 @@ static void all_run(int argc, char **argv)
     for (i = 0; i < SCENARIOS; i++) {
         if (!wanted(scenarios[i].name, argc, argv))
             continue;
-        for (run.backend = backend_next(RT_AUTO); run.backend;
+        for (run.backend = run.first; run.backend;
              run.backend = backend_next(run.backend))
             scenario_run(&scenarios[i], flag(argc, argv, "--count"));
     }
-    printf("fault points:");
+    printf("fault points%s:", run.all ? "" : " (a part of --all)");
     tally_print(&none);
 }
 
-/* ---- what was found
- * ------------------------------------------------------------ */
+/* ---- what was found ------------------------------------------------------ */
 
 /* By the n of the day on which it was found; the loops have all the others. */
 static const struct found {
@@ -810,6 +825,12 @@ static const struct found {
     {"a message that costs the line and finds no memory is counted as lost",
      "a_slow_one_goes_away_and_comes_back",
      {.memory = 16}},
+    {"a refusal that was interrupted is said",
+     "newcomers_come_too_fast",
+     {.call = SIM_send, .nth = 2, .error = EINTR}},
+    {"who was told of the first member is told of the last",
+     "a_group_is_fed_from_upstream",
+     {.memory = 13, .gone = 1}},
     {"a client refuses what it has no memory to keep",
      "numbers_are_exchanged_over_streams",
      {.memory = 28}},
@@ -829,7 +850,7 @@ static void found_run(void)
 {
     size_t i;
 
-    run.backend = backend_next(RT_AUTO);
+    run.backend = run.first;
     for (i = 0; i < sizeof found / sizeof *found; i++) {
         begin(scenario_find(found[i].scenario), "once");
         test_begin("%s", found[i].name);
@@ -838,8 +859,7 @@ static void found_run(void)
     }
 }
 
-/* ---- one of them
- * ------------------------------------------------------------------ */
+/* ---- one of them --------------------------------------------------------- */
 
 static const char *text_option(int argc, char **argv, const char *name)
 {
@@ -875,7 +895,7 @@ static int replay(int argc, char **argv)
     const char *backend = text_option(argc, argv, "--backend");
     struct dose d = dose_read(argc, argv);
 
-    run.backend = *backend ? backend_find(backend) : backend_next(RT_AUTO);
+    run.backend = *backend ? backend_find(backend) : run.first;
     run.trace = flag(argc, argv, "--trace");
     run.lively = flag(argc, argv, "--lively");
     if (!s) {
@@ -901,6 +921,7 @@ int main(int argc, char **argv)
     else
         signal(SIGSEGV, crashed);
     run.all = flag(argc, argv, "--all");
+    run.first = backend_next(RT_AUTO);
     if (flag(argc, argv, "--scenario"))
         return replay(argc, argv);
     found_run();

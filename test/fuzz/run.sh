@@ -3,7 +3,8 @@
 #   run.sh libfuzzer|afl DIRECTORY SECONDS NAME...
 # DIRECTORY holds the programs fuzz_NAME and afl_NAME, and gets for each NAME:
 # NAME/ (inputs found so far), NAME-bad/ (findings) and NAME.log or
-# NAME.afl.log, whose last line is "NAME: N executions, N s, N edges, N findings".
+# NAME.afl.log, whose last line is
+# "NAME: N executions, N s, N edges, N findings".
 kind=$1 dir=$2 seconds=$3
 shift 3
 bad=0
@@ -23,7 +24,8 @@ count() # directory pattern
 libfuzzer() # name
 {
     log=$dir/$1.log
-    "$dir/fuzz_$1" -max_total_time="$seconds" -max_len=4096 -timeout=5 \
+    ASAN_OPTIONS=quarantine_size_mb=8 "$dir/fuzz_$1" \
+        -max_total_time="$seconds" -max_len=4096 -timeout=5 \
         -print_final_stats=1 -artifact_prefix="$dir/$1-bad/" \
         "$dir/$1" >"$log" 2>&1
     runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")

@@ -6,6 +6,7 @@
 The first two bytes are the target's configuration and how it is cut up.
 """
 import os
+import random
 import struct
 import sys
 
@@ -252,7 +253,16 @@ def rtnet1():
         yield "client-%d-gap" % ws, 1 | ws, first + b"{cut}" + gap
 
 
-TARGETS = {"rtnet1": rtnet1(), "server_frames": frames(True), "client_frames": frames(False),
+def programs():
+    """Choices of a whole program; nothing else can be said of them."""
+    for i in range(12):
+        r = random.Random(i)
+        yield "random-%d" % i, i % 8, bytes(
+            r.randrange(256) for _ in range(60 * (i + 1)))
+
+
+TARGETS = {"program": programs(), "rtnet1": rtnet1(),
+           "server_frames": frames(True), "client_frames": frames(False),
            "request": requests(), "response": responses(), "proxy": proxies()}
 
 

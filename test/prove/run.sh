@@ -41,7 +41,11 @@ drivers() # file
 # Eva ends well and says nothing, and came to the end of the driver.
 sound() # file driver
 {
-    frama-c "${options[@]}" -eva-domains "$(domains "$2")" -main "$2" "$1" \
+    local fewer=()
+    # Where ways differ in each of many bytes alone, they need not be apart.
+    [ "$2" != prove_key_valid ] ||
+        fewer=(-eva-slevel 300 -eva-split-return auto)
+    frama-c "${options[@]}" "${fewer[@]}" -eva-domains "$(domains "$2")" -main "$2" "$1" \
         >"$work/said" 2>&1 &&
         grep -aq '^ *0 alarms generated' "$work/said" &&
         grep -aq "done for function $2" "$work/said" &&

@@ -4,8 +4,9 @@
   compare.py [--cases N] [--seed S] [--programs DIRECTORY] [TARGET...]
 
 Each target's corpus, then N generated inputs in all (20,000), are given to the
-replay program of the target (--events) and to the reference.  That plays them
-whole and cut up; a difference between the two is told as one from the reference.
+replay program of the target (--events) and to the reference.  The program plays
+them whole and cut up; a difference between these is told as one from the
+reference.
 """
 import argparse
 import os

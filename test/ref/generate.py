@@ -5,8 +5,9 @@ import struct
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 CHARACTERS = ["a", "\x7f", "\u0080", "\u00e9", "\u07ff", "\u0800", "\u20ac",
               "\ud7ff", "\ue000", "\uffff", "\U00010000", "\U0010ffff"]
-NOT_UTF8 = [b"\x80", b"\xc0\x80", b"\xc1\xbf", b"\xe0\x9f\xbf", b"\xed\xa0\x80",
-            b"\xf0\x8f\xbf\xbf", b"\xf4\x90\x80\x80", b"\xf5", b"\xff",
+NOT_UTF8 = [b"\x80", b"\xc0\x80", b"\xc1\xbf", b"\xe0\x9f\xbf",
+            b"\xed\xa0\x80", b"\xf0\x8f\xbf\xbf",
+            b"\xf4\x90\x80\x80", b"\xf5", b"\xff",
             b"\xe2\x82", b"\xf0\x9f"]
 
 
@@ -52,7 +53,8 @@ def frame(r, first, payload, server):
     bit, mask, payload = masked(r, payload, server)
     n = len(payload)
     if r.randrange(30) == 0:
-        n = r.choice((0, 125, 126, 65535, n + 1, 126, 65536, 1 << 31, 1 << 32, 1 << 62, 1 << 63,
+        n = r.choice((0, 125, 126, 65535, n + 1, 126, 65536, 1 << 31,
+                      1 << 32, 1 << 62, 1 << 63,
                       (1 << 64) - 4))
     form = 0 if n < 126 else 2 if n < 65536 else 8
     if r.randrange(40) == 0:
@@ -135,7 +137,8 @@ ODD_LINES = (
 
 
 def host(r):
-    return r.choice((b"h", b"h", b"h", b"H:80", b"h:443", b"[::1]:80", b"", b":",
+    return r.choice((b"h", b"h", b"h", b"H:80", b"h:443", b"[::1]:80", b"",
+                     b":",
                      b"a b", b"u@h", b"h/", b"h,h", b"h:x", b"%41", b"%4",
                      b"a#b", b"a^b", b"[::1", b"h:"))
 
@@ -237,7 +240,8 @@ def response(r):
         lines.append(line(r, b"X", b"y" * r.choice((20, 300))))
     r.shuffle(lines)
     first = r.choice((b"HTTP/1.1 101 Switching Protocols",) * 8 + (
-        b"HTTP/1.1 101", b"HTTP/1.1 101 ", b"HTTP/1.0 101 x", b"HTTP/1.1 200 OK",
+        b"HTTP/1.1 101", b"HTTP/1.1 101 ", b"HTTP/1.0 101 x",
+        b"HTTP/1.1 200 OK",
         b"HTTP/1.1 1010 x", b"HTTP/1.1 503 Busy", b"HTTP/1.1  101 x", b""))
     out = first + b"\r\n" + b"".join(lines) + b"\r\n"
     return spoil(r, out + frames(r, False, 4), 6)
