@@ -56,6 +56,8 @@ want gcc gcc
 want g++ g++
 want make make
 want libc6-dev
+want libc6-dev-i386
+want lib32gcc-12-dev
 want clang clang
 want afl++ afl-fuzz
 want clang-format clang-format
