@@ -490,6 +490,8 @@ static void stage_close(void)
     sessions_ended();
     pump();
     peers_go();
+    if (st.talker)
+        ws_free(st.talker);
     if (st.by)
         ws_free(st.by);
 }
