@@ -147,7 +147,7 @@ static const cells table[STATES] = {
     [FAREWELL] =
         {
             [NEXT] = "0 gone,; fin",
-            [WRONG] = "0 gone,; fin",
+            [WRONG] = "0 draining,; fin",
             [END] = "0 gone,; fin",
             [RESET] = "0 gone,; rst",
             [TIME] = "0 gone,; rst",
@@ -162,7 +162,7 @@ static const cells table[STATES] = {
     [FAREWELL_CLIENT] =
         {
             [NEXT] = "0 draining,; up",
-            [WRONG] = "0 gone,; fin",
+            [WRONG] = "0 draining,; fin",
             [END] = "0 gone,; fin",
             [RESET] = "0 gone,; rst",
             [TIME] = "0 gone,; rst",
