@@ -1314,18 +1314,30 @@ static void a_query_is_cut_at_its_ampersands(void)
 static struct {
     int nth;          /* the allocation that fails, from starve() on */
     uint64_t counted; /* of all allocations, at starve() */
+    rt__out *pool;    /* the loop's spare queues are no way out */
+    uint32_t pooled;
 } hunger;
 
 /* What follows in this scene is what may fail. */
 static void starve(void)
 {
     hunger.counted = sim_allocations();
+    hunger.pool = host.loop->out_pool;
+    hunger.pooled = host.loop->out_pooled;
+    host.loop->out_pool = NULL;
+    host.loop->out_pooled = 0;
     sim_fail_memory(hunger.nth, 0);
 }
 
 /* All goes well again; true when nothing has failed. */
 static int fed(void)
 {
+    rt__out **end = &host.loop->out_pool;
+
+    while (*end)
+        end = &(*end)->next;
+    *end = hunger.pool;
+    host.loop->out_pooled += hunger.pooled;
     sim_fail_memory(0, 0);
     return sim_allocations() - hunger.counted < (uint64_t)hunger.nth;
 }
@@ -1469,7 +1481,7 @@ static void without_a_handle_a_resume_is_put_off(void)
 static int resume_scene(int others)
 {
     char token[23];
-    sim_peer *p, *q, *other[16];
+    sim_peer *p, *q, *other[40];
     int i, well;
 
     typed_world();
@@ -1480,6 +1492,8 @@ static int resume_scene(int others)
     if (others % 2 == 0)
         sim_peer_reset(p);
     turns(3);
+    for (i = 0; others == 8 && i < 130; i++) /* more than are kept */
+        EQUAL(rt_send(host.loop, host.last, RT_TEXT, "lost", 4), 0);
     q = sim_connect(PORT);
     turns(1);
     starve();
@@ -1500,7 +1514,7 @@ static void a_resume_that_lacks_memory_leaves_the_session_away(void)
 {
     int others;
 
-    for (others = 0; others < 10; others++)
+    for (others = 0; others < 34; others++)
         each_allocation(resume_scene, others);
 }
 
@@ -1918,6 +1932,37 @@ static void a_crowd_gets_more_than_its_log_holds(void)
     world_end();
 }
 
+/* Both listeners have the same handlers, each a wire of its own. */
+static void a_line_of_another_wire_brings_what_was_kept_in_new_frames(void)
+{
+    rt_session old;
+    char token[23];
+    sim_peer *p;
+    ws_peer *w;
+
+    world();
+    CHECK(listen_on("tcp://127.0.0.1:9001", NULL).id != 0);
+    serve(NULL);
+    p = sim_connect(9001);
+    turns(2);
+    old = host.last;
+    EQUAL(rt_keep(host.loop, old, 60000, token), 0);
+    EQUAL(rt_send(host.loop, old, RT_BINARY, "kept", 4), 0);
+    sim_peer_reset(p);
+    turns(3);
+    w = peer();
+    w->on = note_length;
+    heard_count = 0;
+    EQUAL(rt_adopt(host.loop, old, host.last, 0), 0);
+    turns(3);
+    ws_pump(w);
+    EQUAL(heard_count, 1);
+    EQUAL(heard[0], 4);
+    EQUAL(rt_state(host.loop, old), RT_OPEN);
+    ws_free(w);
+    world_end();
+}
+
 /* ---- all of it ----------------------------------------------------------- */
 
 /* backend: the only one; 0: each. */
@@ -1997,6 +2042,7 @@ static const struct test_case cases[] = {
     CASE(a_snapshot_makes_an_older_value_of_its_key_vanish),
     CASE(a_codec_may_have_no_beat_and_clients_say_bye),
     CASE(a_crowd_gets_more_than_its_log_holds),
+    CASE(a_line_of_another_wire_brings_what_was_kept_in_new_frames),
 };
 
 #undef CASE
