@@ -117,9 +117,12 @@ static void a_full_window_moves_from_its_oldest_on(void)
     rt__window_take(small, 2, 200);
     rt__window_take(small, 2, 300); /* 200 is the oldest, in the middle */
     rt__window_move(large, small, 2);
-    EQUAL(rt__window_wait(large, 2, 1000, 1199), 1);
+    EQUAL(rt__window_age(large, 4, 350), 50);
     CHECK(passes(large, 4, 1000, 350));
-    EQUAL(rt__window_age(large, 4, 350), 0);
+    CHECK(passes(large, 4, 1000, 360));
+    EQUAL(rt__window_wait(large, 4, 1000, 1199), 1);
+    CHECK(passes(large, 4, 1000, 1200));
+    EQUAL(rt__window_wait(large, 4, 1000, 1299), 1);
     free(small);
     free(large);
 }
