@@ -1904,23 +1904,24 @@ static void note_length(ws_peer *w, int op, const uint8_t *data, size_t len)
 static void a_crowd_gets_more_than_its_log_holds(void)
 {
     static char big[20000];
-    ws_peer *w[3];
+    enum { CROWD = 2 * RT__CROWD_LEAST };
+    ws_peer *w[CROWD];
     rt_group group;
     int i;
 
     world();
     serve(NULL);
     group = rt_group_open(host.loop, "g", NULL);
-    for (i = 0; i < 3; i++) {
+    for (i = 0; i < CROWD; i++) {
         w[i] = peer();
         w[i]->on = note_length;
         EQUAL(rt_group_join(host.loop, group, host.last), 0);
     }
-    EQUAL(rt_group_send(host.loop, group, RT_BINARY, big, sizeof big), 3);
-    EQUAL(rt_group_send(host.loop, group, RT_BINARY, big, 10000), 3);
-    EQUAL(rt_group_send(host.loop, group, RT_BINARY, big, 3), 3);
+    EQUAL(rt_group_send(host.loop, group, RT_BINARY, big, sizeof big), CROWD);
+    EQUAL(rt_group_send(host.loop, group, RT_BINARY, big, 10000), CROWD);
+    EQUAL(rt_group_send(host.loop, group, RT_BINARY, big, 3), CROWD);
     turns(2);
-    for (i = 0; i < 3; i++) {
+    for (i = 0; i < CROWD; i++) {
         heard_count = 0;
         ws_pump(w[i]);
         EQUAL(heard_count, 3);
