@@ -1577,6 +1577,85 @@ static void a_client_that_lacks_memory_tries_again(void)
     each_allocation(dial_again_scene, 0);
 }
 
+#define OTHER "BBBBBBBBBBBBBBBBBBBBBQ"
+
+/* A server that has forgotten the session begins another one, and says a
+   message and a half behind that. */
+static void put_stranger(sim_peer *p)
+{
+    char text[100];
+
+    memset(text, 0, sizeof text);
+    text[3] = (char)snprintf(text + 4, 60, "w" OTHER " new 0 0 new 15000");
+    memcpy(text + 4 + text[3], "\0\0\0\4mone\0\0\0\4mt", 14);
+    EQUAL(sim_peer_send(p, text, 18 + (size_t)text[3]), 18 + text[3]);
+}
+
+/* How it greets: with the token of the one that is told open, without when
+   that one closed and the next has not opened. */
+static const char *greeting_due(void)
+{
+    if (host.opens == 2)
+        return "h" OTHER " ";
+    return host.closes ? "h" : "h" TOKEN " 0 ";
+}
+
+/* The server plays until there is another session, or the line holds. */
+static void until_it_opens(void)
+{
+    const char *due;
+    sim_peer *p;
+
+    pass(5000);
+    while ((p = sim_accept(7)) != NULL) {
+        due = greeting_due();
+        EQUAL(strncmp(take(p), due, strlen(due)), 0);
+        if (host.opens < 2)
+            put_stranger(p);
+        pass(5000);
+    }
+}
+
+/* A client with a message that is on no line finds that the server has
+   forgotten it.  for_ever: the allocations behind the first fail, too. */
+static int stranger_scene(int for_ever)
+{
+    rt_dial_opts o = {.resume = 1, .framing = RT_RTNET1};
+    rt_session s;
+    sim_peer *p;
+    int well;
+
+    world();
+    sim_serve(7);
+    s = dial("tcp://127.0.0.1:7", o);
+    pass(50);
+    p = welcomed("w" TOKEN " who 0 0 new 15000");
+    sim_peer_reset(p);
+    pass(1);
+    EQUAL(rt_send(host.loop, s, RT_TEXT, "a", 1), 0);
+    pass(5000);
+    p = sim_accept(7);
+    CHECK(strncmp(take(p), "h" TOKEN " 0 ", 26) == 0);
+    starve();
+    sim_fail_memory(hunger.nth, for_ever);
+    put_stranger(p);
+    pass(50);
+    well = fed();
+    until_it_opens();
+    EQUAL(host.opens, 2);
+    EQUAL(host.closes, 1);
+    EQUAL(host.end.code, RT_CLOSE_EXPIRED);
+    EQUAL(host.end.lost, 1);
+    world_end();
+    return well;
+}
+
+static void a_client_that_lacks_memory_for_the_next_session_tries_again(void)
+{
+    each_allocation(stranger_scene, 0);
+    each_allocation(stranger_scene, 1);
+}
+
 static int expect_scene(int variant)
 {
     static const char request[] =
@@ -2033,6 +2112,7 @@ static const struct test_case cases[] = {
     CASE(a_resume_that_lacks_memory_leaves_the_session_away),
     CASE(a_drained_client_comes_anew_or_says_that_it_cannot),
     CASE(a_client_that_lacks_memory_tries_again),
+    CASE(a_client_that_lacks_memory_for_the_next_session_tries_again),
     CASE(a_body_that_cannot_be_asked_for_ends_its_connection),
     CASE(an_adopted_line_brings_what_waits_on_it),
     CASE(an_acknowledgement_that_lacks_memory_is_still_owed),
