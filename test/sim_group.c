@@ -434,20 +434,36 @@ static size_t note_first(enum note_kind what)
     return i;
 }
 
+static int note_is(const struct note *n, enum note_kind what, int name,
+                   uint32_t g)
+{
+    return n->what == what && n->name == name && n->g == g;
+}
+
+/* A session that ended for want of memory is noticed late, when more was done:
+   then the notes of other names may wait. */
+static int note_passes(const struct note *n, const struct note *first, int name)
+{
+    if (n->batch == first->batch)
+        return 1;
+    return m.short_of && first->what != OUT &&
+           (n->what == OUT || n->name != name);
+}
+
+/* That a group has members, or none, is always told. */
 static int note_take(enum note_kind what, int name, uint32_t g)
 {
     size_t first = note_first(what), i;
 
     for (i = first; i < m.note_count; i++) {
-        if (m.notes[i].batch != m.notes[first].batch)
-            break;
-        if (m.notes[i].what == what && m.notes[i].name == name &&
-            m.notes[i].g == g) {
+        if (note_is(&m.notes[i], what, name, g)) {
             note_drop(i);
             return 1;
         }
+        if (!note_passes(&m.notes[i], &m.notes[first], name))
+            break;
     }
-    if (first == m.note_count || !believed())
+    if (first == m.note_count || what != OUT || !believed())
         return 0;
     note_drop(first);
     return note_take(what, name, g);
@@ -2243,7 +2259,7 @@ static void on_hook(enum note_kind what, const char *name, uint32_t g)
     sim_upcall((uint32_t)(HOST + 1 + n), (int)what, g);
     if (!note_take(what, n, g) && !m.freeing)
         sim_fault("hook %d of %s, %u: too early or late", (int)what, name, g);
-    if (what != OUT && m.subscribed[n] == (what == FIRST) && !m.short_of)
+    if (what != OUT && m.subscribed[n] == (what == FIRST))
         sim_fault("hook %d of %s comes twice", (int)what, name);
     if (what != OUT)
         m.subscribed[n] = what == FIRST;
@@ -2361,7 +2377,7 @@ static void check_told(void)
         }
     }
     while (m.note_count && m.notes[0].turn < m.turn) {
-        if (!believed()) {
+        if (m.notes[0].what != OUT || !believed()) {
             sim_fault("hook %d of %s was not told", (int)m.notes[0].what,
                       name_of(m.notes[0].name));
             return;
