@@ -2608,15 +2608,15 @@ static rt__piece *out_last(rt__out *o)
 }
 
 /* For a blocked peer: the end of its own last buffer, or a new, larger one.
-   Only where that last piece is the one holder: the free end of a shared buffer
-   belongs to others. */
+   Only where that last piece is the one holder, and a message: the free end of
+   a shared buffer belongs to others. */
 static rt__buf *own_room(rt_loop *loop, rt__out *o, size_t size)
 {
     rt__piece *last = out_last(o);
     rt__buf *b = last ? last->buf : NULL;
     size_t cap = 512;
-    if (b && b->refs == 1 && !b->arena && last->off + last->len == b->len &&
-        b->cap - b->len >= size) {
+    if (b && b->refs == 1 && !b->arena && !b->aside &&
+        last->off + last->len == b->len && b->cap - b->len >= size) {
         b->refs++; /* as the piece to come holds it */
         return b;
     }

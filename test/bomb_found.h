@@ -222,6 +222,27 @@ static void a_beat_of_a_codec_counts_for_no_message(void)
     found_end();
 }
 
+/* One for whom the socket has no room is put into the buffer of what waits
+   before it, where that has some: not into a beat's. */
+static void a_message_behind_a_beat_that_waits_counts(void)
+{
+    static uint8_t bytes[3000];
+    sim_peer *line = found_stream(RT_CODEC, &found_codec, 2);
+
+    found_turns(2, 150, NULL); /* two of its three bytes */
+    EQUAL(rt_send(found.loop, found.s, RT_BINARY, bytes, 20), 0);
+    EQUAL(rt_send(found.loop, found.s, RT_BINARY, bytes, 500), 0);
+    EQUAL(sim_peer_recv(line, bytes, 2), 2);
+    sim_peer_window(line, 1 + 23 + 10);
+    found_turns(3, 0, NULL); /* the beat, the first, and of the second ten */
+    EQUAL(rt_unsent(found.loop, found.s), 503 - 10);
+    sim_peer_reset(line);
+    found_turns(3, 0, NULL);
+    EQUAL(found.end.lost, 1);
+    sim_peer_close(line);
+    found_end();
+}
+
 static void found_post(rt_loop *loop, void *arg)
 {
     (void)loop;
@@ -349,6 +370,7 @@ static void found_run(void)
     RUN(the_rest_of_a_loose_raw_message_counts_for_none);
     RUN(a_kept_raw_session_outlives_a_loose_message_in_parts);
     RUN(a_beat_of_a_codec_counts_for_no_message);
+    RUN(a_message_behind_a_beat_that_waits_counts);
     RUN(posts_outlive_a_read_that_ends_inside_one);
     RUN(a_session_of_a_codec_is_not_adopted_by_a_connection_without);
     RUN(the_request_of_one_who_tries_again_is_not_the_hosts);
