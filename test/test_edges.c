@@ -1238,6 +1238,37 @@ static void what_hooks_would_be_told_behind_the_end_is_forgotten(void)
     EQUAL(pushes, 2);
 }
 
+static int lasts;
+
+static void on_last(rt_loop *l, const char *name)
+{
+    (void)l;
+    (void)name;
+    lasts++;
+}
+
+/* Who ends the loop unsubscribes from all of them at once. */
+static void the_end_of_a_loop_empties_no_group(void)
+{
+    rt_loop_opts lo = {.group_last = on_last};
+    rt_group g;
+    int i;
+
+    for (i = 0; i < 2; i++) {
+        lasts = 0;
+        world_with(&lo, NULL);
+        CHECK(listen_on("tcp://127.0.0.1:9000", NULL).id != 0);
+        CHECK(sim_connect(PORT) != NULL);
+        turns(2);
+        g = rt_group_open(host.loop, "group", NULL);
+        EQUAL(rt_group_join(host.loop, g, host.last), 0);
+        if (i)
+            rt_close(host.loop, host.last, 1000, NULL), turns(2);
+        world_end();
+        EQUAL(lasts, i);
+    }
+}
+
 static int error_at_end;
 
 static void on_close_group(rt_loop *l, rt_session s, const rt_end *end)
@@ -1562,6 +1593,44 @@ static int dial_again_scene(int variant)
 static void a_client_that_lacks_memory_tries_again(void)
 {
     each_allocation(dial_again_scene, 0);
+}
+
+/* The server knows it no more, and gives it another token.  Where it had no
+   memory for the session that follows it comes back as who it was; with the
+   new token it would resume one that it never opened. */
+static int anew_scene(int variant)
+{
+    rt_dial_opts o = {.resume = 1, .framing = RT_RTNET1};
+    sim_peer *p;
+    const char *asks;
+    int well;
+
+    (void)variant;
+    world();
+    sim_serve(7);
+    CHECK(dial("tcp://127.0.0.1:7", o).id != 0);
+    pass(50);
+    sim_peer_reset(welcomed("w" TOKEN " who 0 0 new 15000"));
+    pass(5000);
+    p = sim_accept(7);
+    take(p);
+    put(p, "wBBBBBBBBBBBBBBBBBBBBBA new 0 0 new 15000");
+    starve();
+    pass(50);
+    well = fed();
+    EQUAL(host.closes, host.opens - 1);
+    if (!well && host.closes == 0) {
+        pass(60000);
+        asks = take(sim_accept(7));
+        CHECK(strncmp(asks, "h" TOKEN " ", 24) == 0);
+    }
+    world_end();
+    return well;
+}
+
+static void a_client_without_memory_for_a_new_session_keeps_its_token(void)
+{
+    each_allocation(anew_scene, 0);
 }
 
 static int expect_scene(int variant)
@@ -2033,6 +2102,7 @@ static const struct test_case cases[] = {
     CASE(an_answer_nobody_reads_ends_with_the_handshakes_time),
     CASE(a_shutdown_waits_for_an_answer_on_its_way),
     CASE(what_hooks_would_be_told_behind_the_end_is_forgotten),
+    CASE(the_end_of_a_loop_empties_no_group),
     CASE(no_group_is_made_while_the_loop_ends),
     CASE(a_text_that_is_no_token_finds_nobody),
     CASE(beyond_2_24_handles_there_is_none),
@@ -2043,6 +2113,7 @@ static const struct test_case cases[] = {
     CASE(a_resume_that_lacks_memory_leaves_the_session_away),
     CASE(a_drained_client_comes_anew_or_says_that_it_cannot),
     CASE(a_client_that_lacks_memory_tries_again),
+    CASE(a_client_without_memory_for_a_new_session_keeps_its_token),
     CASE(a_body_that_cannot_be_asked_for_ends_its_connection),
     CASE(an_adopted_line_brings_what_waits_on_it),
     CASE(an_acknowledgement_that_lacks_memory_is_still_owed),
