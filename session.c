@@ -3317,7 +3317,9 @@ static int client_anew(rt_loop *loop, rt__conn *c, const welcome *w)
 {
     rt__session *old = c->session;
     rt__session *heir = rt__session_new(loop, c->ep, c, 0);
-    if (!heir || rt__keep_open(loop, heir) < 0) {
+    /* With its flow, so that it can always lose its line and dial again: it
+       must not end before it opens, for nobody knows its handle yet. */
+    if (!heir || rt__keep_open(loop, heir) < 0 || !flow_open(loop, heir)) {
         if (heir)
             rt__session_forget(loop, heir);
         return -1011;

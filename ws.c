@@ -1609,8 +1609,6 @@ static void shake_decide(rt_loop *loop, rt__conn *c, int said)
     else if (said == 0)
         shake_refuse(loop, c, c->ep->on.request ? 404 : 426,
                      RT__REFUSED_REQUEST);
-    else if (!k->id) /* it could not be asked */
-        shake_put_off(loop, c, RT__REFUSED_MEMORY);
     else if (said >= 400 && said <= 599)
         shake_refuse(loop, c, said, RT__REFUSED_HOST);
     else

@@ -25,6 +25,7 @@ import filecmp
 import json
 import os
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -68,9 +69,9 @@ class Suite:
     def prepare(self):
         os.makedirs(f"{WORK}/{self.name}/t", exist_ok=True)
         for line in self.commands():
-            words = line.split()
+            words = shlex.split(line)
             out = words[words.index("-o") + 1]
-            if "-c" in words:
+            if "-c" in words and "/steps_" not in out:
                 compiled(words)
             elif "/test_" in out:
                 program = out.rsplit("/test_", 1)[1]
@@ -85,7 +86,8 @@ class Suite:
              "test/Makefile", "CC=gcc", f"BUILD={WORK}/{self.name}",
              f"CFLAGS={self.flags} -w", "bins"],
             cwd=ROOT, text=True, check=True, stdout=subprocess.PIPE).stdout
-        return [s for s in said.splitlines() if s.startswith("gcc ")]
+        lines = said.replace("\\\n", " ").splitlines()
+        return [s for s in lines if s.startswith("gcc ") and " -o " in s]
 
     def linked(self, words):
         """The same with the tests' own sources compiled beforehand."""

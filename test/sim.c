@@ -123,6 +123,7 @@ static struct world {
     int64_t mono_skew_ms, wall_skew_ms;
     object *all;
     object *fds[MOST_FDS];
+    int fds_end;          /* none was ever open from here on */
     struct event *agenda; /* sorted, the next one last */
     size_t events, agenda_cap;
     struct sockaddr_un nodes[NODES]; /* socket files */
@@ -571,6 +572,8 @@ static int fd_open(object *o)
         return fails(EMFILE);
     }
     sim.fds[fd] = o;
+    if (sim.fds_end <= fd)
+        sim.fds_end = fd + 1;
     o->fd = fd;
     sim.progress++;
     return fd;
@@ -608,7 +611,7 @@ int sim_fds(void)
 {
     int fd, n = 0;
 
-    for (fd = FIRST_FD; fd < MOST_FDS; fd++)
+    for (fd = FIRST_FD; fd < sim.fds_end; fd++)
         n += sim.fds[fd] != NULL;
     return n;
 }
@@ -617,7 +620,7 @@ int sim_streams(void)
 {
     int fd, n = 0;
 
-    for (fd = FIRST_FD; fd < MOST_FDS; fd++)
+    for (fd = FIRST_FD; fd < sim.fds_end; fd++)
         n += sim.fds[fd] && sim.fds[fd]->kind == STREAM;
     return n;
 }

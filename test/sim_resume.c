@@ -1790,13 +1790,10 @@ static void dial_over(struct client *c, const rt_end *why)
 static void dial_close(rt_loop *l, rt_session h, const rt_end *why)
 {
     struct client *c = rt_context(l, h);
-    int heir;
 
     callback_begins("on_close, dialled");
     sim_note("client %d closes: %d, %d lost", c->id, why->code, (int)why->lost);
-    /* An heir that has no memory to open is told of for the first time. */
-    heir = m.short_of && why->code == 1011 && !m.freeing;
-    if ((!rt_same(c->dial, h) && !heir) || c->over)
+    if (!rt_same(c->dial, h) || c->over)
         sim_fault("on_close of client %d", c->id);
     if (c->bye ? why->code != 1000 : why->cause == RT_BY_APP)
         sim_fault("client %d closes with %d", c->id, why->code);

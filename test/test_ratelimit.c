@@ -96,6 +96,47 @@ static void limit_0_lets_nothing_pass(void)
     free(w);
 }
 
+static void the_age_of_a_window_is_that_of_its_last_one(void)
+{
+    rt__window *w = window_new(2);
+    CHECK(rt__window_age(w, 2, 500) == UINT64_MAX); /* nothing passed yet */
+    rt__window_take(w, 2, 500);
+    EQUAL(rt__window_age(w, 2, 500), 0);
+    EQUAL(rt__window_age(w, 2, 700), 200);
+    rt__window_take(w, 2, 600); /* the next place is the first again */
+    EQUAL(rt__window_age(w, 2, 700), 100);
+    rt__window_take(w, 2, 650);
+    EQUAL(rt__window_age(w, 2, 700), 50);
+    free(w);
+}
+
+static void a_full_window_moves_from_its_oldest_on(void)
+{
+    rt__window *small = window_new(2), *large = window_new(4);
+    rt__window_take(small, 2, 100);
+    rt__window_take(small, 2, 200);
+    rt__window_take(small, 2, 300); /* 200 is the oldest, in the middle */
+    rt__window_move(large, small, 2);
+    EQUAL(rt__window_age(large, 4, 350), 50);
+    CHECK(passes(large, 4, 1000, 350));
+    CHECK(passes(large, 4, 1000, 360));
+    EQUAL(rt__window_wait(large, 4, 1000, 1199), 1);
+    CHECK(passes(large, 4, 1000, 1200));
+    EQUAL(rt__window_wait(large, 4, 1000, 1299), 1);
+    free(small);
+    free(large);
+}
+
+static void the_credit_of_an_interval_without_end(void)
+{
+    /* limit passes in an interval; of one beyond 2^31 nothing is divided. */
+    EQUAL(rt__window_credit(NULL, 0, 5, (uint64_t)INT32_MAX + 1, 0, 1000), 0);
+    EQUAL(rt__window_credit(NULL, 0, 5, (uint64_t)INT32_MAX + 1, 0,
+                            (uint64_t)INT32_MAX + 1),
+          5);
+    EQUAL(rt__window_credit(NULL, 0, 5, 1000, 0, 1200), 6);
+}
+
 static void interval_0_lets_all_pass(void)
 {
     rt__window *w = window_new(2);
@@ -430,6 +471,9 @@ int main(void)
     RUN(a_clock_that_goes_back_stands_still);
     RUN(the_ends_of_the_clock);
     RUN(limit_0_lets_nothing_pass);
+    RUN(the_age_of_a_window_is_that_of_its_last_one);
+    RUN(a_full_window_moves_from_its_oldest_on);
+    RUN(the_credit_of_an_interval_without_end);
     RUN(interval_0_lets_all_pass);
     RUN(the_longest_interval);
     RUN(a_window_that_grew_goes_on_where_it_was);
