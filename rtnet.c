@@ -169,22 +169,22 @@ int rt__grow(rt_loop *loop, void **array, size_t *cap, size_t size)
 
 /* Microseconds of the monotonic clock, never less than before: deadlines and
    limits subtract older times without asking.  One that goes back, as it must
-   not, goes on from where it was: were it only held, all would stand still for
-   as long as it went back.  Nobody in the library reads the wall clock, so that
-   setting it moves no deadline. */
+   not, is held until it has caught up; but by a second or more, and it goes on
+   from where it was, else all would stand still for as long.  (Were that done
+   for less, too, one that sways would run ahead by each sway.)  Nobody in the
+   library reads the wall clock, so that setting it moves no deadline. */
 uint64_t rt__micros(rt_loop *loop)
 {
     struct timespec t;
     uint64_t now;
     if (clock_gettime(CLOCK_MONOTONIC, &t) != 0)
         return loop->last_micros;
-    now = (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
-    if (now < loop->system_micros)
-        loop->went_back += loop->system_micros - now;
-    loop->system_micros = now;
-    now += loop->went_back;
-    if (now > loop->last_micros)
-        loop->last_micros = now;
+    now = (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000 +
+          loop->went_back;
+    if (now >= loop->last_micros)
+        return loop->last_micros = now;
+    if (loop->last_micros - now >= 1000000)
+        loop->went_back += loop->last_micros - now;
     return loop->last_micros;
 }
 
@@ -2608,15 +2608,15 @@ static rt__piece *out_last(rt__out *o)
 }
 
 /* For a blocked peer: the end of its own last buffer, or a new, larger one.
-   Only where that last piece is the one holder: the free end of a shared buffer
-   belongs to others. */
+   Only where that last piece is the one holder, and a message: the free end of
+   a shared buffer belongs to others. */
 static rt__buf *own_room(rt_loop *loop, rt__out *o, size_t size)
 {
     rt__piece *last = out_last(o);
     rt__buf *b = last ? last->buf : NULL;
     size_t cap = 512;
-    if (b && b->refs == 1 && !b->arena && last->off + last->len == b->len &&
-        b->cap - b->len >= size) {
+    if (b && b->refs == 1 && !b->arena && !b->aside &&
+        last->off + last->len == b->len && b->cap - b->len >= size) {
         b->refs++; /* as the piece to come holds it */
         return b;
     }
@@ -3496,10 +3496,8 @@ static int data_room(rt_loop *loop, rt__in *in, size_t n, uint64_t expected)
        store. */
     if (all > RT__ARENA && have + n >= all / 8)
         b = rt__buf_kept(loop, (size_t)all + 1 + RT__HEADROOM);
-    /* Where only the next byte is announced, as by a codec that cannot tell the
-       size, it still grows in proportion. */
     if (cap > all)
-        cap = all > have + have / 4 ? all : have + have / 4;
+        cap = all;
     if (cap < have + n)
         cap = have + n;
     if (!b && !(b = rt__buf_new(loop, (size_t)cap + 1 + RT__HEADROOM)))
@@ -4026,6 +4024,17 @@ static ptrdiff_t codec_whole(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n,
     return size;
 }
 
+/* How much of the packet may still come: what it needs, or, where that is not
+   known, as much again as there is, so that it is copied seldom. */
+static uint64_t packet_left(const rt__conn *c)
+{
+    uint64_t have = c->in->data ? c->in->data->len : 0;
+    uint64_t most = (uint64_t)c->ep->max_message + RT__CODEC_HEAD;
+    if (c->in->left)
+        return c->in->left;
+    return have < most - have ? have : most - have;
+}
+
 /* A packet that came in parts: takes what it needs, and no more.  While its
    size is not known that is one byte, for the next may be of another packet. */
 static ptrdiff_t codec_more(rt_loop *loop, rt__conn *c, const uint8_t *p,
@@ -4038,7 +4047,7 @@ static ptrdiff_t codec_more(rt_loop *loop, rt__conn *c, const uint8_t *p,
     ptrdiff_t used;
     if (n > (need ? need : 1))
         n = need ? need : 1;
-    to = rt__in_room(loop, c, n, need ? need : n);
+    to = rt__in_room(loop, c, n, packet_left(c));
     if (!to)
         return -1011;
     memcpy(to, p, n);

@@ -911,7 +911,7 @@ struct rt_loop {
     int stop;  /* set by rt_stop, atomically */
     uint8_t in_turn, freeing;
     uint64_t now, last_micros;
-    uint64_t system_micros, went_back; /* the system's clock; in all */
+    uint64_t went_back; /* the system's clock, in all */
     uint64_t secret[4]; /* keys of the hash and of the random stream */
     uint64_t drawn;
     size_t heap;

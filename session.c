@@ -3665,7 +3665,7 @@ static int adopt_check(const rt__session *old, const rt__session *fresh,
                        uint64_t peer_has)
 {
     uint64_t top;
-    if (old == fresh || !fresh->conn || fresh->conn->typed)
+    if (old == fresh || !online(fresh) || fresh->conn->typed)
         return RT_EINVAL;
     if (!rt__keep_of(old) || !rt__keep_of(old)->flow || rt__ep_of(old)->dial ||
         rt__keep_of(old)->flow->typed ||

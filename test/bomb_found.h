@@ -10,8 +10,7 @@ static struct {
     rt_session s, client;
     int closes;
     rt_end end;
-    int packets; /* binary messages that a scripted end got */
-    size_t last; /* bytes of the last one */
+    int packets; /* of the codec that a scripted end got */
     int ran, aways, backs;
     int known; /* rt_request_of answered for the client that is away */
 } found;
@@ -87,10 +86,7 @@ static void found_turns(int n, int ms, ws_peer *ws)
 static void found_hears(ws_peer *ws, int op, const uint8_t *data, size_t len)
 {
     (void)ws;
-    (void)data;
-    found.packets += op == WS_BINARY;
-    if (op == WS_BINARY)
-        found.last = len;
+    found.packets += op == WS_BINARY && len == 3 && data[0] == 'C';
 }
 
 /* The scripted end takes what is no frame for a fault. */
@@ -106,7 +102,6 @@ static void a_codec_on_a_websocket_beats_and_leaves_in_frames(void)
     found_turns(9, 0, ws);
     found_turns(2, 150, ws);
     CHECK(found.packets > 0);
-    EQUAL(found.last, 3);
     beats = found.packets;
     EQUAL(rt_close(found.loop, found.s, 4000, "bye"), 0);
     found_turns(9, 0, ws);
@@ -222,6 +217,27 @@ static void a_beat_of_a_codec_counts_for_no_message(void)
     found_end();
 }
 
+/* One for whom the socket has no room is put into the buffer of what waits
+   before it, where that has some: not into a beat's. */
+static void a_message_behind_a_beat_that_waits_counts(void)
+{
+    static uint8_t bytes[3000];
+    sim_peer *line = found_stream(RT_CODEC, &found_codec, 2);
+
+    found_turns(2, 150, NULL); /* two of its three bytes */
+    EQUAL(rt_send(found.loop, found.s, RT_BINARY, bytes, 20), 0);
+    EQUAL(rt_send(found.loop, found.s, RT_BINARY, bytes, 500), 0);
+    EQUAL(sim_peer_recv(line, bytes, 2), 2);
+    sim_peer_window(line, 1 + 23 + 10);
+    found_turns(3, 0, NULL); /* the beat, the first, and of the second ten */
+    EQUAL(rt_unsent(found.loop, found.s), 503 - 10);
+    sim_peer_reset(line);
+    found_turns(3, 0, NULL);
+    EQUAL(found.end.lost, 1);
+    sim_peer_close(line);
+    found_end();
+}
+
 static void found_post(rt_loop *loop, void *arg)
 {
     (void)loop;
@@ -283,6 +299,34 @@ static void the_request_of_one_who_tries_again_is_not_the_hosts(void)
     }
     EQUAL(rt_state(found.loop, found.client), RT_OPEN);
     EQUAL(found.known, 0);
+    found_end();
+}
+
+/* It has no connection yet that could be put under another session. */
+static void one_who_tries_again_is_not_adopted(void)
+{
+    rt_listen_opts o = {.on = {.open = found_open}, .resume_ms = 60000};
+    rt_dial_opts d = {.on = {.open = found_open}, .resume = 1};
+    rt_session old;
+    ws_peer *ws;
+    char token[23];
+    int i;
+
+    found_begin();
+    CHECK(rt_listen(found.loop, "ws://127.0.0.1:9000", &o).id);
+    ws = ws_connect(9000, "/");
+    found_turns(9, 0, ws);
+    old = found.s;
+    EQUAL(rt_keep(found.loop, old, 60000, token), 0);
+    found.client = rt_dial(found.loop, "ws://127.0.0.1:9000/", &d);
+    found_turns(20, 2, ws);
+    EQUAL(rt_drop(found.loop, found.client, 4000, NULL), 0);
+    for (i = 0; i < 200 && rt_state(found.loop, found.client) == RT_AWAY; i++) {
+        CHECK(rt_adopt(found.loop, old, found.client, 0) < 0);
+        found_turns(1, 20, ws);
+    }
+    EQUAL(rt_state(found.loop, found.client), RT_OPEN);
+    ws_free(ws);
     found_end();
 }
 
@@ -349,9 +393,11 @@ static void found_run(void)
     RUN(the_rest_of_a_loose_raw_message_counts_for_none);
     RUN(a_kept_raw_session_outlives_a_loose_message_in_parts);
     RUN(a_beat_of_a_codec_counts_for_no_message);
+    RUN(a_message_behind_a_beat_that_waits_counts);
     RUN(posts_outlive_a_read_that_ends_inside_one);
     RUN(a_session_of_a_codec_is_not_adopted_by_a_connection_without);
     RUN(the_request_of_one_who_tries_again_is_not_the_hosts);
+    RUN(one_who_tries_again_is_not_adopted);
 }
 
 #endif

@@ -274,8 +274,18 @@ static void row_72_negative(void)
                                 offsetof(rt_listen_opts, soft_mark),
                                 offsetof(rt_listen_opts, hard_mark),
                                 offsetof(rt_listen_opts, backlog)};
+    static const size_t dialled[] = {offsetof(rt_dial_opts, connect_ms),
+                                     offsetof(rt_dial_opts, max_message),
+                                     offsetof(rt_dial_opts, max_fragments),
+                                     offsetof(rt_dial_opts, max_header),
+                                     offsetof(rt_dial_opts, handshake_ms),
+                                     offsetof(rt_dial_opts, assembly_ms),
+                                     offsetof(rt_dial_opts, ping_ms),
+                                     offsetof(rt_dial_opts, dead_pings),
+                                     offsetof(rt_dial_opts, close_ms),
+                                     offsetof(rt_dial_opts, soft_mark),
+                                     offsetof(rt_dial_opts, hard_mark)};
     static const int values[] = {-2, INT32_MIN};
-    rt_dial_opts dial = {.hard_mark = -2};
     size_t i;
 
     for (i = 0; i < 2 * COUNT(at); i++) {
@@ -284,8 +294,52 @@ static void row_72_negative(void)
         EQUAL(rt_listen(stage.loop, "tcp://127.0.0.1:9005", &o).id, 0);
         EQUAL(rt_error(stage.loop, NULL), RT_EINVAL);
     }
-    EQUAL(rt_dial(stage.loop, "ws://127.0.0.1:7000/", &dial).id, 0);
-    EQUAL(rt_error(stage.loop, NULL), RT_EINVAL);
+    for (i = 0; i < 2 * COUNT(dialled); i++) {
+        rt_dial_opts o = {.resume = 0};
+        memcpy((char *)&o + dialled[i / 2], &values[i & 1], sizeof(int));
+        EQUAL(rt_dial(stage.loop, "ws://127.0.0.1:7000/", &o).id, 0);
+        EQUAL(rt_error(stage.loop, NULL), RT_EINVAL);
+    }
+}
+
+/* RT_OFF itself is good for each of them. */
+static void row_72_off(void)
+{
+    rt_listen_opts o = {.max_message = RT_OFF,
+                        .resume_ms = RT_OFF,
+                        .max_fragments = RT_OFF,
+                        .max_body = RT_OFF,
+                        .max_header = RT_OFF,
+                        .max_handshakes = RT_OFF,
+                        .handshake_ms = RT_OFF,
+                        .assembly_ms = RT_OFF,
+                        .ping_ms = RT_OFF,
+                        .dead_pings = RT_OFF,
+                        .close_ms = RT_OFF,
+                        .soft_mark = RT_OFF,
+                        .hard_mark = RT_OFF,
+                        .backlog = RT_OFF};
+    rt_dial_opts d = {.connect_ms = RT_OFF,
+                      .max_message = RT_OFF,
+                      .max_fragments = RT_OFF,
+                      .max_header = RT_OFF,
+                      .handshake_ms = RT_OFF,
+                      .assembly_ms = RT_OFF,
+                      .ping_ms = RT_OFF,
+                      .dead_pings = RT_OFF,
+                      .close_ms = RT_OFF,
+                      .soft_mark = RT_OFF,
+                      .hard_mark = RT_OFF};
+    rt_session s;
+
+    CHECK(rt_listen(stage.loop, "ws://127.0.0.1:9006", &o).id != 0);
+    s = rt_dial(stage.loop, "ws://127.0.0.1:9006/", &d);
+    settle();
+    EQUAL(rt_state(stage.loop, s), RT_OPEN);
+    EQUAL(rt_send(stage.loop, s, RT_TEXT, "x", 1), 0);
+    settle();
+    EQUAL(rt_close(stage.loop, s, 1000, NULL), 0);
+    settle();
 }
 
 static void row_72_sizes_have_no_sign_and_a_limit(void)
@@ -302,6 +356,7 @@ static void row_72_sizes_have_no_sign_and_a_limit(void)
     row_72_garbage(9001, 100000);
     row_72_garbage(PORT, 100000);
     row_72_negative();
+    row_72_off();
     stage_end();
 }
 

@@ -90,7 +90,8 @@ static void world_with(const rt_loop_opts *opts, const sim_opts *kernel)
         o = *opts;
     memset(&host, 0, sizeof host);
     host.backend = o.backend = backend;
-    o.realloc = sim_realloc;
+    if (!o.realloc)
+        o.realloc = sim_realloc;
     o.log = on_log;
     sim_start(kernel);
     host.loop = rt_loop_new(&o);
@@ -1237,6 +1238,37 @@ static void what_hooks_would_be_told_behind_the_end_is_forgotten(void)
     EQUAL(pushes, 2);
 }
 
+static int lasts;
+
+static void on_last(rt_loop *l, const char *name)
+{
+    (void)l;
+    (void)name;
+    lasts++;
+}
+
+/* Who ends the loop unsubscribes from all of them at once. */
+static void the_end_of_a_loop_empties_no_group(void)
+{
+    rt_loop_opts lo = {.group_last = on_last};
+    rt_group g;
+    int i;
+
+    for (i = 0; i < 2; i++) {
+        lasts = 0;
+        world_with(&lo, NULL);
+        CHECK(listen_on("tcp://127.0.0.1:9000", NULL).id != 0);
+        CHECK(sim_connect(PORT) != NULL);
+        turns(2);
+        g = rt_group_open(host.loop, "group", NULL);
+        EQUAL(rt_group_join(host.loop, g, host.last), 0);
+        if (i)
+            rt_close(host.loop, host.last, 1000, NULL), turns(2);
+        world_end();
+        EQUAL(lasts, i);
+    }
+}
+
 static int error_at_end;
 
 static void on_close_group(rt_loop *l, rt_session s, const rt_end *end)
@@ -1783,6 +1815,42 @@ static void an_acknowledgement_that_lacks_memory_is_still_owed(void)
 /* ---- whatever else ---------------------------------------------------------
  */
 
+static size_t largest;
+
+static void *largest_realloc(void *user, void *p, size_t old, size_t now)
+{
+    if (now > largest)
+        largest = now;
+    return sim_realloc(user, p, old, now);
+}
+
+/* So large that its buffer is no power of two. */
+static void a_message_under_way_takes_no_more_than_is_announced(void)
+{
+    enum { ALL = 140000 };
+    static const char zeros[ALL];
+    uint8_t head[4] = {ALL >> 24, ALL >> 16 & 255, ALL >> 8 & 255, ALL & 255};
+    rt_listen_opts o = {.framing = RT_LENGTH, .max_message = ALL};
+    rt_loop_opts loop = {.realloc = largest_realloc};
+    sim_peer *p;
+    int i;
+
+    world_with(&loop, NULL);
+    CHECK(listen_on("tcp://127.0.0.1:9000", &o).id != 0);
+    p = sim_connect(PORT);
+    turns(3);
+    largest = 0;
+    sim_peer_send(p, head, sizeof head);
+    for (i = 0; i < ALL - 1000; i += 1000) {
+        sim_peer_send(p, zeros, 1000);
+        turns(1);
+    }
+    CHECK(largest >= ALL);
+    CHECK(largest < ALL + 100);
+    sim_peer_close(p);
+    world_end();
+}
+
 static void a_clock_that_fails_stands_still(void)
 {
     uint64_t now;
@@ -1792,6 +1860,25 @@ static void a_clock_that_fails_stands_still(void)
     sim_pass(1000);
     sim_fail(SIM_clock_gettime, 1, EINVAL);
     EQUAL(rt_now(host.loop), now);
+    EQUAL(rt_now(host.loop), now + 1000);
+    world_end();
+}
+
+/* Two processors whose clocks differ a little: who is asked in turn makes no
+   time. */
+static void a_clock_that_sways_makes_no_time(void)
+{
+    uint64_t now;
+    int i;
+
+    world();
+    now = rt_now(host.loop);
+    for (i = 0; i < 1000; i++) {
+        sim_jump(i & 1 ? 5 : -5);
+        rt_now(host.loop);
+    }
+    EQUAL(rt_now(host.loop), now);
+    sim_pass(1000);
     EQUAL(rt_now(host.loop), now + 1000);
     world_end();
 }
@@ -2102,6 +2189,7 @@ static const struct test_case cases[] = {
     CASE(an_answer_nobody_reads_ends_with_the_handshakes_time),
     CASE(a_shutdown_waits_for_an_answer_on_its_way),
     CASE(what_hooks_would_be_told_behind_the_end_is_forgotten),
+    CASE(the_end_of_a_loop_empties_no_group),
     CASE(no_group_is_made_while_the_loop_ends),
     CASE(a_text_that_is_no_token_finds_nobody),
     CASE(beyond_2_24_handles_there_is_none),
@@ -2117,6 +2205,8 @@ static const struct test_case cases[] = {
     CASE(an_adopted_line_brings_what_waits_on_it),
     CASE(an_acknowledgement_that_lacks_memory_is_still_owed),
     CASE(a_clock_that_fails_stands_still),
+    CASE(a_clock_that_sways_makes_no_time),
+    CASE(a_message_under_way_takes_no_more_than_is_announced),
     CASE(blanks_around_a_forwarded_address_do_not_matter),
     CASE(who_is_refused_behind_a_proxy_has_only_the_rest_of_its_time),
     CASE(a_request_that_waited_may_be_closed),
