@@ -550,8 +550,10 @@ static int fails_once(const struct dose *d)
 /* The same, and says what was wrong; false also when that is enough. */
 static int tried(const struct dose *d)
 {
-    int failed = fails_once(d);
+    int failed;
 
+    alarm(30); /* for each, not for all: the machine may be busy */
+    failed = fails_once(d);
     if (!sim_end())
         return failed;
     run.bad++;
@@ -569,7 +571,6 @@ static void begin(const struct scenario *s, const char *what)
 {
     run.scenario = s;
     run.bad = 0;
-    alarm(30);
     test_begin("%s, %s (%s)", s->name, what, backend_names[run.backend]);
 }
 
