@@ -1671,7 +1671,7 @@ static int stranger_scene(int for_ever)
     starve();
     sim_fail_memory(hunger.nth, for_ever);
     put_stranger(p);
-    pass(50);
+    turns(4); /* not so long that it would dial without memory */
     well = fed();
     until_it_opens();
     EQUAL(host.opens, 2);
