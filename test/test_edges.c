@@ -1632,17 +1632,20 @@ static const char *greeting_due(void)
     return host.closes ? "h" : "h" TOKEN " 0 ";
 }
 
-/* The server plays until there is another session, or the line holds. */
+/* The server plays until there is another session, or the line holds.  An
+   attempt that was made while there was no memory may have said nothing. */
 static void until_it_opens(void)
 {
-    const char *due;
+    const char *due, *said;
     sim_peer *p;
 
     pass(5000);
     while ((p = sim_accept(7)) != NULL) {
         due = greeting_due();
-        EQUAL(strncmp(take(p), due, strlen(due)), 0);
-        if (host.opens < 2)
+        said = take(p);
+        if (*said)
+            EQUAL(strncmp(said, due, strlen(due)), 0);
+        if (*said && host.opens < 2)
             put_stranger(p);
         pass(5000);
     }
