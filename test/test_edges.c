@@ -2027,17 +2027,20 @@ static void a_body_that_cannot_be_asked_for_ends_its_connection(void)
     each_allocation(expect_scene, 0);
 }
 
-/* Three messages a second are one too many: the second waits for its time, and
-   the third with it; then another session gets the line. */
-static int adopt_scene(int variant)
+/* Three messages a second are too many: the second waits for its time, and the
+   third with it; then another session gets the line.  kind & 1: it has one that
+   is up; kind & 2: it is for its size that the second waits, and so, being
+   read, apart. */
+static int adopt_scene(int kind)
 {
-    rt_listen_opts o = {.rate_limit = 1, .rate_over = RT_OVER_PAUSE};
+    rt_listen_opts o = {.rate_over = RT_OVER_PAUSE};
+    int up = kind & 1, bytes = kind & 2;
     rt_session old;
     char token[23];
     sim_peer *p, *q;
     int well, took;
 
-    (void)variant;
+    *(bytes ? &o.byte_rate : &o.rate_limit) = bytes ? 4 : 1;
     world();
     CHECK(listen_on("tcp://127.0.0.1:9000", &o).id != 0);
     p = sim_connect(PORT);
@@ -2046,7 +2049,8 @@ static int adopt_scene(int variant)
     EQUAL(rt_keep(host.loop, old, 60000, token), 0);
     EQUAL(rt_send(host.loop, old, RT_TEXT, "kept", 4), 0);
     turns(2);
-    sim_peer_reset(p);
+    if (!up)
+        sim_peer_reset(p);
     turns(2);
     q = sim_connect(PORT);
     turns(2);
@@ -2071,7 +2075,10 @@ static int adopt_scene(int variant)
 
 static void an_adopted_line_brings_what_waits_on_it(void)
 {
-    each_allocation(adopt_scene, 0);
+    int kind;
+
+    for (kind = 0; kind < 4; kind++)
+        each_allocation(adopt_scene, kind);
 }
 
 /* What is behind so many large messages goes last. */
@@ -2084,10 +2091,19 @@ static void send_large(int count)
               0);
 }
 
+static int acknowledged;
+
+static void note_16(ws_peer *w, int op, const uint8_t *data, size_t len)
+{
+    (void)w;
+    acknowledged |= op == WS_TEXT && len == 3 && memcmp(data, "a16", 3) == 0;
+}
+
 /* A client of rtnet.1 over WebSocket; kept: so many messages wait for it, 18
-   and above large ones. */
+   and above a longer one. */
 static int ack_scene(int kept)
 {
+    static const char filling[600];
     rt_listen_opts o = {.resume_ms = 60000};
     static const char request[] =
         GET UP KEY "Connection: Upgrade\r\n"
@@ -2110,16 +2126,23 @@ static int ack_scene(int kept)
     ws_pump(w);
     turns(3);
     EQUAL(host.opens, 1);
+    w->on = note_16;
+    acknowledged = 0;
     for (i = 0; i < 16; i++)
         ws_send(w, WS_TEXT, "m", 1);
     for (i = 0; i < kept && kept < 18; i++)
         CHECK(rt_send(host.loop, host.last, RT_TEXT, "kept", 4) >= 0);
-    send_large(kept - 18);
+    if (kept >= 18) /* at some length its buffer is just full */
+        EQUAL(rt_send(host.loop, host.last, RT_BINARY, filling,
+                      400 + 4 * ((size_t)kept - 18)),
+              0);
     ws_pump(w);
     starve();
     turns(4);
     well = fed();
     pass(1000);
+    ws_pump(w);
+    EQUAL(acknowledged, rt_state(host.loop, host.last) == RT_OPEN);
     ws_free(w);
     world_end();
     return well;
@@ -2129,7 +2152,7 @@ static void an_acknowledgement_that_lacks_memory_is_still_owed(void)
 {
     int kept;
 
-    for (kept = 0; kept < 24; kept++)
+    for (kept = 0; kept < 50; kept++)
         each_allocation(ack_scene, kept);
 }
 
@@ -2167,21 +2190,27 @@ static int pong_scene(int before)
     static const rt_listen_opts o = {.soft_mark = 1 << 20,
                                      .hard_mark = 1 << 20};
     ws_peer *w;
-    int well;
+    int i, well;
 
     world();
     serve(&o);
     w = peer();
-    w->on = NULL;
+    sim_peer_window(w->line, 0);
+    send_large(before);
+    turns(2);
+    w->reads = 0;
     ws_frame(w, 0x80 | WS_PING, "p", 1);
     ws_pump(w);
-    send_large(before);
+    turns(2); /* the pong waits for a place in the queue */
     starve();
-    turns(3);
+    sim_peer_window(w->line, 65536);
+    turns(2);
     well = fed();
-    ws_pump(w);
-    turns(3);
-    ws_pump(w);
+    w->reads = 1;
+    for (i = 0; i < 20; i++) {
+        ws_pump(w);
+        turns(1);
+    }
     CHECK(w->pongs_got == 1 || !well);
     CHECK(host.closes == 0 || !well);
     ws_free(w);
@@ -2193,7 +2222,7 @@ static void a_pong_that_lacks_memory_is_left_out(void)
 {
     int before;
 
-    for (before = 0; before < 5; before++)
+    for (before = 0; before < 10; before++)
         each_allocation(pong_scene, before);
 }
 
@@ -2403,6 +2432,47 @@ static void adopting_without_memory_leaves_both_or_loses_the_line(void)
     each_allocation(adopt_up_scene, 1);
 }
 
+/* What a session lost on its way is made up for by a group's newest values. */
+static int repay_scene(int variant)
+{
+    rt_group_opts g = {.snapshot = 4};
+    rt_group group;
+    rt_session old;
+    char token[23];
+    sim_peer *p, *q;
+    int well;
+
+    (void)variant;
+    world();
+    CHECK(listen_on("tcp://127.0.0.1:9000", NULL).id != 0);
+    group = rt_group_open(host.loop, "g", &g);
+    p = sim_connect(PORT);
+    turns(2);
+    old = host.last;
+    EQUAL(rt_keep(host.loop, old, 60000, token), 0);
+    EQUAL(rt_group_join(host.loop, group, old), 0);
+    EQUAL(rt_group_send(host.loop, group, RT_TEXT | rt_latest(1), "new", 3), 1);
+    turns(2);
+    sim_peer_reset(p);
+    turns(2);
+    EQUAL(rt_send(host.loop, old, RT_TEXT, "lost", 4), 0);
+    q = sim_connect(PORT);
+    turns(2);
+    EQUAL(rt_adopt(host.loop, old, host.last, RT_UNCOUNTED), 0);
+    starve();
+    turns(1);
+    well = fed();
+    CHECK(strcmp(take(q), "new") == 0 || !well);
+    sim_peer_close(q);
+    world_end();
+    return well;
+}
+
+static void a_snapshot_that_lacks_memory_ends_nothing_else(void)
+{
+    each_allocation(repay_scene, 0);
+}
+
 /* A client is welcomed back and has to acknowledge that. */
 static int back_scene(int variant)
 {
@@ -2591,14 +2661,15 @@ static void who_is_refused_by_a_codec_without_words_hears_nothing(void)
 static void rests_with_one_refused(uint64_t at)
 {
     rt_listen_opts o = {.max_per_address = 1};
-    sim_peer *a, *b, *c;
+    sim_peer *a, *b, *c, *d;
 
     world();
     serve(&o);
     a = sim_connect(PORT);
     b = sim_connect(PORT);
+    d = sim_connect(PORT);
     turns(3);
-    EQUAL(sim_streams(), 2);
+    EQUAL(sim_streams(), 3);
     pass(at);
     sim_fail_ever(SIM_accept4, 1, EMFILE);
     c = sim_connect_from(PORT, "9.9.9.9");
@@ -2606,7 +2677,8 @@ static void rests_with_one_refused(uint64_t at)
     sim_fail(SIM_accept4, 0, 0);
     pass(1000);
     EQUAL(sim_peer_state(c), SIM_UP);
-    EQUAL(sim_streams(), at < 1000 ? 2 : 1); /* it made room for the third */
+    EQUAL(sim_streams(), at < 1000 ? 3 : 1); /* one made room for c */
+    sim_peer_close(d);
     sim_peer_close(a);
     sim_peer_close(b);
     sim_peer_close(c);
@@ -2843,6 +2915,8 @@ static void a_crowd_gets_more_than_its_log_holds(void)
 {
     static char big[20000];
     enum { CROWD = 2 * RT__CROWD_LEAST };
+    /* With the longest head just what a crowd may wait for. */
+    const size_t rest = RT__CROWD_BYTES - (sizeof big + 4) - 10;
     ws_peer *w[CROWD];
     rt_group group;
     int i;
@@ -2856,7 +2930,7 @@ static void a_crowd_gets_more_than_its_log_holds(void)
         EQUAL(rt_group_join(host.loop, group, host.last), 0);
     }
     EQUAL(rt_group_send(host.loop, group, RT_BINARY, big, sizeof big), CROWD);
-    EQUAL(rt_group_send(host.loop, group, RT_BINARY, big, 10000), CROWD);
+    EQUAL(rt_group_send(host.loop, group, RT_BINARY, big, rest), CROWD);
     EQUAL(rt_group_send(host.loop, group, RT_BINARY, big, 3), CROWD);
     turns(2);
     for (i = 0; i < CROWD; i++) {
@@ -2864,10 +2938,56 @@ static void a_crowd_gets_more_than_its_log_holds(void)
         ws_pump(w[i]);
         EQUAL(heard_count, 3);
         EQUAL(heard[0], sizeof big);
-        EQUAL(heard[1], 10000);
+        EQUAL(heard[1], rest);
         EQUAL(heard[2], 3);
         ws_free(w[i]);
     }
+    world_end();
+}
+
+/* So much to each of them. */
+static void cast(rt_group group, size_t size)
+{
+    static const char message[20000];
+
+    CHECK(rt_group_send(host.loop, group, RT_BINARY, message, size) > 0);
+}
+
+static void a_crowd_gets_all_though_one_lags_and_the_log_is_full(void)
+{
+    enum { CROWD = 2 * RT__CROWD_LEAST };
+    ws_peer *w[CROWD];
+    rt_group group;
+    int i, turn;
+
+    world();
+    serve(NULL);
+    group = rt_group_open(host.loop, "g", NULL);
+    for (i = 0; i < CROWD; i++) {
+        w[i] = peer();
+        w[i]->on = note_length;
+        EQUAL(rt_group_join(host.loop, group, host.last), 0);
+    }
+    heard_count = 0;
+    for (turn = 0; turn < 3; turn++) {
+        if (turn == 1)
+            sim_peer_window(w[0]->line, 100); /* it lags, so the log goes on */
+        cast(group, turn < 2 ? 9000 : 20000);
+        if (turn != 1)
+            cast(group, turn ? 10000 : 9000);
+        turns(1);
+        for (i = turn > 0; i < CROWD; i++)
+            ws_pump(w[i]);
+    }
+    sim_peer_window(w[0]->line, 65536);
+    for (i = 0; i < 4; i++) {
+        turns(1);
+        ws_pump(w[0]);
+    }
+    EQUAL(heard_count, 5 * CROWD);
+    EQUAL(host.closes, 0);
+    for (i = 0; i < CROWD; i++)
+        ws_free(w[i]);
     world_end();
 }
 
@@ -2985,6 +3105,7 @@ static const struct test_case cases[] = {
     CASE(a_snapshot_makes_an_older_value_of_its_key_vanish),
     CASE(a_codec_may_have_no_beat_and_clients_say_bye),
     CASE(a_crowd_gets_more_than_its_log_holds),
+    CASE(a_crowd_gets_all_though_one_lags_and_the_log_is_full),
     CASE(a_line_of_another_wire_brings_what_was_kept_in_new_frames),
     CASE(a_packet_whose_size_is_never_known_is_too_large),
     CASE(without_a_limit_pings_are_counted_no_further),
@@ -3008,6 +3129,7 @@ static const struct test_case cases[] = {
     CASE(a_session_keeps_its_token_where_memory_lacks_for_another),
     CASE(adopting_without_memory_leaves_both_or_loses_the_line),
     CASE(a_client_welcomed_without_memory_stays_away),
+    CASE(a_snapshot_that_lacks_memory_ends_nothing_else),
     CASE(who_is_refused_by_a_codec_without_words_hears_nothing),
     CASE(a_listener_that_rests_still_ends_whom_it_refused),
     CASE(too_many_handshakes_are_one_listeners_affair),
