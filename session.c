@@ -1664,14 +1664,15 @@ static uint32_t unsaid(const rt_loop *loop, const rt__session *s)
 
 /* What an open connection of rtnet.1 owes by the clock.  Whoever has said
    nothing for ping_ms says `a`, because a page cannot see the pings of the
-   WebSocket.  While we do not read, the silence is ours. */
+   WebSocket.  While we do not read, the silence is ours, and with pause_over
+   the peer's begins anew. */
 void rt__typed_due(rt_loop *loop, rt__conn *c)
 {
     rt__session *s = c->session;
     rt__flow *f = rt__keep_of(s)->flow;
     uint64_t ping = rt__ep_of(s)->dial ? rt__ep_of(s)->dial->ping_ms
                                        : rt__ep_of(s)->ping_ms;
-    uint64_t silent = silence_of(loop, c);
+    uint64_t silent = c->hold ? 0 : silence_of(loop, c);
     if (ping < INT32_MAX && unsaid(loop, s) >= ping)
         f = flow_open(loop, s);
     if (f && ((f->ack_due && f->ack_due <= loop->now) ||
@@ -1680,8 +1681,7 @@ void rt__typed_due(rt_loop *loop, rt__conn *c)
         s->of.said = (uint32_t)loop->now;
         f->ack_due = 0;
     }
-    if (rt__ep_of(s)->dial && ping < INT32_MAX && silent > 2 * ping + 5000 &&
-        !c->hold) {
+    if (rt__ep_of(s)->dial && ping < INT32_MAX && silent > 2 * ping + 5000) {
         rt__conn_lost(loop, c, 1006, RT_BY_TIMEOUT, "silence");
         return;
     }

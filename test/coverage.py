@@ -76,7 +76,8 @@ def run(build):
     commands = [command(build, name) for name in programs(build)]
     done = subprocess.run(
         ["sh", "test/run.sh", *filter(None, commands)], cwd=ROOT, text=True,
-        env={**os.environ, "JOBS": "2"}, stdout=subprocess.PIPE, check=False)
+        env={**os.environ, "JOBS": "2", "RESULTS": ""},
+        stdout=subprocess.PIPE, check=False)
     said = done.stdout.splitlines()
     for line in said:
         if line.startswith("FAIL"):
