@@ -683,11 +683,12 @@ static void a_packet_whose_size_is_never_known_is_too_large(void)
     rt_listen_opts o = {.codec = &endless, .max_message = 100};
     char packet[100 + RT__CODEC_HEAD] = "";
     size_t parts, i, size = sizeof packet;
+    sim_peer *p;
 
     for (parts = 1; parts <= 2; parts++) {
         world();
         CHECK(listen_on("tcp://127.0.0.1:9000", &o).id != 0);
-        sim_peer *p = sim_connect(PORT);
+        p = sim_connect(PORT);
         for (i = 0; i < parts; i++) {
             EQUAL(host.closes, 0);
             EQUAL(sim_peer_send(p, packet, size / parts), size / parts);
