@@ -457,7 +457,7 @@ static void a_host_is_one_and_names_somebody(void)
     serve(NULL);
     EQUAL(status_of("GET / HTTP/1.1\r\nHost:\r\n\r\n"), 400);
     EQUAL(status_of("GET / HTTP/1.1\r\nHost: :80\r\n\r\n"), 400);
-    EQUAL(status_of("GET / HTTP/1.1\r\nHost: a%zz\r\n\r\n"), 400);
+    EQUAL(status_of("GET / HTTP/1.1\r\nHost: a%z4\r\n\r\n"), 400);
     EQUAL(status_of("GET / HTTP/1.1\r\nHost: a%4z\r\n\r\n"), 400);
     EQUAL(status_of("GET / HTTP/1.1\r\nHost: a%41\r\n\r\n"), 404);
     EQUAL(status_of("GET / HTTP/1.1\r\n\r\n"), 400);
@@ -683,11 +683,12 @@ static void a_packet_whose_size_is_never_known_is_too_large(void)
     rt_listen_opts o = {.codec = &endless, .max_message = 100};
     char packet[100 + RT__CODEC_HEAD] = "";
     size_t parts, i, size = sizeof packet;
+    sim_peer *p;
 
     for (parts = 1; parts <= 2; parts++) {
         world();
         CHECK(listen_on("tcp://127.0.0.1:9000", &o).id != 0);
-        sim_peer *p = sim_connect(PORT);
+        p = sim_connect(PORT);
         for (i = 0; i < parts; i++) {
             EQUAL(host.closes, 0);
             EQUAL(sim_peer_send(p, packet, size / parts), size / parts);
@@ -1100,13 +1101,17 @@ static void rtnet_1_is_offered_before_the_hosts_own_protocols(void)
     CHECK(strstr(dialled(o, ""), own) != NULL);
 }
 
+/* With 503 a client tries again, until its loop ends; else it is over. */
 static void a_status_needs_no_reason_but_three_digits(void)
 {
-    dialled((rt_dial_opts){0}, "HTTP/1.1 418\r\n\r\n");
+    const rt_dial_opts o = {.resume = 1};
+
+    dialled(o, "HTTP/1.1 503\r\n\r\n");
     EQUAL(host.closes, 1);
-    EQUAL(host.end.code, 1006);
-    dialled((rt_dial_opts){0}, "HTTP/1.1 1010\r\n\r\n");
+    EQUAL(host.end.cause, RT_BY_LOOP);
+    dialled(o, "HTTP/1.1 5033\r\n\r\n");
     EQUAL(host.closes, 1);
+    EQUAL(host.end.cause, RT_BY_PEER);
     EQUAL(host.end.code, 1006);
 }
 
@@ -2675,6 +2680,8 @@ static void rests_with_one_refused(uint64_t at)
     c = sim_connect_from(PORT, "9.9.9.9");
     turns(2);
     sim_fail(SIM_accept4, 0, 0);
+    pass(60);
+    EQUAL(sim_streams(), at < 1000 ? 2 : 0); /* it rests for 100 ms */
     pass(1000);
     EQUAL(sim_peer_state(c), SIM_UP);
     EQUAL(sim_streams(), at < 1000 ? 3 : 1); /* one made room for c */
