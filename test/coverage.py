@@ -27,6 +27,7 @@ Prints "N passed, N failed, N skipped" as its last line.
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -69,21 +70,40 @@ def forget(build):
             os.remove(f"{ROOT}/{build}/t/{name}")
 
 
-def run(build):
-    """Builds and runs all; true when each test passed."""
-    make(build, "-j2", "bins")
-    forget(build)
-    commands = [command(build, name) for name in programs(build)]
+def failed_of(results):
+    """The commands that failed, of the file that run.sh has written."""
+    found = []
+    for part in results.split("== ")[1:]:
+        if not re.search(r" 0 failed, \d+ skipped\nstatus 0\n$", part):
+            found.append(part.splitlines()[0])
+    return found
+
+
+def run_some(build, commands, jobs):
+    """Runs them so many at a time; returns which failed."""
+    path = f"{ROOT}/{build}/results"
+    open(path, "w", encoding="utf-8").close()
     done = subprocess.run(
-        ["sh", "test/run.sh", *filter(None, commands)], cwd=ROOT, text=True,
-        env={**os.environ, "JOBS": "2", "RESULTS": ""},
+        ["sh", "test/run.sh", *commands], cwd=ROOT, text=True,
+        env={**os.environ, "JOBS": str(jobs), "RESULTS": path},
         stdout=subprocess.PIPE, check=False)
     said = done.stdout.splitlines()
     for line in said:
         if line.startswith("FAIL"):
             print(line)
     print(f"the tests: {said[-1] if said else 'nothing'}")
-    return done.returncode == 0
+    with open(path, encoding="utf-8") as f:
+        return failed_of(f.read())
+
+
+def run(build):
+    """Builds and runs all; true when each test passed.  What failed is run
+    again alone, since some look at the clock of a machine that is busy."""
+    make(build, "-j2", "bins")
+    forget(build)
+    commands = [command(build, name) for name in programs(build)]
+    failed = run_some(build, filter(None, commands), 2)
+    return not failed or not run_some(build, failed, 1)
 
 
 # ---- counts -----------------------------------------------------------------
