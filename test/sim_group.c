@@ -603,6 +603,19 @@ static void room_look(struct room *r)
     model_close(r);
 }
 
+/* How many there are now.  A callback may come behind the timers of its own
+   turn, before anybody has looked, so each one is looked at first. */
+static int rooms_living(void)
+{
+    int i, n = 0;
+
+    for (i = 0; i < m.room_count; i++) {
+        room_look(&m.rooms[i]);
+        n += m.rooms[i].lives;
+    }
+    return n;
+}
+
 static struct room *room_named(int name)
 {
     int i;
@@ -1252,10 +1265,8 @@ static void on_event(rt_loop *l, rt_group g, rt_session h, int what);
 static void open_new(int name, rt_group_opts *o)
 {
     struct room *r = &m.rooms[m.room_count];
-    int i, n = 0;
+    int i, n = rooms_living();
 
-    for (i = 0; i < m.room_count; i++)
-        n += m.rooms[i].lives;
     if (m.room_count == ROOMS)
         return;
     memset(r, 0, sizeof *r);
