@@ -113,6 +113,7 @@ static size_t tiny_bye(void *ctx, uint8_t out[256], int code,
 static void stage_reset(int backend, int kind)
 {
     memset(&st, 0, sizeof st);
+    clock_goes();
     st.backend = backend;
     st.kind = kind;
     st.descriptors = descriptors();
@@ -138,7 +139,7 @@ static void stage_reset(int backend, int kind)
 /* The clock goes on so far, and stands still there. */
 static void time_passes(uint64_t ms)
 {
-    st.loop->last_micros += ms * 1000;
+    still_us = st.loop->last_micros + ms * 1000;
     rt_poll(st.loop, 0);
 }
 

@@ -10,6 +10,7 @@
 #include "../rtnet_internal.h"
 #include "guard.h"
 #include "peer.h"
+#include "still_clock.h"
 
 #include <regex.h>
 #include <sys/resource.h>
