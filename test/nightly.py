@@ -140,9 +140,12 @@ class Piece:
         bad = f"{ROOT}/{BUILD}/fuzz/{name}-bad"
         found = sorted(os.listdir(bad)) if os.path.isdir(bad) else []
         if line:
-            self.result["fuzz"][name] = dict(zip(
-                ("executions", "seconds", "edges"),
-                (int(n) for n in line.groups()[:3])))
+            executions, spent, edges = (int(n) for n in line.groups()[:3])
+            old = self.result["fuzz"].get(
+                name, {"executions": 0, "seconds": 0})
+            self.result["fuzz"][name] = {
+                "executions": old["executions"] + executions,
+                "seconds": old["seconds"] + spent, "edges": edges}
         if found or status:
             text = said
             if os.path.exists(log):
@@ -222,6 +225,7 @@ class Piece:
             for one in [pool.submit(getattr(self, kind), name, share[kind])
                         for kind, name in parts if kind in share]:
                 one.result()
+        self.rest(parts)
         self.result["minutes"] = round((time.time() - self.began) / 60, 1)
 
     def at_once(self, parts):
@@ -230,6 +234,16 @@ class Piece:
         for kind, _ in parts:
             if kind in ("faults", "utf8", "crowd"):
                 getattr(self, kind)(most)
+
+    def rest(self, parts):
+        """What ended early leaves its time to the fuzz targets in turn."""
+        names = [name for kind, name in parts if kind == "fuzz"]
+        end = self.began + self.words.minutes * 60
+        for turn in range(100 * len(names)):
+            left = end - time.time()
+            if left < 1:
+                return
+            self.fuzz(names[turn % len(names)], min(left + 1, 60))
 
     def shares(self, parts):
         """Seconds for each of the others: half for worlds, half for fuzz."""
