@@ -333,6 +333,29 @@ static void an_unused_empty_group_ends_with_its_time(void)
     EQUAL(sends("x"), RT_EGONE);
 }
 
+static void another_is_opened(rt_loop *loop, void *opened)
+{
+    CHECK(!there());
+    *(rt_group *)opened = rt_group_open(loop, "another", NULL);
+}
+
+/* The timer is set behind the group's for the same ms, so it runs next. */
+static void a_group_that_expires_makes_room_at_once(void)
+{
+    rt_group_opts o = {.ttl_ms = 1000};
+    rt_group opened = {0};
+    st.loop_opts.max_groups = 1;
+    plain(1);
+    group = rt_group_open(st.loop, "g", &o);
+    EQUAL(rt_group_open(st.loop, "another", NULL).id, 0);
+    CHECK(rt_timer_start(st.loop, nobody, rt_now(st.loop) + 1000,
+                         another_is_opened, &opened)
+              .id != 0);
+    skip(1000);
+    CHECK(opened.id != 0);
+    EQUAL(rt_group_find(st.loop, "another").id, opened.id);
+}
+
 /* Nothing comes back from upstream where nobody listens. */
 static void what_is_published_is_a_use(void)
 {
@@ -2233,6 +2256,7 @@ static void member_cases(void)
     PLAIN(a_group_has_a_greatest_count);
     PLAIN(a_session_is_in_so_many_groups);
     PLAIN(an_unused_empty_group_ends_with_its_time);
+    PLAIN(a_group_that_expires_makes_room_at_once);
     PLAIN(what_is_published_is_a_use);
     PLAIN(a_group_lives_while_it_has_members);
     RESUMED(who_joins_while_away_is_away);
