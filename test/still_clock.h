@@ -1,6 +1,7 @@
 /*
  * A clock that can be held, for tests of deadlines: the library's of this
- * process stands where it was set, until clock_goes.  peer.h reads another.
+ * process stands where it was set, until clock_goes.  Include it before peer.h,
+ * which then reads another one: who waits in vain is to notice.
  */
 #ifndef STILL_CLOCK_H
 #define STILL_CLOCK_H
@@ -9,6 +10,10 @@
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+
+#if defined(CLOCK_MONOTONIC_RAW)
+#define PEER_CLOCK CLOCK_MONOTONIC_RAW
+#endif
 
 static uint64_t still_us; /* where it stands; 0: it goes */
 

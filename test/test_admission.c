@@ -4,13 +4,13 @@
  * over, and what those are told who are refused.  First values alone, then
  * loops with real sockets.
  *
- * A loop's clock is moved by what it last said: from then on it stands still
- * until the system's has caught up, so time passes here as a test wants it.
+ * The clock stands, and time passes here as a test wants it.
  */
 #include "../rtnet_internal.h"
 #include "guard.h"
-#include "peer.h"
 #include "still_clock.h"
+
+#include "peer.h"
 
 #include <regex.h>
 #include <sys/resource.h>
