@@ -128,6 +128,17 @@ static void answers_read(void)
         fuzz_tell(FUZZ_CONTROL, "eof");
 }
 
+/* Who thinks answers one request a turn: as many turns as there are. */
+static void until_all_is_answered(void)
+{
+    size_t before;
+
+    do {
+        before = line.got.len;
+        line_turns(4);
+    } while (g.asked.id || line.got.len != before);
+}
+
 static void play(const uint8_t *data, size_t size, struct fuzz_cut *cut)
 {
     struct fuzz_cost cost;
@@ -139,8 +150,7 @@ static void play(const uint8_t *data, size_t size, struct fuzz_cut *cut)
     server_start();
     fuzz_cost_begin(&cost);
     line_feed(data + 2, size - 2, cut);
-    while (g.asked.id)
-        line_turns(4);
+    until_all_is_answered();
     fuzz_cost_end(&cost, size, cut->pieces + 4 + size / 16, HEAP);
     answers_read();
     line_end();

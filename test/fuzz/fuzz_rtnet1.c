@@ -682,7 +682,7 @@ static void play(const uint8_t *data, size_t size, struct fuzz_cut *cut)
     fuzz_cost_begin(&cost);
     line_new();
     script(data + 2, size - 2, cut);
-    fuzz_cost_end(&cost, size, cut->pieces + 100, HEAP + 2 * g.echoed);
+    fuzz_cost_end(&cost, size, cut->pieces + 150, HEAP + 2 * g.echoed);
     world_end();
 }
 
