@@ -67,7 +67,7 @@ def short(command):
 def cases(name, command):
     """A table of the programs of make test or make check."""
     runs = [(c, sum_of(lines)) for c, lines in said(name)
-            if not c.startswith("sh test/run.sh")]
+            if "sh test/run.sh" not in c]
     lines = [f"## {command}", ""]
     if not runs:
         return lines + [f"{NONE}: `{command}`", ""]

@@ -40,7 +40,8 @@ end()
     fi
     status=$(sed -n '$s/^status //p' "$logs/$ended")
     if [ -n "${RESULTS:-}" ]; then
-        { echo "== $command"; tail -n 6 "$logs/$ended"; } >>"$RESULTS"
+        { echo "== $command"; grep -v '^== ' "$logs/$ended" | tail -n 6; } \
+            >>"$RESULTS"
     fi
     sum=$(sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed, \([0-9]*\) skipped$/\1 \2 \3/p' \
         "$logs/$ended" | tail -n 1)
