@@ -494,10 +494,8 @@ static const char *opts_fault(const rt_group_opts *o)
                            o->once_ms,   o->once_max,      o->rate_limit,
                            o->rate_ms,   o->message_rate,  o->message_burst,
                            o->byte_rate, o->byte_burst,    o->upstream};
-    size_t i;
-    for (i = 0; i < sizeof numbers / sizeof *numbers; i++)
-        if (numbers[i] < RT_OFF)
-            return "a negative number";
+    if (rt__negative(numbers, sizeof numbers / sizeof *numbers))
+        return "a negative number";
     return o->rate_limit > RATE_MOST ? "rate_limit is too large" : NULL;
 }
 

@@ -205,16 +205,18 @@ static int os_random(void *user, void *out, size_t n)
     while (n > 0) {
 #if defined(RT__EPOLL)
         ssize_t got = getrandom(p, n, 0);
-        if ((got < 0 && errno != EINTR) || got > (ssize_t)n)
+        if (got < 0 && errno != EINTR)
             return RT_ERANDOM;
 #else
         int fd = open("/dev/urandom", O_RDONLY | O_CLOEXEC);
         ssize_t got = fd < 0 ? -1 : read(fd, p, n);
         if (fd >= 0)
             close(fd);
-        if (got <= 0 || got > (ssize_t)n)
+        if (got <= 0)
             return RT_ERANDOM;
 #endif
+        if (got > (ssize_t)n)
+            return RT_ERANDOM;
         if (got > 0) {
             p += got;
             n -= (size_t)got;
@@ -2191,13 +2193,13 @@ static const char *proxies_unfit(const rt_listen_opts *o)
 
 /* A negative size would be no limit at all, as RT_OFF is, which alone says so;
    one that a calculation of the host's ran over is not meant. */
-static const char *negative(const int *numbers, size_t n)
+int rt__negative(const int *numbers, size_t n)
 {
     size_t i;
     for (i = 0; i < n; i++)
         if (numbers[i] < RT_OFF)
-            return "a negative limit or time";
-    return NULL;
+            return 1;
+    return 0;
 }
 
 static const char *limits_unfit(const rt_listen_opts *o)
@@ -2207,7 +2209,9 @@ static const char *limits_unfit(const rt_listen_opts *o)
                            o->assembly_ms,    o->resume_ms,     o->ping_ms,
                            o->dead_pings,     o->close_ms,      o->soft_mark,
                            o->hard_mark,      o->backlog};
-    return negative(numbers, sizeof numbers / sizeof *numbers);
+    return rt__negative(numbers, sizeof numbers / sizeof *numbers)
+               ? "a negative limit or time"
+               : NULL;
 }
 
 /* What cannot be served is refused, rather than ignored. */
@@ -5186,7 +5190,9 @@ static const char *dial_unfit(const rt_dial_opts *o, const url *u)
         return "bad list of sub-protocols";
     if (!rt__header_lines(o->headers ? o->headers : ""))
         return "bad header lines";
-    return negative(numbers, sizeof numbers / sizeof *numbers);
+    return rt__negative(numbers, sizeof numbers / sizeof *numbers)
+               ? "a negative limit or time"
+               : NULL;
 }
 
 rt_session rt_dial(rt_loop *loop, const char *where, const rt_dial_opts *opts)

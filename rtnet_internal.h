@@ -318,6 +318,7 @@ typedef struct rt__dial {
 
 void rt__ep_release(rt_loop *loop, rt__ep *ep);
 int rt__trusted(const rt__ep *ep, const rt__addr *a);
+int rt__negative(const int *numbers, size_t n);
 uint32_t rt__retry_ms(rt_loop *loop, rt__ep *ep);
 
 /* ---- output ------------------------------------------------------------- */

@@ -720,20 +720,20 @@ int rt__note_keep(rt_loop *loop, enum rt__hook hook, const char *name,
     return *kept ? 0 : RT_ENOMEM;
 }
 
-void rt__note_kept(rt_loop *loop, struct rt__note **kept)
-{
-    struct rt__note *note = *kept;
-    *kept = NULL;
-    if (note && loop->freeing)
-        rt__free(loop, note, note_size(note));
-    else if (note)
-        note_queue(loop, note);
-}
-
 void rt__note_forget(rt_loop *loop, struct rt__note *note)
 {
     if (note)
         rt__free(loop, note, note_size(note));
+}
+
+void rt__note_kept(rt_loop *loop, struct rt__note **kept)
+{
+    struct rt__note *note = *kept;
+    *kept = NULL;
+    if (loop->freeing)
+        rt__note_forget(loop, note);
+    else if (note)
+        note_queue(loop, note);
 }
 
 int rt__note(rt_loop *loop, enum rt__hook hook, const char *name, int kind,
@@ -752,7 +752,7 @@ void rt__notes_tell(rt_loop *loop)
     for (; note; note = next) {
         next = note->next;
         tell_hook(loop, note);
-        rt__free(loop, note, note_size(note));
+        rt__note_forget(loop, note);
     }
 }
 
