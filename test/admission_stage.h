@@ -27,14 +27,6 @@ static struct {
     int fail_in;     /* the allocation that fails, counted from 1; 0: none */
 } st;
 
-static int descriptors(void)
-{
-    int fd, n = 0;
-    for (fd = 0; fd < 1024; fd++)
-        n += fcntl(fd, F_GETFD) >= 0;
-    return n;
-}
-
 static void *failing(void *user, void *p, size_t old, size_t now)
 {
     if (now && st.fail_in && --st.fail_in == 0)
@@ -116,7 +108,7 @@ static void stage_reset(int backend, int kind)
     clock_goes();
     st.backend = backend;
     st.kind = kind;
-    st.descriptors = descriptors();
+    st.descriptors = descriptors(1024);
     st.loop_opts.backend = backend;
     st.loop_opts.realloc = failing;
     st.loop_opts.random = dice_bytes;
@@ -175,7 +167,7 @@ static void stage_close(void)
     rt_loop_free(st.loop);
     EQUAL(peer_heap, 0);
     EQUAL(peer_heap_lies, 0);
-    EQUAL(descriptors(), st.descriptors);
+    EQUAL(descriptors(1024), st.descriptors);
 }
 
 static int stage_connect(peer *p)
@@ -498,13 +490,13 @@ static void who_goes_on_talking_is_gone_by_the_deadline(int backend)
     EQUAL(peer_status(&p), 503);
     peer_say(&p, "more");
     peer_quiet(st.loop);
-    open_now = descriptors();
+    open_now = descriptors(1024);
     time_passes(4999);
     peer_say(&p, "more");
     peer_quiet(st.loop);
-    EQUAL(descriptors(), open_now);
+    EQUAL(descriptors(1024), open_now);
     time_passes(1);
-    EQUAL(descriptors(), open_now - 1);
+    EQUAL(descriptors(1024), open_now - 1);
     peer_end(&p);
     stage_close();
 }
@@ -653,15 +645,15 @@ static void those_who_wait_to_be_refused_end_with_the_listener(int backend)
     int i, before;
     peer p[3];
     closed_door(backend, WS);
-    before = descriptors();
+    before = descriptors(1024);
     for (i = 0; i < 3; i++)
         CHECK(stage_connect(&p[i]));
     peer_quiet(st.loop);
-    EQUAL(descriptors(), before + 6);
+    EQUAL(descriptors(1024), before + 6);
     EQUAL(rt_unlisten(st.loop, st.l), 0);
     for (i = 0; i < 3; i++)
         CHECK(peer_ended(&p[i]));
-    EQUAL(descriptors(), before + 3 - 1);
+    EQUAL(descriptors(1024), before + 3 - 1);
     for (i = 0; i < 3; i++)
         peer_end(&p[i]);
     stage_close();
@@ -1940,7 +1932,7 @@ static void a_socket_that_the_loop_has_is_refused(int backend)
     rt_loop_free(st.loop);
     close(fd);
     EQUAL(peer_heap, 0);
-    EQUAL(descriptors(), st.descriptors);
+    EQUAL(descriptors(1024), st.descriptors);
 }
 
 /* Nothing that fails closes what is still the caller's. */

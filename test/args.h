@@ -42,4 +42,19 @@ static inline int flag(int argc, char **argv, const char *name)
     return 0;
 }
 
+/* With names among them: does the case's hold one of these? */
+static inline int wanted(const char *name, int argc, char **argv)
+{
+    int i, names = 0;
+
+    for (i = 1; i < argc; i++) {
+        if (argv[i][0] == '-')
+            continue;
+        names++;
+        if (strstr(name, argv[i]))
+            return 1;
+    }
+    return !names;
+}
+
 #endif

@@ -1188,13 +1188,8 @@ static void bomb_weather(uint64_t seed, sim_opts *o)
     o->spin = 400;
     if (seed % 4 == 0)
         return;
-    o->eintr = (int)(seed * 37 % 150);
-    o->again = (int)(seed * 71 % 250);
-    o->shorts = (int)(seed * 113 % 900);
-    o->shuffle = (int)(seed * 59 % 900);
-    o->late_us = 1500;
+    sim_weather(seed, o);
     o->tick_ns = 300;
-    o->window = 500 + seed * 7919 % 65536;
 }
 
 /* A world in which anything is called anywhere. */

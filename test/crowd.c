@@ -15,6 +15,7 @@
 #define _GNU_SOURCE /* MAP_ANONYMOUS, SOCK_NONBLOCK */
 #endif
 #include "rtnet.h"
+#include "descriptors.h"
 
 #include "../bench/histogram.h"
 #include "../bench/options.h"
@@ -166,15 +167,6 @@ static long host_metric(const char *name)
     return p ? strtol(p + strlen(name), NULL, 10) : -1;
 }
 
-static long files_open(void)
-{
-    long n = 0;
-    int fd;
-    for (fd = 0; fd < 65536; fd++)
-        n += fcntl(fd, F_GETFD) >= 0;
-    return n;
-}
-
 /* The path "/N" is room N, and leads to no other one. */
 static void host_open(rt_loop *loop, rt_session s)
 {
@@ -248,7 +240,7 @@ static void host_listen(void)
         fprintf(stderr, "crowd: %s\n", why);
         _exit(1);
     }
-    at->server.files = files_open();
+    at->server.files = descriptors(65536);
     store(&at->port, rt_listener_port(host.loop, l));
 }
 
@@ -267,7 +259,7 @@ static void host_run(void)
     host_listen();
     host_tick(host.loop, NULL);
     rt_run(host.loop);
-    at->server.files_left = files_open();
+    at->server.files_left = descriptors(65536);
     at->server.groups_left = host_metric("\nrtnet_group_members ");
     rt_loop_free(host.loop);
     at->server.heap_left = host.heap;

@@ -19,15 +19,12 @@
 
 #include "rtnet_internal.h"
 
+#include "clock.h"
 #include "peer.h"
 
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
-
-#if defined(__linux__)
-#include <sys/syscall.h>
-#endif
 
 enum { WS, TCP, WIRES };
 static const char *const wire_names[WIRES] = {"ws", "tcp"};
@@ -91,26 +88,6 @@ static struct {
 } st;
 
 /* ---- the clock ----------------------------------------------------------- */
-
-/* The clock of this process is ahead by so many ms: hours pass in no time. */
-static uint64_t clock_ahead;
-
-#if defined(__linux__) && defined(SYS_clock_gettime)
-int clock_gettime(clockid_t which, struct timespec *out)
-{
-    struct timespec now = {0, 0}; /* a sanitizer does not know this call */
-    if (syscall(SYS_clock_gettime, which, &now) != 0)
-        return -1;
-    *out = now;
-    out->tv_sec += (time_t)(clock_ahead / 1000);
-    out->tv_nsec += (long)(clock_ahead % 1000) * 1000000;
-    if (out->tv_nsec >= 1000000000) {
-        out->tv_nsec -= 1000000000;
-        out->tv_sec++;
-    }
-    return 0;
-}
-#endif
 
 /* As peer_quiet; the kernel may want a moment to bring what was sent. */
 static inline void calm(void)

@@ -1318,6 +1318,16 @@ static void default_int(int *value, int normal)
         *value = normal;
 }
 
+void sim_weather(uint64_t seed, sim_opts *o)
+{
+    o->eintr = (int)(seed * 37 % 150);
+    o->again = (int)(seed * 71 % 250);
+    o->shorts = (int)(seed * 113 % 900);
+    o->shuffle = (int)(seed * 59 % 900);
+    o->late_us = 1500;
+    o->window = 500 + seed * 7919 % 65536;
+}
+
 void sim_start(const sim_opts *opts)
 {
     if (sim.on)

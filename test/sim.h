@@ -79,6 +79,9 @@ typedef struct {
     size_t choices_len;
 } sim_opts;
 
+/* Bad weather by a seed: interrupted, short, in any order, late. */
+void sim_weather(uint64_t seed, sim_opts *o);
+
 /* ---- the world ---------------------------------------------------------- */
 
 /* Starts a world; there is one at a time.  opts may be NULL. */

@@ -2426,14 +2426,9 @@ static void weather_of(const sim_world *w, sim_opts *o)
     o->spin = 2000;
     if (seed % 3 == 0 || w->calm)
         return;
-    o->eintr = (int)(seed * 37 % 150);
-    o->again = (int)(seed * 71 % 250);
-    o->shorts = (int)(seed * 113 % 900);
-    o->shuffle = (int)(seed * 59 % 900);
-    o->late_us = 1500;
+    sim_weather(seed, o);
     o->wall = 20;
     o->tick_ns = 300;
-    o->window = 500 + seed * 7919 % 65536;
 }
 
 static void model_clear(void)

@@ -224,16 +224,6 @@ static int index_of(const char *name, size_t n, const char *const *list,
     exit(2);
 }
 
-static const char *text_option(int argc, char **argv, const char *name)
-{
-    int i;
-
-    for (i = 1; i + 1 < argc; i++)
-        if (strcmp(argv[i], name) == 0)
-            return argv[i + 1];
-    return NULL;
-}
-
 static int pair_replay(int argc, char **argv, const char *pair)
 {
     size_t n = strcspn(pair, ":"), k = strcspn(pair + n + 1, ":");
@@ -274,8 +264,8 @@ static int seed_replay(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    const char *pair = text_option(argc, argv, "--pair");
-    const char *bytes = text_option(argc, argv, "--bytes");
+    const char *pair = word_option(argc, argv, "--pair", NULL);
+    const char *bytes = word_option(argc, argv, "--bytes", NULL);
 
     if (pair)
         return pair_replay(argc, argv, pair);

@@ -764,21 +764,6 @@ static void every_row_is_tested_or_listed_once(void)
         CHECK(well_named(&rows[i]));
 }
 
-/* With names on the command line, only rows that hold one of them. */
-static int wanted(const char *name, int argc, char **argv)
-{
-    int i, names = 0;
-
-    for (i = 1; i < argc; i++) {
-        if (argv[i][0] == '-')
-            continue;
-        names++;
-        if (strstr(name, argv[i]))
-            return 1;
-    }
-    return !names;
-}
-
 /* A row that hangs takes the process with it, and says which it was. */
 static void row_hangs(int signal_number)
 {

@@ -6,7 +6,8 @@
  */
 #include "rtnet_internal.h"
 
-#include "still_clock.h"
+#include "clock.h"
+#include "descriptors.h"
 #include "test.h"
 
 #include <fcntl.h>
@@ -177,14 +178,6 @@ static void clock_move(uint64_t ms)
     still_us += ms * 1000;
 }
 
-static int descriptors(void)
-{
-    int fd, n = 0;
-    for (fd = 0; fd < 1024; fd++)
-        n += fcntl(fd, F_GETFD) >= 0;
-    return n;
-}
-
 static int by_number(const void *a, const void *b)
 {
     uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
@@ -303,7 +296,7 @@ static int has_backend(int backend)
 static int loop_without(long n, int only, int backend)
 {
     rt_loop_opts o = host_opts(5, backend);
-    int before = descriptors();
+    int before = descriptors(1024);
     rt_loop *loop;
     h.fail_at = only ? n : 0;
     h.fail_from = only ? 0 : n;
@@ -316,7 +309,7 @@ static int loop_without(long n, int only, int backend)
     rt_loop_free(loop);
     EQUAL(h.live, 0);
     EQUAL(h.wrong, 0);
-    EQUAL(descriptors(), before);
+    EQUAL(descriptors(1024), before);
     return !loop;
 }
 
@@ -348,14 +341,14 @@ static void loop_new_when_there_is_no_chance(void)
 {
     size_t i;
     for (i = 0; i < COUNT(backends); i++) {
-        int before = descriptors(), has = has_backend(backends[i]);
+        int before = descriptors(1024), has = has_backend(backends[i]);
         rt_loop_opts o = host_opts(6, backends[i]);
         h.chance_fails = 1;
         CHECK(!rt_loop_new(&o));
         CHECK(!has || h.drawn >= 32); /* it was asked for the keys */
         EQUAL(h.live, 0);
         EQUAL(h.wrong, 0);
-        EQUAL(descriptors(), before);
+        EQUAL(descriptors(1024), before);
     }
 }
 
@@ -434,9 +427,9 @@ static int open_group(rt_loop *loop)
 /* Fails the n-th allocation of one opening; 1 while it needs that many. */
 static int open_without(int (*open_it)(rt_loop *), long n)
 {
-    int before = descriptors(), opened;
+    int before = descriptors(1024), opened;
     rt_loop *loop = loop_open(8);
-    int own = descriptors();
+    int own = descriptors(1024);
     h.fail_at = h.calls + n;
     opened = open_it(loop);
     if (!opened)
@@ -444,10 +437,10 @@ static int open_without(int (*open_it)(rt_loop *), long n)
     EQUAL(opened, h.calls < h.fail_at);
     h.fail_at = 0;
     rt_poll(loop, 0); /* a dead connection is freed by the turn */
-    EQUAL(descriptors(), own);
+    EQUAL(descriptors(1024), own);
     CHECK(open_it(loop)); /* and now it can be had */
     loop_close(loop);
-    EQUAL(descriptors(), before);
+    EQUAL(descriptors(1024), before);
     return !opened;
 }
 
@@ -1818,7 +1811,7 @@ static int work_begin(rt_loop *loop)
 static void work_on(int backend)
 {
     rt_loop_opts o = host_opts(60, backend);
-    int before = descriptors(), turns = 0, uncounted = 0;
+    int before = descriptors(1024), turns = 0, uncounted = 0;
     rt_loop *loop = rt_loop_new(&o);
     memset(&work, 0, sizeof work);
     CHECK(loop && work_begin(loop));
@@ -1833,7 +1826,7 @@ static void work_on(int backend)
     rt_loop_free(loop);
     EQUAL(h.live, 0);
     EQUAL(h.wrong, 0);
-    EQUAL(descriptors(), before);
+    EQUAL(descriptors(1024), before);
 }
 
 static void all_of_it_under_the_moving_allocator(void)

@@ -751,20 +751,6 @@ static void both_fail(const struct scenario *s, int pairs)
     test_end();
 }
 
-static int wanted(const char *name, int argc, char **argv)
-{
-    int i, names = 0;
-
-    for (i = 1; i < argc; i++) {
-        if (argv[i][0] == '-')
-            continue;
-        names++;
-        if (strstr(name, argv[i]))
-            return 1;
-    }
-    return !names;
-}
-
 /* What has failed since then. */
 static void tally_print(const struct tally *since)
 {
@@ -864,23 +850,13 @@ static void found_run(void)
 
 /* ---- one of them --------------------------------------------------------- */
 
-static const char *text_option(int argc, char **argv, const char *name)
-{
-    int i;
-
-    for (i = 1; i + 1 < argc; i++)
-        if (strcmp(argv[i], name) == 0)
-            return argv[i + 1];
-    return "";
-}
-
 static struct dose dose_read(int argc, char **argv)
 {
     struct dose d = {0};
     int i;
 
     for (i = 0; i < SIM_CALL_COUNT; i++)
-        if (!strcmp(call_names[i], text_option(argc, argv, "--call")))
+        if (!strcmp(call_names[i], word_option(argc, argv, "--call", "")))
             d.call = (enum sim_call)i;
     d.nth = (int)option(argc, argv, "--nth", 0);
     d.error = (int)option(argc, argv, "--errno", 0);
@@ -894,8 +870,8 @@ static struct dose dose_read(int argc, char **argv)
 static int replay(int argc, char **argv)
 {
     const struct scenario *s =
-        scenario_find(text_option(argc, argv, "--scenario"));
-    const char *backend = text_option(argc, argv, "--backend");
+        scenario_find(word_option(argc, argv, "--scenario", ""));
+    const char *backend = word_option(argc, argv, "--backend", "");
     struct dose d = dose_read(argc, argv);
 
     run.backend = *backend ? backend_find(backend) : run.first;

@@ -8,6 +8,7 @@
  * so many descriptors, no heap, the same signals.
  */
 #include "rtnet_internal.h"
+#include "descriptors.h"
 #include "test.h"
 
 #include "peer.h"
@@ -30,14 +31,6 @@ static struct {
     int opens, messages, closes, code, cause;
     long long most; /* that heap_bytes ever was, of the turns counted */
 } st;
-
-static int files_open(void)
-{
-    int fd, n = 0;
-    for (fd = 0; fd < FILES; fd++)
-        n += fcntl(fd, F_GETFD) >= 0;
-    return n;
-}
 
 static void on_open(rt_loop *loop, rt_session s)
 {
@@ -70,7 +63,7 @@ static void loop_open(int backend)
     memset(&st, 0, sizeof st);
     o.backend = backend;
     o.realloc = peer_realloc;
-    st.files = files_open();
+    st.files = descriptors(FILES);
     st.loop = rt_loop_new(&o);
     CHECK(st.loop != NULL);
     st.all = rt_group_open(st.loop, "all", NULL);
@@ -99,7 +92,7 @@ static void stage_close(void)
     EQUAL(st.opens, st.closes);
     EQUAL(peer_heap, 0);
     EQUAL(peer_heap_lies, 0);
-    EQUAL(files_open(), st.files);
+    EQUAL(descriptors(FILES), st.files);
 }
 
 static long long metric(const char *name)
@@ -266,12 +259,12 @@ static void nothing_is_half_made_without_descriptors(int backend)
     for (left = 0; left < 6; left++) {
         rt_loop *other;
         rt_session s;
-        files = files_open();
+        files = descriptors(FILES);
         files_leave(left);
         other = rt_loop_new(&o);
         made += other != NULL;
         rt_loop_free(other);
-        EQUAL(files_open(), files);
+        EQUAL(descriptors(FILES), files);
         s = rt_dial(st.loop, "ws://127.0.0.1:9/", NULL);
         EQUAL(s.id != 0, left > 0);
         CHECK(s.id || rt_error(st.loop, NULL) == RT_ESYS);

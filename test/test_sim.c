@@ -2127,18 +2127,6 @@ static const struct test_case loop_cases[] = {
 
 #undef CASE
 
-/* With names on the command line, only cases that hold one of them. */
-static int wanted(const char *name, int argc, char **argv)
-{
-    int i;
-
-    for (i = 1; i < argc; i++) {
-        if (strstr(name, argv[i]))
-            return 1;
-    }
-    return argc < 2;
-}
-
 static void loop_case_run(const struct test_case *c, int backend)
 {
     test_begin("%s, %s", c->name, backend_names[backend]);
