@@ -159,8 +159,8 @@ static const test_case cases[] = {
     CASE(a_client_sends_only_codes_that_may_be_sent),
 };
 
-/* Without names on the command line all are wanted. */
-static int wanted(int argc, char **argv, const char *name)
+/* As wanted, but a name may not be the value of --lead. */
+static int chosen(int argc, char **argv, const char *name)
 {
     int i, names = 0;
     for (i = 1; i < argc; i++) {
@@ -176,13 +176,13 @@ int main(int argc, char **argv)
 {
     size_t i;
     for (i = 0; i < sizeof cases / sizeof *cases; i++) {
-        if (!wanted(argc, argv, cases[i].name))
+        if (!chosen(argc, argv, cases[i].name))
             continue;
         test_begin("%s", cases[i].name);
         cases[i].run();
         test_end();
     }
-    if (wanted(argc, argv, "headers"))
+    if (chosen(argc, argv, "headers"))
         headers_everywhere();
     if (flag(argc, argv, "--utf8-4")) {
         test_begin("utf8_every_sequence_of_four_bytes");
