@@ -2754,6 +2754,40 @@ static void a_short_queue_that_moves_on_does_not_grow(void)
     world_end();
 }
 
+/* Of 300,000 bytes. */
+static void a_buffer_that_was_kept_takes_a_long_message_from_its_eighth_on(void)
+{
+    static const uint8_t text[300000];
+    static const uint8_t head[14] = {0x82, 0xff, 0, 0, 0, 0, 0, 4, 0x93, 0xe0};
+    rt_listen_opts o = {.max_message = 1 << 20};
+    rt__session *s;
+    ws_peer *w;
+    int i;
+
+    world();
+    serve(&o);
+    w = peer();
+    ws_send(w, WS_BINARY, text, sizeof text);
+    for (i = 0; i < 20; i++) {
+        ws_pump(w);
+        turns(1);
+    }
+    CHECK(strcmp(host.got, "|") == 0);
+    CHECK(host.loop->large_kept >= sizeof text);
+    s = (rt__session *)rt__slot_get(host.loop, host.last.id, RT__SESSION);
+    ws_raw(w, head, sizeof head);
+    ws_raw(w, text, 30000);
+    ws_pump(w);
+    turns(2);
+    CHECK(s->conn->in->data->cap < 100000); /* who only announces gets none */
+    ws_raw(w, text, 10000);
+    ws_pump(w);
+    turns(2);
+    CHECK(s->conn->in->data->cap >= sizeof text);
+    ws_free(w);
+    world_end();
+}
+
 static void an_interrupted_wait_tells_of_no_event(void)
 {
     static const enum sim_call waits[] = {
@@ -3247,6 +3281,7 @@ static const struct test_case cases[] = {
     CASE(who_is_refused_late_is_still_found_when_others_have_gone),
     CASE(a_pause_ends_in_its_millisecond_and_not_before),
     CASE(a_short_queue_that_moves_on_does_not_grow),
+    CASE(a_buffer_that_was_kept_takes_a_long_message_from_its_eighth_on),
     CASE(an_interrupted_wait_tells_of_no_event),
     CASE(a_listener_that_rests_still_ends_whom_it_refused),
     CASE(too_many_handshakes_are_one_listeners_affair),
