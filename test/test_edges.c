@@ -2788,6 +2788,62 @@ static void a_buffer_that_was_kept_takes_a_long_message_from_its_eighth_on(void)
     world_end();
 }
 
+/* They were bound in another order than they went. */
+static void for_a_new_login_the_one_away_for_longest_makes_room(void)
+{
+    static const int order[] = {0, 2, 1};
+    rt_loop_opts o = {.bind_policy = RT_BIND_MANY, .bind_max = 3};
+    rt_session s[3];
+    ws_peer *w[4];
+    char token[23];
+    int i;
+
+    world_with(&o, NULL);
+    serve(NULL);
+    for (i = 0; i < 3; i++) {
+        w[i] = peer();
+        s[i] = host.last;
+        EQUAL(rt_keep(host.loop, s[i], 60000, token), 0);
+        EQUAL(rt_bind(host.loop, s[i], "anna"), 0);
+    }
+    for (i = 0; i < 3; i++) {
+        sim_peer_reset(w[order[i]]->line);
+        pass(10);
+    }
+    w[3] = peer();
+    EQUAL(rt_bind(host.loop, host.last, "anna"), 0);
+    turns(2);
+    EQUAL(rt_state(host.loop, s[0]), RT_EGONE);
+    EQUAL(rt_state(host.loop, s[1]), RT_AWAY);
+    EQUAL(rt_state(host.loop, s[2]), RT_AWAY);
+    for (i = 0; i < 4; i++)
+        ws_free(w[i]);
+    world_end();
+}
+
+/* Of bytes there is no frame to be taken off. */
+static void what_is_kept_of_raw_bytes_is_bounded_by_their_number(void)
+{
+    static const char text[2000];
+    rt_listen_opts o = {.framing = RT_RAW};
+    char token[23];
+    sim_peer *p;
+    int i;
+
+    world();
+    CHECK(listen_on("tcp://127.0.0.1:9000", &o).id != 0);
+    p = sim_connect(PORT);
+    turns(3);
+    EQUAL(rt_keep(host.loop, host.last, 60000, token), 0);
+    sim_peer_reset(p);
+    turns(2);
+    for (i = 0; i < 40; i++)
+        CHECK(rt_send(host.loop, host.last, RT_BINARY, text, sizeof text) >= 0);
+    EQUAL(host.loop->replay_bytes, 65536 / 2000 * 2000);
+    sim_peer_close(p);
+    world_end();
+}
+
 static void an_interrupted_wait_tells_of_no_event(void)
 {
     static const enum sim_call waits[] = {
@@ -3282,6 +3338,8 @@ static const struct test_case cases[] = {
     CASE(a_pause_ends_in_its_millisecond_and_not_before),
     CASE(a_short_queue_that_moves_on_does_not_grow),
     CASE(a_buffer_that_was_kept_takes_a_long_message_from_its_eighth_on),
+    CASE(for_a_new_login_the_one_away_for_longest_makes_room),
+    CASE(what_is_kept_of_raw_bytes_is_bounded_by_their_number),
     CASE(an_interrupted_wait_tells_of_no_event),
     CASE(a_listener_that_rests_still_ends_whom_it_refused),
     CASE(too_many_handshakes_are_one_listeners_affair),
