@@ -16,6 +16,7 @@
 #include <stdio.h>
 
 #include <mbedtls/base64.h>
+#include <mbedtls/entropy.h>
 #include <mbedtls/error.h>
 #include <mbedtls/net_sockets.h>
 #include <mbedtls/pk.h>
@@ -89,7 +90,7 @@ static int draw(void *of, unsigned char *out, size_t n)
 {
     rt_loop *loop = (rt_loop *)of;
     return loop->opts.random(loop->opts.user, out, n) < 0
-               ? MBEDTLS_ERR_SSL_INTERNAL_ERROR
+               ? MBEDTLS_ERR_ENTROPY_SOURCE_FAILED
                : 0;
 }
 
@@ -113,8 +114,8 @@ static int no_memory(int code)
 static int unfit(rt_loop *loop, const char *what, const char *which, int code)
 {
     char text[128], detail[160];
-    if (no_memory(code)) {
-        rt__fail(loop, RT_ENOMEM, what, NULL);
+    if (no_memory(code) || code == MBEDTLS_ERR_ENTROPY_SOURCE_FAILED) {
+        rt__fail(loop, no_memory(code) ? RT_ENOMEM : RT_ERANDOM, what, NULL);
         return -1;
     }
     mbedtls_strerror(code, text, sizeof text);
