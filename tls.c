@@ -101,10 +101,9 @@ static int no_memory(int code)
     int low = -code & 0x7f;
     return code == MBEDTLS_ERR_SSL_ALLOC_FAILED ||
            code == MBEDTLS_ERR_X509_ALLOC_FAILED ||
-           code == MBEDTLS_ERR_PK_ALLOC_FAILED ||
-           code == -0x1180 || /* PEM */
-           code == -0x4D80 || /* ECP */
-           code == -0x5180 || /* MD */
+           code == MBEDTLS_ERR_PK_ALLOC_FAILED || code == -0x1180 || /* PEM */
+           code == -0x4D80 ||                                        /* ECP */
+           code == -0x5180 ||                                        /* MD */
            code == -0x6180 || /* CIPHER */
            low == 0x10 ||     /* MPI */
            low == 0x6A;       /* ASN.1 */
@@ -360,9 +359,9 @@ static void trust_choose(rt__tls_conf *conf)
     if (conf->has_ca)
         mbedtls_ssl_conf_authmode(&conf->ssl, MBEDTLS_SSL_VERIFY_REQUIRED);
     else
-        mbedtls_ssl_conf_authmode(&conf->ssl, server
-                                                  ? MBEDTLS_SSL_VERIFY_NONE
-                                                  : MBEDTLS_SSL_VERIFY_OPTIONAL);
+        mbedtls_ssl_conf_authmode(&conf->ssl,
+                                  server ? MBEDTLS_SSL_VERIFY_NONE
+                                         : MBEDTLS_SSL_VERIFY_OPTIONAL);
 }
 
 /* Each configuration has ticket keys of its own. */
@@ -614,8 +613,7 @@ int rt__tls_open(rt_loop *loop, rt__conn *c)
         return RT_ENOMEM;
     mbedtls_ssl_set_bio(&t->ssl, t, bio_write, bio_read, NULL);
     mbedtls_ssl_set_verify(&t->ssl, trusted, t);
-    return t->conf->of & RT__TLS_SERVER || client_begin(t) == 0 ? 0
-                                                                : RT_ENOMEM;
+    return t->conf->of & RT__TLS_SERVER || client_begin(t) == 0 ? 0 : RT_ENOMEM;
 }
 
 void rt__tls_free(rt_loop *loop, rt__conn *c)
@@ -646,8 +644,7 @@ static void session_save(secure *t)
         return;
     mbedtls_ssl_session_free(&t->conf->saved);
     mbedtls_ssl_session_init(&t->conf->saved);
-    t->conf->has_saved =
-        mbedtls_ssl_get_session(&t->ssl, &t->conf->saved) == 0;
+    t->conf->has_saved = mbedtls_ssl_get_session(&t->ssl, &t->conf->saved) == 0;
 }
 
 /* 1: the handshake is done; 0: more has to come; < 0: it failed, `why` says of

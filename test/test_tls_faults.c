@@ -24,7 +24,8 @@
 
 enum { PORT = 9000, SERVER = 9100, TURNS = 2000 };
 
-/* ---- the memory of mbedTLS ------------------------------------------------ */
+/* ---- the memory of mbedTLS ------------------------------------------------
+ */
 
 void *tls_calloc(size_t n, size_t size);
 
@@ -46,7 +47,8 @@ void *tls_calloc(size_t n, size_t size)
     return calloc(n, size);
 }
 
-/* ---- the stage ------------------------------------------------------------ */
+/* ---- the stage ------------------------------------------------------------
+ */
 
 static tls_made ca, host, other;
 static int all_of_them;
@@ -146,7 +148,8 @@ static void dial(const char *url)
     st.dials += st.dialled.id != 0;
 }
 
-/* ---- the other end -------------------------------------------------------- */
+/* ---- the other end --------------------------------------------------------
+ */
 
 typedef struct {
     sim_peer *line;
@@ -287,7 +290,8 @@ static void probe_end(probe *p)
     mbedtls_pk_free(&p->key);
 }
 
-/* ---- scenarios ------------------------------------------------------------ */
+/* ---- scenarios ------------------------------------------------------------
+ */
 
 static void a_stream_is_accepted_echoes_and_closes(void)
 {
@@ -478,7 +482,10 @@ static const struct {
     void (*run)(void);
     int websocket;
 } scenes[] = {
-#define SCENE(name, websocket) {#name, name, websocket}
+#define SCENE(name, websocket)                                                 \
+    {                                                                          \
+#name, name, websocket                                                 \
+    }
     SCENE(a_stream_is_accepted_echoes_and_closes, 0),
     SCENE(a_peer_ends_by_close_notify, 0),
     SCENE(websocket_is_spoken, 1),
@@ -490,7 +497,8 @@ static const struct {
     SCENE(another_door_is_opened, 0),
 };
 
-/* ---- one world ------------------------------------------------------------ */
+/* ---- one world ------------------------------------------------------------
+ */
 
 static void opts_set(int websocket)
 {
@@ -574,7 +582,8 @@ static int world(size_t scene, const sim_opts *weather,
     return sim_end();
 }
 
-/* ---- what fails ----------------------------------------------------------- */
+/* ---- what fails -----------------------------------------------------------
+ */
 
 /* what[0]: which, what[1]: how, what[2]: the errno or the size. */
 static void memory_fails(const int *what)
