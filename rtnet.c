@@ -4279,7 +4279,7 @@ void rt__conn_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
 {
     if (c->state == RT__PROXIED)
         proxy_input(loop, c, p, n);
-    else if (c->state == RT__SECURING)
+    else if (RT__TLS && c->state == RT__SECURING)
         secure_input(loop, c, p, n);
     else if (c->state == RT__SHAKING)
         rt__shake_input(loop, c, p, n);
