@@ -35,6 +35,7 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LIBRARY = ("rtnet.c", "ws.c", "session.c", "group.c", "ratelimit.c")
+TLS = ("tls.c",)  # and the others once more, where mbedTLS is installed
 HEADERS = ("rtnet_internal.h", "rtnet.h")
 BRANCHES = 98.0
 FLAGS = "-O0 -g --coverage"
@@ -132,11 +133,19 @@ class Line:
         return self.count > 0 and self.missing() == 0
 
 
-def counted(build, source):
+def objects(build):
+    """The objects that were run, without their endings."""
+    names = [source[:-2] for source in LIBRARY]
+    tls = ["tls_" + source[:-2] for source in LIBRARY + TLS]
+    return names + [name for name in tls
+                    if os.path.exists(f"{ROOT}/{build}/t/{name}.gcda")]
+
+
+def counted(build, name):
     """What gcov says of one object: a list of files with their lines."""
     said = subprocess.run(
         ["gcov", "--branch-probabilities", "--json-format", "--stdout",
-         f"{build}/t/{source[:-2]}.gcda"],
+         f"{build}/t/{name}.gcda"],
         cwd=ROOT, text=True, check=True, stdout=subprocess.PIPE).stdout
     return json.loads(said)["files"]
 
@@ -149,9 +158,9 @@ def texts_of(name):
 def gather(build):
     """{(file, line, function): Line} of the library."""
     found = {}
-    texts = {name: texts_of(name) for name in LIBRARY + HEADERS}
-    for source in LIBRARY:
-        for file in counted(build, source):
+    texts = {name: texts_of(name) for name in LIBRARY + TLS + HEADERS}
+    for name in objects(build):
+        for file in counted(build, name):
             if file["file"] not in texts:
                 continue
             for line in file["lines"]:
