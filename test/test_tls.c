@@ -136,10 +136,11 @@ static int flood(probe *p, size_t size, int more)
     while (!rt__tls_rest(conn_of(&st.server)) && sent < 4000000) {
         memset(data, sent, size);
         CHECK(rt_send(st.loop, st.server.s, RT_BINARY, data, size) >= 0);
-        if (++sent % (int)(1 + 8000 / size) == 0)
+        if (++sent % (int)(1 + 200000 / size) == 0)
             rt_flush(st.loop);
     }
     CHECK(rt__tls_rest(conn_of(&st.server)));
+    CHECK(rt__tls_of(conn_of(&st.server))->rest->len < RT__RECORD + 64);
     for (; more > 0; more--, sent++) {
         memset(data, sent, size);
         CHECK(rt_send(st.loop, st.server.s, RT_BINARY, data, size) >= 0);
@@ -1188,6 +1189,36 @@ static void row_75_handshakes_are_capped_and_the_oldest_goes(void)
     stage_end();
 }
 
+/* Of many who come at once a few are served in a turn: their handshakes take
+   long, and those who are in wait meanwhile. */
+static void row_75_a_storm_of_handshakes_takes_turns(void)
+{
+    enum { MANY = 16 };
+    probe p[MANY];
+    int i, served = 0;
+    stage_begin();
+    stage_listen("tls");
+    for (i = 0; i < MANY; i++) {
+        probe_begin(&p[i], 0);
+        probe_connect(&p[i]);
+    }
+    turns(3);
+    EQUAL(st.loop->conn_count, MANY);
+    for (i = 0; i < MANY; i++)
+        EQUAL(mbedtls_ssl_handshake(&p[i].ssl), MBEDTLS_ERR_SSL_WANT_READ);
+    rt_poll(st.loop, 5);
+    for (i = 0; i < MANY; i++) {
+        uint8_t byte;
+        served += recv(p[i].fd, &byte, 1, MSG_PEEK) == 1;
+    }
+    EQUAL(served, RT__NEWCOMERS / 8);
+    for (i = 0; i < MANY; i++)
+        EQUAL(probe_shake(&p[i]), 0);
+    for (i = 0; i < MANY; i++)
+        probe_end(&p[i]);
+    stage_end();
+}
+
 static void who_is_one_too_many_is_closed_without_a_word(void)
 {
     probe a, b;
@@ -1520,6 +1551,7 @@ int main(int argc, char **argv)
     RUN(a_proxy_header_stands_before_tls);
     RUN(row_75_a_slow_client_hello_meets_the_deadline);
     RUN(row_75_handshakes_are_capped_and_the_oldest_goes);
+    RUN(row_75_a_storm_of_handshakes_takes_turns);
     RUN(who_is_one_too_many_is_closed_without_a_word);
     RUN(a_deferred_request_is_answered_through_tls);
     RUN(a_shutdown_ends_handshakes_too);
