@@ -7,8 +7,13 @@ WARN = -Wall -Wextra -pedantic -Wshadow -Wconversion -Wstrict-prototypes \
 BUILD = build
 PORT ?= 9000
 FLAGS = -std=c99 $(WARN) -I. $(CFLAGS)
+# TLS=mbedtls: wss:// and tls://; what is linked needs LIBS.
+ifeq ($(TLS),mbedtls)
+FLAGS += -DRT_TLS_MBEDTLS
+LIBS = -lmbedtls -lmbedx509 -lmbedcrypto
+endif
 
-LIB = rtnet ws session group ratelimit
+LIB = rtnet ws session group ratelimit tls
 OBJ = $(LIB:%=$(BUILD)/%.o)
 PROGRAMS = echo_server fanout_server rooms_server rtload limit memory storm \
            scale_sim echo chat arena restart
@@ -29,31 +34,31 @@ $(BUILD)/librtnet.a: $(OBJ)
 	$(AR) rcs $@ $(OBJ)
 
 RTLOAD = $(addprefix bench/,rtload.c rtload_result.c rtload_share.c client.c \
-           drive.c wire.c)
+           drive.c line.c wire.c)
 $(BUILD)/rtload: $(RTLOAD) $(wildcard bench/*.h) | $(BUILD)
-	$(CC) $(FLAGS) $(RTLOAD) -o $@ -lm
+	$(CC) $(FLAGS) $(RTLOAD) -o $@ $(LIBS) -lm
 
 STORM = $(addprefix bench/storm,.c _result.c _picture.c)
 $(BUILD)/storm: $(STORM) $(BUILD)/librtnet.a $(wildcard bench/*.h)
-	$(CC) $(FLAGS) $(STORM) $(BUILD)/librtnet.a -o $@ -lm
+	$(CC) $(FLAGS) $(STORM) $(BUILD)/librtnet.a -o $@ $(LIBS) -lm
 
 $(BUILD)/scale_sim: bench/scale_sim.c $(wildcard bench/*.h) | $(BUILD)
 	$(CC) $(FLAGS) $< -o $@ -lm
 
 $(BUILD)/crossing: bench/crossing.c $(BUILD)/librtnet.a $(wildcard bench/*.h)
-	$(CC) $(FLAGS) $< $(BUILD)/librtnet.a -o $@ -lpthread
+	$(CC) $(FLAGS) $< $(BUILD)/librtnet.a -o $@ $(LIBS) -lpthread
 
 $(BUILD)/limit: bench/limit.c $(wildcard bench/*.h) | $(BUILD)
 	$(CC) $(FLAGS) $< -o $@
 
 $(BUILD)/%: bench/%.c $(BUILD)/librtnet.a $(wildcard bench/*.h)
-	$(CC) $(FLAGS) $< $(BUILD)/librtnet.a -pthread -o $@
+	$(CC) $(FLAGS) $< $(BUILD)/librtnet.a -pthread -o $@ $(LIBS)
 
 $(BUILD)/%: examples/%.c $(BUILD)/librtnet.a
-	$(CC) $(FLAGS) $< $(BUILD)/librtnet.a -o $@
+	$(CC) $(FLAGS) $< $(BUILD)/librtnet.a -o $@ $(LIBS)
 
 $(BUILD)/cluster: examples/cluster.c $(BUILD)/librtnet.a
-	$(CC) $(FLAGS) $< $(BUILD)/librtnet.a -o $@ -lhiredis
+	$(CC) $(FLAGS) $< $(BUILD)/librtnet.a -o $@ -lhiredis $(LIBS)
 
 demo: $(BUILD)/arena
 	$(BUILD)/arena $(PORT)

@@ -76,6 +76,7 @@ want chromium chromium
 want fonts-dejavu-core
 want redis-server redis-server
 want libhiredis-dev
+want libmbedtls-dev
 want prometheus promtool
 install_wanted
 
