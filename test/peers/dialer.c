@@ -29,6 +29,7 @@ typedef struct {
     int messages, size, text, window, sessions, echo, wait, limit_ms, backend;
     int code, ping_ms, handshake_ms, connect_ms, max_message;
     const char *url, *reason, *protocols, *headers;
+    rt_tls_opts tls; /* for wss and tls */
 } plan;
 
 struct dialer {
@@ -169,6 +170,7 @@ static int dial(dialer *d, peer *me)
         .connect_ms = p->connect_ms,
         .handshake_ms = p->handshake_ms,
         .ping_ms = p->ping_ms,
+        .tls = &p->tls,
     };
     const char *why = "";
     me->all = d;
@@ -273,6 +275,11 @@ static int read_flags(plan *p, int argc, char **argv)
         {"--reason", NULL, &p->reason},
         {"--protocols", NULL, &p->protocols},
         {"--headers", NULL, &p->headers},
+        {"--ca", NULL, &p->tls.ca},
+        {"--pin", NULL, &p->tls.pin},
+        {"--name", NULL, &p->tls.name},
+        {"--cert", NULL, &p->tls.cert},
+        {"--key", NULL, &p->tls.key},
         {NULL, NULL, NULL},
     };
     if (argc < 2)
