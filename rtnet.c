@@ -2927,9 +2927,8 @@ uint32_t rt__out_unsent(const rt__out *o)
 {
     const rt__tls *t = o ? rt__tls_of(o->conn) : NULL;
     uint32_t sealed = t ? t->messages : 0; /* in a record that did not go */
-    return o && o->messages > o->tightened
-               ? o->messages - o->tightened + sealed
-               : sealed;
+    return o && o->messages > o->tightened ? o->messages - o->tightened + sealed
+                                           : sealed;
 }
 
 /* How many of them have no byte sent yet. */
@@ -4280,7 +4279,7 @@ void rt__conn_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
 {
     if (c->state == RT__PROXIED)
         proxy_input(loop, c, p, n);
-    else if (c->state == RT__SECURING)
+    else if (RT__TLS && c->state == RT__SECURING)
         secure_input(loop, c, p, n);
     else if (c->state == RT__SHAKING)
         rt__shake_input(loop, c, p, n);
@@ -6253,9 +6252,8 @@ static void page_closes(page *p, const rt__stats *s)
 static void page_refusals(page *p, const rt__stats *s)
 {
     static const char cause[RT__REFUSALS][12] = {
-        "rate",    "address", "sessions", "handshakes",  "proxy",
-        "request", "origin",  "host",     "descriptors", "memory",
-        "tls"};
+        "rate",   "address", "sessions",    "handshakes", "proxy", "request",
+        "origin", "host",    "descriptors", "memory",     "tls"};
     static const char limit[3][9] = {"rate", "messages", "bytes"};
     int i;
     page_head(p, "refused_total", "counter",

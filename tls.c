@@ -16,6 +16,7 @@
 #include <stdio.h>
 
 #include <mbedtls/base64.h>
+#include <mbedtls/entropy.h>
 #include <mbedtls/error.h>
 #include <mbedtls/net_sockets.h>
 #include <mbedtls/pk.h>
@@ -89,7 +90,7 @@ static int draw(void *of, unsigned char *out, size_t n)
 {
     rt_loop *loop = (rt_loop *)of;
     return loop->opts.random(loop->opts.user, out, n) < 0
-               ? MBEDTLS_ERR_SSL_INTERNAL_ERROR
+               ? MBEDTLS_ERR_ENTROPY_SOURCE_FAILED
                : 0;
 }
 
@@ -100,10 +101,9 @@ static int no_memory(int code)
     int low = -code & 0x7f;
     return code == MBEDTLS_ERR_SSL_ALLOC_FAILED ||
            code == MBEDTLS_ERR_X509_ALLOC_FAILED ||
-           code == MBEDTLS_ERR_PK_ALLOC_FAILED ||
-           code == -0x1180 || /* PEM */
-           code == -0x4D80 || /* ECP */
-           code == -0x5180 || /* MD */
+           code == MBEDTLS_ERR_PK_ALLOC_FAILED || code == -0x1180 || /* PEM */
+           code == -0x4D80 ||                                        /* ECP */
+           code == -0x5180 ||                                        /* MD */
            code == -0x6180 || /* CIPHER */
            low == 0x10 ||     /* MPI */
            low == 0x6A;       /* ASN.1 */
@@ -113,8 +113,8 @@ static int no_memory(int code)
 static int unfit(rt_loop *loop, const char *what, const char *which, int code)
 {
     char text[128], detail[160];
-    if (no_memory(code)) {
-        rt__fail(loop, RT_ENOMEM, what, NULL);
+    if (no_memory(code) || code == MBEDTLS_ERR_ENTROPY_SOURCE_FAILED) {
+        rt__fail(loop, no_memory(code) ? RT_ENOMEM : RT_ERANDOM, what, NULL);
         return -1;
     }
     mbedtls_strerror(code, text, sizeof text);
@@ -359,9 +359,9 @@ static void trust_choose(rt__tls_conf *conf)
     if (conf->has_ca)
         mbedtls_ssl_conf_authmode(&conf->ssl, MBEDTLS_SSL_VERIFY_REQUIRED);
     else
-        mbedtls_ssl_conf_authmode(&conf->ssl, server
-                                                  ? MBEDTLS_SSL_VERIFY_NONE
-                                                  : MBEDTLS_SSL_VERIFY_OPTIONAL);
+        mbedtls_ssl_conf_authmode(&conf->ssl,
+                                  server ? MBEDTLS_SSL_VERIFY_NONE
+                                         : MBEDTLS_SSL_VERIFY_OPTIONAL);
 }
 
 /* Each configuration has ticket keys of its own. */
@@ -613,8 +613,7 @@ int rt__tls_open(rt_loop *loop, rt__conn *c)
         return RT_ENOMEM;
     mbedtls_ssl_set_bio(&t->ssl, t, bio_write, bio_read, NULL);
     mbedtls_ssl_set_verify(&t->ssl, trusted, t);
-    return t->conf->of & RT__TLS_SERVER || client_begin(t) == 0 ? 0
-                                                                : RT_ENOMEM;
+    return t->conf->of & RT__TLS_SERVER || client_begin(t) == 0 ? 0 : RT_ENOMEM;
 }
 
 void rt__tls_free(rt_loop *loop, rt__conn *c)
@@ -645,8 +644,7 @@ static void session_save(secure *t)
         return;
     mbedtls_ssl_session_free(&t->conf->saved);
     mbedtls_ssl_session_init(&t->conf->saved);
-    t->conf->has_saved =
-        mbedtls_ssl_get_session(&t->ssl, &t->conf->saved) == 0;
+    t->conf->has_saved = mbedtls_ssl_get_session(&t->ssl, &t->conf->saved) == 0;
 }
 
 /* 1: the handshake is done; 0: more has to come; < 0: it failed, `why` says of

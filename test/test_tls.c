@@ -251,11 +251,11 @@ static void serve(probe *p, tls_made *is)
     mbedtls_x509_crt_parse(&p->crt, (unsigned char *)is->cert,
                            strlen(is->cert) + 1);
 #if MBEDTLS_VERSION_NUMBER >= 0x03000000
-    mbedtls_pk_parse_key(&p->key, (unsigned char *)is->key,
-                         strlen(is->key) + 1, NULL, 0, tls_draw, NULL);
+    mbedtls_pk_parse_key(&p->key, (unsigned char *)is->key, strlen(is->key) + 1,
+                         NULL, 0, tls_draw, NULL);
 #else
-    mbedtls_pk_parse_key(&p->key, (unsigned char *)is->key,
-                         strlen(is->key) + 1, NULL, 0);
+    mbedtls_pk_parse_key(&p->key, (unsigned char *)is->key, strlen(is->key) + 1,
+                         NULL, 0);
 #endif
     mbedtls_ssl_conf_own_cert(&p->conf, &p->crt, &p->key);
     (void)listening;
@@ -693,7 +693,8 @@ static void a_plain_listener_has_nothing_to_reload(void)
 
 /* ---- options ------------------------------------------------------------- */
 
-static void unlistened(const char *url, const rt_tls_opts *tls, const char *says)
+static void unlistened(const char *url, const rt_tls_opts *tls,
+                       const char *says)
 {
     const char *text = "";
     st.lo.tls = tls;

@@ -85,8 +85,8 @@ static int tls_make(tls_made *m, const char *name, tls_made *issuer, int from,
     bad = bad || mbedtls_mpi_lset(&number, ++serial) ||
           mbedtls_x509write_crt_set_serial(&w, &number) ||
           mbedtls_x509write_crt_set_subject_name(&w, m->subject) ||
-          mbedtls_x509write_crt_set_issuer_name(
-              &w, issuer ? issuer->subject : m->subject) ||
+          mbedtls_x509write_crt_set_issuer_name(&w, issuer ? issuer->subject
+                                                           : m->subject) ||
           mbedtls_x509write_crt_set_validity(&w, begin, end) ||
           mbedtls_x509write_crt_set_basic_constraints(&w, !issuer, -1) ||
           mbedtls_x509write_crt_pem(&w, (unsigned char *)m->cert,

@@ -51,7 +51,7 @@ typedef struct {
     rt_session s;
     int opened, messages, closed, writable, away, back, requests;
     size_t bytes;
-    uint64_t sum; /* of all bytes, with their places */
+    uint64_t sum;           /* of all bytes, with their places */
     int code, cause, pause; /* pause: in on_message, after so many */
     uint64_t lost;
     char reason[128], path[64], address[64];
@@ -147,9 +147,9 @@ static void on_log(void *user, int level, const char *text)
 
 static void stage_begin(void)
 {
-    static const rt_handler on = {on_request, on_open, on_message, on_writable,
-                                  on_away,    on_back, on_close,   NULL,
-                                  NULL};
+    static const rt_handler on = {on_request,  on_open, on_message,
+                                  on_writable, on_away, on_back,
+                                  on_close,    NULL,    NULL};
     rt_loop_opts o = {.realloc = peer_realloc, .log = on_log};
     memset(&st, 0, sizeof st);
     peer_heap = 0;
@@ -214,9 +214,9 @@ typedef struct {
     mbedtls_ssl_context ssl;
     mbedtls_x509_crt crt;
     mbedtls_pk_context key;
-    size_t sent, got;     /* bytes of the line */
-    const char *first;    /* goes before all else, unsealed */
-    size_t hold, held;    /* held back until there are so many */
+    size_t sent, got;  /* bytes of the line */
+    const char *first; /* goes before all else, unsealed */
+    size_t hold, held; /* held back until there are so many */
     uint8_t holding[8192];
 } probe;
 
@@ -417,8 +417,7 @@ static size_t libc_bytes(void)
 
 static rt__conn *conn_of(const end_seen *e)
 {
-    rt__session *s =
-        (rt__session *)rt__slot_get(st.loop, e->s.id, RT__SESSION);
+    rt__session *s = (rt__session *)rt__slot_get(st.loop, e->s.id, RT__SESSION);
     return s ? s->conn : NULL;
 }
 
