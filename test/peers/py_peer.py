@@ -316,14 +316,15 @@ async def run(function, backend):
     return 0
 
 
-async def main():
-    total = len(CASES) * len(BACKENDS)
+async def main(cases):
+    total = len(cases) * len(BACKENDS)
     failed = 0
     for backend in BACKENDS:
-        for function in CASES:
+        for function in cases:
             failed += await run(function, backend)
     print(f"{total - failed} passed, {failed} failed, 0 skipped", flush=True)
     return failed != 0
 
 
-sys.exit(asyncio.run(main()))
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main(CASES)))

@@ -17,7 +17,8 @@
 enum { FILE_MAX = 65536 };
 
 typedef struct {
-    const char *scheme, *cert, *key, *other_cert, *other_key, *ca, *backend;
+    const char *scheme, *cert, *key, *other_cert, *other_key, *ca, *backend,
+        *origins;
     long handshake_ms, max_handshakes, resume, max_message;
     rt_listener listener;
     rt_tls_cert other;
@@ -144,6 +145,7 @@ static int listen_on(server *it)
                                      .writable = on_writable,
                                      .close = on_close},
                               .user = it,
+                              .origins = it->origins,
                               .framing = strcmp(it->scheme, "tls") ? 0 : RT_RAW,
                               .resume_ms = (int)it->resume,
                               .max_message = (int)it->max_message,
@@ -195,6 +197,7 @@ int main(int argc, char **argv)
         {"other-cert", OPTION_TEXT, &it.other_cert, 0, 0, "of other.example"},
         {"other-key", OPTION_TEXT, &it.other_key, 0, 0, "of other.example"},
         {"ca", OPTION_TEXT, &it.ca, 0, 0, "whose clients alone are let in"},
+        {"origins", OPTION_TEXT, &it.origins, 0, 0, "as rt_listen_opts"},
         {"backend", OPTION_TEXT, &it.backend, 0, 0, "auto or select (auto)"},
         {"handshake-ms", OPTION_INT, &it.handshake_ms, 0, 1e9, "deadline"},
         {"max-handshakes", OPTION_INT, &it.max_handshakes, 0, 1e9, "at once"},
