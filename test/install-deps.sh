@@ -2,8 +2,8 @@
 # Installs on Debian what `make check` needs beyond a C compiler and make:
 # clang with its sanitizers, valgrind, the linters, tools for network
 # namespaces, Node with the packages of test/peers, Python's websockets,
-# Chromium, openssl, Redis, hiredis and promtool.  Run as root; what is there already is
-# left alone, so a second run takes about a second.
+# Chromium, openssl, Redis, hiredis and promtool.  Run as root; what is there
+# already is left alone, so a second run takes about a second.
 set -eu
 cd "$(dirname "$0")"
 

@@ -32,7 +32,7 @@ def text_of(size):
 
 async def start(program, *args):
     child = await asyncio.create_subprocess_exec(
-        os.path.join(BUILD, program), *map(str, args),
+        os.path.join(BUILD, program), *map(str, args), cwd=ROOT,
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE)
     children.add(child)
@@ -310,7 +310,8 @@ async def run(function, backend):
         return 1
     finally:
         for child in list(children):
-            child.kill()
+            if child.returncode is None:
+                child.kill()
             children.discard(child)
     print(f"ok   {name}", flush=True)
     return 0
