@@ -5898,12 +5898,24 @@ static int can_wait(rt_loop *loop, const rt__ready *r)
     return ((rt__conn *)s)->state < RT__LIVE || (r->events & ~(int)s->interest);
 }
 
+/* How many of RT__NEWCOMERS one stands for: a step of TLS' handshake takes a
+   millisecond or so. */
+static int newcomer_weight(rt_loop *loop, const rt__ready *r)
+{
+    enum { SECURING = 8 };
+    rt__source *s = RT__TLS ? source_of(loop, r->key) : NULL;
+    return s && s->kind == RT__CONN_SOURCE &&
+                   ((rt__conn *)s)->state == RT__SECURING
+               ? SECURING
+               : 1;
+}
+
 /* In a storm there are thousands of those, and a turn that served them all
    would keep everybody's answers until its end.  Whoever has to wait is still
    ready in the next turn, and further in front. */
 static void sources_ready(rt_loop *loop, int n)
 {
-    int i, later = 0;
+    int i, later = 0, room = RT__NEWCOMERS;
     for (i = 0; i < n; i++) {
         if (i + 4 < n) /* of thousands, the next ones are in no cache */
             RT__PREFETCH(loop->by_fd[(uint32_t)loop->ready[i + 4].key]);
@@ -5912,8 +5924,10 @@ static void sources_ready(rt_loop *loop, int n)
         else
             source_ready(loop, &loop->ready[i]);
     }
-    for (i = 0; i < later && i < RT__NEWCOMERS; i++)
+    for (i = 0; i < later && room > 0; i++) {
+        room -= newcomer_weight(loop, &loop->ready[i]);
         source_ready(loop, &loop->ready[i]);
+    }
 }
 
 static void turn_end(rt_loop *loop, uint64_t began)

@@ -57,7 +57,8 @@ struct rt__tls_conf {
     uint8_t pins[PINS][32];
     size_t pin_count;
     uint8_t has_ca, has_saved;
-    char *name; /* a client's: for whom the certificate must be */
+    char *name;          /* a client's: for whom the certificate must be */
+    const char *http[2]; /* the protocols of ALPN */
     mbedtls_ssl_ticket_context tickets;
     mbedtls_ssl_session saved; /* a client's last: it comes back with that */
 };
@@ -308,8 +309,6 @@ static const mbedtls_ecp_group_id groups[] = {
     MBEDTLS_ECP_DP_SECP384R1, MBEDTLS_ECP_DP_SECP521R1, MBEDTLS_ECP_DP_NONE};
 #endif
 
-static const char *http_alone[] = {"http/1.1", NULL};
-
 /* For which of the certificates the handshake goes on.  Of two names that
    differ behind a NUL none is meant. */
 static int name_told(void *of, mbedtls_ssl_context *ssl,
@@ -394,7 +393,7 @@ static int conf_begin(rt_loop *loop, rt__tls_conf *conf)
     if (conf->sni)
         mbedtls_ssl_conf_sni(&conf->ssl, name_told, conf);
     if (conf->of & RT__TLS_HTTP)
-        bad = mbedtls_ssl_conf_alpn_protocols(&conf->ssl, http_alone);
+        bad = mbedtls_ssl_conf_alpn_protocols(&conf->ssl, conf->http);
     if (!bad && conf->pair_count > 0)
         bad = mbedtls_ssl_conf_own_cert(&conf->ssl, &conf->pairs->crt,
                                         &conf->pairs->key);
@@ -408,6 +407,7 @@ static rt__tls_conf *conf_new(rt_loop *loop, int of)
         return NULL;
     conf->refs = 1;
     conf->of = of;
+    conf->http[0] = "http/1.1";
     mbedtls_ssl_config_init(&conf->ssl);
     mbedtls_x509_crt_init(&conf->ca);
     mbedtls_ssl_ticket_init(&conf->tickets);
@@ -521,6 +521,8 @@ static void explain(secure *t, int code)
     if (*t->head.why)
         return;
     t->head.distrusted = why != NULL;
+    if (!why && t->spoke > 1)
+        why = "renegotiation";
     if (!why && t->error)
         why = strerror(t->error);
     if (!why) {

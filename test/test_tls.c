@@ -88,11 +88,11 @@ static void a_mebibyte_goes_both_ways_over_tls(void)
 
 static void a_shared_buffer_of_a_group_reaches_members_with_tls(void)
 {
-    enum { MEMBERS = 6, MESSAGES = 20 };
+    enum { MEMBERS = 6, MESSAGES = 60 };
     rt_session s[MEMBERS];
     rt_group g;
     char url[64];
-    int i;
+    int i, crowds = 0;
     stage_begin();
     st.silent = 1;
     stage_listen("wss");
@@ -105,8 +105,13 @@ static void a_shared_buffer_of_a_group_reaches_members_with_tls(void)
     for (s[0].id = 0; (s[0] = rt_next_session(st.loop, s[0])).id != 0;)
         if (rt_context(st.loop, s[0]) == &st.server)
             CHECK(rt_group_join(st.loop, g, s[0]) == 0);
-    for (i = 0; i < MESSAGES; i++)
+    for (i = 0; i < MESSAGES; i++) {
         EQUAL(rt_group_send(st.loop, g, RT_TEXT, "to all", 6), MEMBERS);
+        crowds += st.loop->crowd_count > 0;
+        if (i % 5 == 4)
+            turns(1);
+    }
+    CHECK(crowds > 0);
     CHECK(turns_until(&st.client.messages, MEMBERS * MESSAGES));
     EQUAL(st.client.bytes, MEMBERS * MESSAGES * 6);
     stage_end();
@@ -131,10 +136,11 @@ static int flood(probe *p, size_t size, int more)
     while (!rt__tls_rest(conn_of(&st.server)) && sent < 4000000) {
         memset(data, sent, size);
         CHECK(rt_send(st.loop, st.server.s, RT_BINARY, data, size) >= 0);
-        if (++sent % (int)(1 + 8000 / size) == 0)
+        if (++sent % (int)(1 + 200000 / size) == 0)
             rt_flush(st.loop);
     }
     CHECK(rt__tls_rest(conn_of(&st.server)));
+    CHECK(rt__tls_of(conn_of(&st.server))->rest->len < RT__RECORD + 64);
     for (; more > 0; more--, sent++) {
         memset(data, sent, size);
         CHECK(rt_send(st.loop, st.server.s, RT_BINARY, data, size) >= 0);
@@ -521,6 +527,15 @@ static void beside_a_pin_the_authority_must_hold_too(void)
     trust(&certs.lone, "certificate: not trusted");
 }
 
+static void a_certificate_of_the_future_is_refused(void)
+{
+    static tls_made next;
+    CHECK(tls_make(&next, "localhost", &certs.ca, 2039, 2040) == 0);
+    stage_begin();
+    trust(&next, "certificate: not valid yet");
+    tls_unmake(&next);
+}
+
 /* A session that could come back does not, to one that is not trusted. */
 static void a_distrusted_server_is_not_tried_again(void)
 {
@@ -604,6 +619,36 @@ static void the_host_refuses_a_name(void)
     named("far.example", 0);
 }
 
+/* "localhost", a NUL, and more: a name for nobody. */
+static void a_name_with_a_nul_is_nobodys(void)
+{
+    rt_tls_cert others[1];
+    uint8_t *at;
+    probe p;
+    stage_begin();
+    others[0].cert = certs.other.cert;
+    others[0].key = certs.other.key;
+    st.ls.others = others;
+    st.ls.other_count = 1;
+    st.ls.sni = on_sni;
+    stage_listen("tls");
+    probe_begin(&p, 0);
+    probe_connect(&p);
+    mbedtls_ssl_set_hostname(&p.ssl, "localhost");
+    p.hold = sizeof p.holding;
+    CHECK(mbedtls_ssl_handshake(&p.ssl) == MBEDTLS_ERR_SSL_WANT_READ);
+    at = (uint8_t *)memmem(p.holding, p.held, "localhost", 9);
+    CHECK(at != NULL);
+    if (at)
+        at[5] = 0;
+    p.hold = 0;
+    probe_put(&p, p.holding, p.held);
+    EQUAL(probe_shake(&p), MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE);
+    EQUAL(counted("tls"), 1);
+    probe_end(&p);
+    stage_end();
+}
+
 /* ---- reload -------------------------------------------------------------- */
 
 static void file_write(char path[64], const char *text)
@@ -677,6 +722,30 @@ static void reload_of_what_is_wrong_changes_nothing(void)
     CHECK(turns_until(&st.client.opened, 1));
     rt_unlisten(st.loop, st.listener);
     EQUAL(rt_tls_reload(st.loop, st.listener, &st.ls), RT_EGONE);
+    stage_end();
+}
+
+/* What stands behind a certificate is sent to all, so it must be one. */
+static void reload_takes_no_file_with_a_bad_certificate_behind(void)
+{
+    static char chain[4096];
+    rt_tls_opts now = {0};
+    const char *text;
+    stage_begin();
+    stage_listen("wss");
+    snprintf(chain, sizeof chain,
+             "%s-----BEGIN CERTIFICATE-----\nAAAA\n"
+             "-----END CERTIFICATE-----\n",
+             certs.host.cert);
+    now.cert = chain;
+    now.key = certs.host.key;
+    EQUAL(rt_tls_reload(st.loop, st.listener, &now), RT_EINVAL);
+    rt_error(st.loop, &text);
+    CHECK(strncmp(text, "reload: cert: ", 14) == 0);
+    snprintf(chain, sizeof chain, "%s%s", certs.host.cert, certs.ca.cert);
+    EQUAL(rt_tls_reload(st.loop, st.listener, &now), 0);
+    stage_dial("wss");
+    CHECK(turns_until(&st.client.opened, 1));
     stage_end();
 }
 
@@ -845,6 +914,31 @@ static void row_75_renegotiation_ends_the_session(void)
     stage_end();
 }
 
+/* Each would cost an answer: the first is the last. */
+static void row_75_many_renegotiations_get_one_answer(void)
+{
+    uint8_t some[64];
+    probe p;
+    int i;
+    stage_begin();
+    serve(&p, &certs.host);
+    mbedtls_ssl_conf_renegotiation(&p.conf, MBEDTLS_SSL_RENEGOTIATION_ENABLED);
+    stage_dial("tls");
+    serve_accept(&p);
+    CHECK(turns_until(&st.client.opened, 1));
+    p.hold = sizeof p.holding;
+    for (i = 0; i < 50; i++)
+        EQUAL(mbedtls_ssl_renegotiate(&p.ssl), 0);
+    p.hold = 0;
+    probe_put(&p, p.holding, p.held);
+    CHECK(turns_until(&st.client.closed, 1));
+    EQUAL(st.client.code, 1006);
+    CHECK(strcmp(st.client.reason, "TLS: renegotiation") == 0);
+    CHECK(recv(p.fd, some, sizeof some, 0) < 40); /* one alert */
+    probe_end(&p);
+    stage_end();
+}
+
 static void plain_http_is_no_handshake(void)
 {
     static const char ask[] = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -932,6 +1026,76 @@ static void rtnet_1_resumes_over_wss(void)
 static void rtnet_1_resumes_over_tls(void)
 {
     a_session_comes_back_over_tls("tls", RT_RTNET1);
+}
+
+/* The peer does not read, and half a message is sent: it comes back on another
+   line, while the old one can say nothing any more. */
+static void another_line_takes_over_from_one_that_is_stuck(void)
+{
+    static uint8_t data[40000], got[200];
+    char token[23] = "", again[64];
+    probe p, q;
+    int i;
+    stage_begin();
+    st.silent = 1;
+    st.lo.framing = RT_RTNET1;
+    st.lo.resume_ms = 60000;
+    st.lo.hard_mark = 64 * 1024 * 1024;
+    stage_listen("tls");
+    probe_begin(&p, 0);
+    probe_connect(&p);
+    EQUAL(probe_shake(&p), 0);
+    probe_write(&p, "\0\0\0\1h", 5);
+    probe_read_all(&p, got, 4 + 1 + 22);
+    CHECK(got[4] == 'w');
+    memcpy(token, got + 5, 22);
+    probe_write(&p, "\0\0\0\2a0", 6);
+    CHECK(turns_until(&st.server.opened, 1));
+    for (i = 0; i < 2000 && !(conn_of(&st.server)->out &&
+                              rt__tls_rest(conn_of(&st.server)));
+         i++) {
+        CHECK(rt_send(st.loop, st.server.s, RT_BINARY, data, sizeof data) >= 0);
+        rt_flush(st.loop);
+    }
+    CHECK(rt__tls_rest(conn_of(&st.server)));
+    probe_begin(&q, 0);
+    probe_connect(&q);
+    EQUAL(probe_shake(&q), 0);
+    i = snprintf(again, sizeof again, "    h%s 0 1", token);
+    memcpy(again, "\0\0\0", 3);
+    again[3] = (char)(i - 4);
+    probe_write(&q, again, (size_t)i);
+    probe_read_all(&q, got, 6);
+    CHECK(got[4] == 'w');
+    EQUAL(st.server.closed, 0);
+    probe_end(&p);
+    probe_end(&q);
+    stage_end();
+}
+
+/* Others may have filled the loop since it was let in. */
+static void tls_stream_sessions_are_counted_after_the_handshake(void)
+{
+    probe p[2];
+    int i;
+    stage_begin();
+    st.loop->opts.max_sessions = 1;
+    stage_listen("tls");
+    for (i = 0; i < 2; i++) {
+        probe_begin(&p[i], 0);
+        probe_connect(&p[i]);
+    }
+    turns(3);
+    EQUAL(probe_shake(&p[0]), 0);
+    CHECK(turns_until(&st.server.opened, 1));
+    probe_shake(&p[1]);
+    EQUAL(probe_read(&p[1], &i, 1), MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY);
+    CHECK(probe_fin(&p[1]));
+    EQUAL(counted("sessions"), 1);
+    EQUAL(st.server.opened, 1);
+    probe_end(&p[0]);
+    probe_end(&p[1]);
+    stage_end();
 }
 
 /* ---- coming in ----------------------------------------------------------- */
@@ -1023,6 +1187,36 @@ static void row_75_handshakes_are_capped_and_the_oldest_goes(void)
     }
     EQUAL(gone, SILENT - CAP + 1);
     probe_end(&p);
+    stage_end();
+}
+
+/* Of many who come at once a few are served in a turn: their handshakes take
+   long, and those who are in wait meanwhile. */
+static void row_75_a_storm_of_handshakes_takes_turns(void)
+{
+    enum { MANY = 16 };
+    probe p[MANY];
+    int i, served = 0;
+    stage_begin();
+    stage_listen("tls");
+    for (i = 0; i < MANY; i++) {
+        probe_begin(&p[i], 0);
+        probe_connect(&p[i]);
+    }
+    turns(3);
+    EQUAL(st.loop->conn_count, MANY);
+    for (i = 0; i < MANY; i++)
+        EQUAL(mbedtls_ssl_handshake(&p[i].ssl), MBEDTLS_ERR_SSL_WANT_READ);
+    rt_poll(st.loop, 5);
+    for (i = 0; i < MANY; i++) {
+        uint8_t byte;
+        served += recv(p[i].fd, &byte, 1, MSG_PEEK) == 1;
+    }
+    EQUAL(served, RT__NEWCOMERS / 8);
+    for (i = 0; i < MANY; i++)
+        EQUAL(probe_shake(&p[i]), 0);
+    for (i = 0; i < MANY; i++)
+        probe_end(&p[i]);
     stage_end();
 }
 
@@ -1345,13 +1539,20 @@ int main(int argc, char **argv)
 #endif
     RUN(ciphers_without_forward_secrecy_are_refused);
     RUN(row_75_renegotiation_ends_the_session);
+    RUN(row_75_many_renegotiations_get_one_answer);
     RUN(plain_http_is_no_handshake);
+    RUN(a_certificate_of_the_future_is_refused);
+    RUN(a_name_with_a_nul_is_nobodys);
+    RUN(another_line_takes_over_from_one_that_is_stuck);
+    RUN(reload_takes_no_file_with_a_bad_certificate_behind);
+    RUN(tls_stream_sessions_are_counted_after_the_handshake);
     RUN(row_75_a_ticket_spares_the_second_handshake);
     RUN(rtnet_1_resumes_over_wss);
     RUN(rtnet_1_resumes_over_tls);
     RUN(a_proxy_header_stands_before_tls);
     RUN(row_75_a_slow_client_hello_meets_the_deadline);
     RUN(row_75_handshakes_are_capped_and_the_oldest_goes);
+    RUN(row_75_a_storm_of_handshakes_takes_turns);
     RUN(who_is_one_too_many_is_closed_without_a_word);
     RUN(a_deferred_request_is_answered_through_tls);
     RUN(a_shutdown_ends_handshakes_too);
