@@ -158,6 +158,11 @@ static void out_of_time(rt_loop *l, void *arg)
     rt_stop(l);
 }
 
+static int is_secure(const char *url)
+{
+    return !strncmp(url, "wss://", 6) || !strncmp(url, "tls://", 6);
+}
+
 static int dial(dialer *d, peer *me)
 {
     const plan *p = &d->plan;
@@ -170,7 +175,7 @@ static int dial(dialer *d, peer *me)
         .connect_ms = p->connect_ms,
         .handshake_ms = p->handshake_ms,
         .ping_ms = p->ping_ms,
-        .tls = &p->tls,
+        .tls = is_secure(p->url) ? &p->tls : NULL,
     };
     const char *why = "";
     me->all = d;
