@@ -2,8 +2,8 @@
 # Installs on Debian what `make check` needs beyond a C compiler and make:
 # clang with its sanitizers, valgrind, the linters, tools for network
 # namespaces, Node with the packages of test/peers, Python's websockets,
-# Chromium, Redis, hiredis and promtool.  Run as root; what is there already is
-# left alone, so a second run takes about a second.
+# Chromium, openssl, Redis, hiredis and promtool.  Run as root; what is there
+# already is left alone, so a second run takes about a second.
 set -eu
 cd "$(dirname "$0")"
 
@@ -68,11 +68,13 @@ want valgrind valgrind
 want iproute2 ip
 want nftables nft
 want curl curl
+want openssl openssl
 want nodejs node
 want npm npm
 want python3
 want python3-websockets
 want chromium chromium
+want libnss3-tools certutil
 want fonts-dejavu-core
 want redis-server redis-server
 want libhiredis-dev
