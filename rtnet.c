@@ -4501,7 +4501,7 @@ enum { RETRY_RATE = 200 };
    who will. */
 uint32_t rt__retry_ms(rt_loop *loop, rt__ep *ep)
 {
-    uint32_t rate = ep->accept_rate ? ep->accept_rate : RETRY_RATE;
+    uint32_t rate = ep->accept_rate ? ep->accept_rate : (uint32_t)RETRY_RATE;
     return rt__retry_draw(&ep->backlog, rate, loop->now, rt__random(loop));
 }
 

@@ -31,6 +31,11 @@
 #include <stddef.h>
 #include <string.h>
 
+/* What begins with rt__ is nobody else's, in a shared library, too. */
+#if defined(__GNUC__) && !defined(_WIN32)
+#pragma GCC visibility push(hidden)
+#endif
+
 /* Brings to the cache what is needed soon. */
 #if defined(__GNUC__)
 #define RT__PREFETCH(p) __builtin_prefetch(p)
@@ -970,5 +975,9 @@ struct rt_loop {
     int error;
     char error_text[256];
 };
+
+#if defined(__GNUC__) && !defined(_WIN32)
+#pragma GCC visibility pop
+#endif
 
 #endif
