@@ -32,7 +32,7 @@
 #include <string.h>
 
 /* What begins with rt__ is nobody else's, in a shared library, too. */
-#if defined(__GNUC__) && !defined(_WIN32)
+#if defined(__GNUC__) && !defined(_WIN32) && !defined(__cplusplus)
 #pragma GCC visibility push(hidden)
 #endif
 
@@ -976,7 +976,7 @@ struct rt_loop {
     char error_text[256];
 };
 
-#if defined(__GNUC__) && !defined(_WIN32)
+#if defined(__GNUC__) && !defined(_WIN32) && !defined(__cplusplus)
 #pragma GCC visibility pop
 #endif
 

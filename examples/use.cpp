@@ -23,9 +23,10 @@ static void serve(const std::string &url)
         clock.start(1000);
     });
 
-    server.listen(loop, url.c_str());
+    rt_listener at = server.listen(loop, url.c_str());
     clock.start(1000);
-    std::printf("use: listening on %s\n", url.c_str());
+    std::printf("use: listening on port %d\n",
+                rt_listener_port(loop.l.get(), at));
     std::fflush(stdout);
     loop.run();
 }
