@@ -65,6 +65,9 @@ want lcov lcov
 want clang-tidy clang-tidy
 want cppcheck cppcheck
 want valgrind valgrind
+want pkg-config pkg-config
+want cmake cmake
+want meson meson
 want iproute2 ip
 want nftables nft
 want curl curl
