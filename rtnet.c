@@ -284,13 +284,29 @@ uint64_t rt__hash(rt_loop *loop, const void *data, size_t len)
     return siphash(loop->secret, data, len);
 }
 
+/* Bytes as numbers, the first byte being the lowest: so the same bytes give the
+   same numbers everywhere. */
+static void words_read(uint64_t *word, size_t n)
+{
+    const uint8_t *p;
+    uint64_t x;
+    size_t i;
+    for (; n > 0; n--, word++) {
+        p = (const uint8_t *)word;
+        for (x = 0, i = sizeof x; i > 0; i--)
+            x = x << 8 | p[i - 1];
+        *word = x;
+    }
+}
+
 /* A stream seeded by the system's source: for masks (unpredictable by RFC 6455,
    10.3), jitter, generations.  Its key is not that of the hash tables, where
    peers choose what is hashed.  Tokens do not come from here. */
 uint64_t rt__random(rt_loop *loop)
 {
-    loop->drawn++;
-    return siphash(loop->secret + 2, &loop->drawn, sizeof loop->drawn);
+    uint64_t drawn = ++loop->drawn;
+    words_read(&drawn, 1);
+    return siphash(loop->secret + 2, &drawn, sizeof drawn);
 }
 
 /* ---- hash tables -------------------------------------------------------- */
@@ -5792,6 +5808,7 @@ rt_loop *rt_loop_new(const rt_loop_opts *opts)
         loop_release(loop);
         return NULL;
     }
+    words_read(loop->secret, sizeof loop->secret / sizeof *loop->secret);
     loop->backend = backend;
     if (loop_descriptors(loop) < 0) {
         loop_release(loop);
