@@ -1261,10 +1261,14 @@ static void watch_ready(rt_loop *loop, uint64_t id, int events)
 
 /* One write of at most PIPE_BUF bytes is whole, so a pipe is a queue that
    needs neither lock nor memory of ours (POSIX: PIPE_BUF is 512 at least).
-   Both ends are non-blocking: a full pipe is an answer, not a wait. */
-typedef struct {
-    void (*fn)(rt_loop *, void *);
-    void *arg;
+   Both ends are non-blocking: a full pipe is an answer, not a wait.  Where
+   pointers are small a post is as large, so that as many fill the pipe. */
+typedef union {
+    struct {
+        void (*fn)(rt_loop *, void *);
+        void *arg;
+    } is;
+    uint64_t size[2];
 } post;
 
 int rt_post(rt_loop *loop, void (*fn)(rt_loop *, void *), void *arg)
@@ -1273,8 +1277,9 @@ int rt_post(rt_loop *loop, void (*fn)(rt_loop *, void *), void *arg)
     ssize_t n;
     if (!fn)
         return RT_EINVAL;
-    p.fn = fn;
-    p.arg = arg;
+    memset(&p, 0, sizeof p);
+    p.is.fn = fn;
+    p.is.arg = arg;
     do
         n = write(loop->pipe[1], &p, sizeof p);
     while (n < 0 && errno == EINTR);
@@ -1288,7 +1293,7 @@ int rt_post(rt_loop *loop, void (*fn)(rt_loop *, void *), void *arg)
 void rt_stop(rt_loop *loop)
 {
     int saved = errno;
-    post p = {NULL, NULL};
+    post p = {{NULL, NULL}};
     __atomic_store_n(&loop->stop, 1, __ATOMIC_RELEASE);
     /* If the pipe is full the loop is about to wake anyway. */
     if (write(loop->pipe[1], &p, sizeof p) < 0)
@@ -1313,9 +1318,9 @@ static void posts_run(rt_loop *loop)
     memcpy(loop->post_part, (char *)batch + have - loop->post_have,
            loop->post_have);
     for (i = 0; i < have / sizeof(post); i++)
-        if (batch[i].fn) {
+        if (batch[i].is.fn) {
             loop->stats.posts++;
-            rt__tell_timer(loop, batch[i].fn, batch[i].arg);
+            rt__tell_timer(loop, batch[i].is.fn, batch[i].is.arg);
         }
 }
 

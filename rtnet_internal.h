@@ -911,7 +911,7 @@ struct rt_loop {
     int backend_fd;
     int pipe[2];      /* posts; a source watches the reading end */
     size_t post_have; /* bytes of one that was read in part */
-    uint8_t post_part[2 * sizeof(void *)];
+    uint8_t post_part[16];
     rt__source wake;
     int spare; /* given up to shed a connection at EMFILE */
     int stop;  /* set by rt_stop, atomically */
