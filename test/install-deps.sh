@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs on Debian what `make check` needs beyond a C compiler and make:
-# clang with its sanitizers, valgrind, the linters, tools for network
-# namespaces, Node with the packages of test/peers, Python's websockets,
+# clang with its sanitizers, valgrind, the linters, cmake and meson, cross
+# compilers and qemu for other machines, tools for network namespaces, Node with the packages of test/peers, Python's websockets,
 # Chromium, Redis, hiredis and promtool.  Run as root; what is there already is
 # left alone, so a second run takes about a second.
 set -eu
@@ -68,6 +68,14 @@ want valgrind valgrind
 want pkg-config pkg-config
 want cmake cmake
 want meson meson
+want qemu-user-static qemu-s390x-static
+want gcc-arm-linux-gnueabihf arm-linux-gnueabihf-gcc
+want libc6-dev-armhf-cross
+want gcc-aarch64-linux-gnu aarch64-linux-gnu-gcc
+want libc6-dev-arm64-cross
+want gcc-s390x-linux-gnu s390x-linux-gnu-gcc
+want libc6-dev-s390x-cross
+want musl-tools musl-gcc
 want iproute2 ip
 want nftables nft
 want curl curl
