@@ -284,13 +284,29 @@ uint64_t rt__hash(rt_loop *loop, const void *data, size_t len)
     return siphash(loop->secret, data, len);
 }
 
+/* Bytes as numbers, the first byte being the lowest: so the same bytes give the
+   same numbers everywhere. */
+static void words_read(uint64_t *word, size_t n)
+{
+    const uint8_t *p;
+    uint64_t x;
+    size_t i;
+    for (; n > 0; n--, word++) {
+        p = (const uint8_t *)word;
+        for (x = 0, i = sizeof x; i > 0; i--)
+            x = x << 8 | p[i - 1];
+        *word = x;
+    }
+}
+
 /* A stream seeded by the system's source: for masks (unpredictable by RFC 6455,
    10.3), jitter, generations.  Its key is not that of the hash tables, where
    peers choose what is hashed.  Tokens do not come from here. */
 uint64_t rt__random(rt_loop *loop)
 {
-    loop->drawn++;
-    return siphash(loop->secret + 2, &loop->drawn, sizeof loop->drawn);
+    uint64_t drawn = ++loop->drawn;
+    words_read(&drawn, 1);
+    return siphash(loop->secret + 2, &drawn, sizeof drawn);
 }
 
 /* ---- hash tables -------------------------------------------------------- */
@@ -1245,10 +1261,14 @@ static void watch_ready(rt_loop *loop, uint64_t id, int events)
 
 /* One write of at most PIPE_BUF bytes is whole, so a pipe is a queue that
    needs neither lock nor memory of ours (POSIX: PIPE_BUF is 512 at least).
-   Both ends are non-blocking: a full pipe is an answer, not a wait. */
-typedef struct {
-    void (*fn)(rt_loop *, void *);
-    void *arg;
+   Both ends are non-blocking: a full pipe is an answer, not a wait.  Where
+   pointers are small a post is as large, so that as many fill the pipe. */
+typedef union {
+    struct {
+        void (*fn)(rt_loop *, void *);
+        void *arg;
+    } is;
+    uint64_t size[2];
 } post;
 
 int rt_post(rt_loop *loop, void (*fn)(rt_loop *, void *), void *arg)
@@ -1257,8 +1277,9 @@ int rt_post(rt_loop *loop, void (*fn)(rt_loop *, void *), void *arg)
     ssize_t n;
     if (!fn)
         return RT_EINVAL;
-    p.fn = fn;
-    p.arg = arg;
+    memset(&p, 0, sizeof p);
+    p.is.fn = fn;
+    p.is.arg = arg;
     do
         n = write(loop->pipe[1], &p, sizeof p);
     while (n < 0 && errno == EINTR);
@@ -1272,7 +1293,7 @@ int rt_post(rt_loop *loop, void (*fn)(rt_loop *, void *), void *arg)
 void rt_stop(rt_loop *loop)
 {
     int saved = errno;
-    post p = {NULL, NULL};
+    post p = {{NULL, NULL}};
     __atomic_store_n(&loop->stop, 1, __ATOMIC_RELEASE);
     /* If the pipe is full the loop is about to wake anyway. */
     if (write(loop->pipe[1], &p, sizeof p) < 0)
@@ -1297,9 +1318,9 @@ static void posts_run(rt_loop *loop)
     memcpy(loop->post_part, (char *)batch + have - loop->post_have,
            loop->post_have);
     for (i = 0; i < have / sizeof(post); i++)
-        if (batch[i].fn) {
+        if (batch[i].is.fn) {
             loop->stats.posts++;
-            rt__tell_timer(loop, batch[i].fn, batch[i].arg);
+            rt__tell_timer(loop, batch[i].is.fn, batch[i].is.arg);
         }
 }
 
@@ -4711,7 +4732,7 @@ enum { RETRY_RATE = 200 };
    who will. */
 uint32_t rt__retry_ms(rt_loop *loop, rt__ep *ep)
 {
-    uint32_t rate = ep->accept_rate ? ep->accept_rate : RETRY_RATE;
+    uint32_t rate = ep->accept_rate ? ep->accept_rate : (uint32_t)RETRY_RATE;
     return rt__retry_draw(&ep->backlog, rate, loop->now, rt__random(loop));
 }
 
@@ -6134,6 +6155,7 @@ rt_loop *rt_loop_new(const rt_loop_opts *opts)
         loop_release(loop);
         return NULL;
     }
+    words_read(loop->secret, sizeof loop->secret / sizeof *loop->secret);
     loop->backend = backend;
     if (loop_descriptors(loop) < 0) {
         loop_release(loop);

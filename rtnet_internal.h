@@ -31,6 +31,11 @@
 #include <stddef.h>
 #include <string.h>
 
+/* What begins with rt__ is nobody else's, in a shared library, too. */
+#if defined(__GNUC__) && !defined(_WIN32) && !defined(__cplusplus)
+#pragma GCC visibility push(hidden)
+#endif
+
 /* Brings to the cache what is needed soon. */
 #if defined(__GNUC__)
 #define RT__PREFETCH(p) __builtin_prefetch(p)
@@ -1051,7 +1056,7 @@ struct rt_loop {
     int backend_fd;
     int pipe[2];      /* posts; a source watches the reading end */
     size_t post_have; /* bytes of one that was read in part */
-    uint8_t post_part[2 * sizeof(void *)];
+    uint8_t post_part[16];
     rt__source wake;
     int spare; /* given up to shed a connection at EMFILE */
     int stop;  /* set by rt_stop, atomically */
@@ -1115,5 +1120,9 @@ struct rt_loop {
     int error;
     char error_text[256];
 };
+
+#if defined(__GNUC__) && !defined(_WIN32) && !defined(__cplusplus)
+#pragma GCC visibility pop
+#endif
 
 #endif

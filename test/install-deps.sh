@@ -4,6 +4,10 @@
 # namespaces, Node with the packages of test/peers, Python's websockets,
 # Chromium, openssl, Redis, hiredis and promtool.  Run as root; what is there
 # already is left alone, so a second run takes about a second.
+# clang with its sanitizers, valgrind, the linters, cmake and meson, cross
+# compilers and qemu for other machines, tools for network namespaces, Node with the packages of test/peers, Python's websockets,
+# Chromium, Redis, hiredis and promtool.  Run as root; what is there already is
+# left alone, so a second run takes about a second.
 set -eu
 cd "$(dirname "$0")"
 
@@ -65,6 +69,17 @@ want lcov lcov
 want clang-tidy clang-tidy
 want cppcheck cppcheck
 want valgrind valgrind
+want pkg-config pkg-config
+want cmake cmake
+want meson meson
+want qemu-user-static qemu-s390x-static
+want gcc-arm-linux-gnueabihf arm-linux-gnueabihf-gcc
+want libc6-dev-armhf-cross
+want gcc-aarch64-linux-gnu aarch64-linux-gnu-gcc
+want libc6-dev-arm64-cross
+want gcc-s390x-linux-gnu s390x-linux-gnu-gcc
+want libc6-dev-s390x-cross
+want musl-tools musl-gcc
 want iproute2 ip
 want nftables nft
 want curl curl

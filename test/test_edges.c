@@ -17,6 +17,9 @@
 
 enum { PORT = 9000 };
 
+/* More than a descriptor can be; negative where an intptr_t cannot hold it. */
+#define NO_FD ((rt_fd)(uint32_t)INT32_MIN)
+
 /* The host of a world. */
 static struct {
     rt_loop *loop;
@@ -216,7 +219,7 @@ static void what_a_listener_cannot_keep_is_refused(void)
     refuses_to_listen(ws, (rt_listen_opts){.rate_over = -1}, "rate_over");
     refuses_to_listen(ws, (rt_listen_opts){.rate_over = RT_OVER_CLOSE + 1},
                       "rate_over");
-    refuses_to_listen(ws, (rt_listen_opts){.fd = (rt_fd)INT32_MAX + 1}, "fd");
+    refuses_to_listen(ws, (rt_listen_opts){.fd = NO_FD}, "fd");
     refuses_to_listen("ws://127.0.0.1:0/game", (rt_listen_opts){0}, "path");
     CHECK(listen_on("ws://127.0.0.1:0/", NULL).id != 0);
     CHECK(listen_on(ws, &(rt_listen_opts){.soft_mark = 9, .hard_mark = 9}).id);
@@ -348,10 +351,7 @@ static void no_more_than_a_watch_for_each_descriptor(void)
     world();
     CHECK(pipe2(fd, O_NONBLOCK | O_CLOEXEC) == 0);
     EQUAL(rt_watch_start(host.loop, -1, RT_READ, no_event, NULL).id, 0);
-    EQUAL(
-        rt_watch_start(host.loop, (rt_fd)INT32_MAX + 1, RT_READ, no_event, NULL)
-            .id,
-        0);
+    EQUAL(rt_watch_start(host.loop, NO_FD, RT_READ, no_event, NULL).id, 0);
     EQUAL(rt_watch_start(host.loop, fd[0], 4, no_event, NULL).id, 0);
     EQUAL(rt_watch_start(host.loop, fd[0], RT_READ, NULL, NULL).id, 0);
     w = rt_watch_start(host.loop, fd[0], RT_READ, no_event, NULL);
