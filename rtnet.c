@@ -359,11 +359,13 @@ static int pair_accept(int listener, int ours)
     return -1;
 }
 
-/* A pipe that select knows: two sockets, connected over the loopback. */
+/* A pipe that select knows: two sockets, connected over the loopback, which
+   hold about as much together as a pipe does elsewhere. */
 static int pipe(int fd[2])
 {
+    enum { HOLDS = 32 * 1024 };
     struct sockaddr_in a;
-    const BOOL on = TRUE;
+    const int on = 1, size = HOLDS;
     int listener = pair_listen(&a), ours, theirs = -1;
     if (listener < 0)
         return -1;
@@ -377,6 +379,8 @@ static int pipe(int fd[2])
         return -1;
     }
     setsockopt(ours, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    setsockopt(ours, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+    setsockopt(theirs, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
     fd[0] = theirs;
     fd[1] = ours;
     return 0;
