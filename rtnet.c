@@ -1391,8 +1391,10 @@ static int select_wait(rt_loop *loop, int timeout_ms)
    which looks at all of them anyway; what is wanted stands in the sources. */
 typedef struct {
     fd_set read, write, broken;
+    uint8_t *marks; /* of each number: the events that a wait brought */
+    size_t cap;
     int top;   /* greatest descriptor that was ever in */
-    int from;  /* where the lists begin: not always with the same one */
+    int from;  /* with whom the next wait begins */
     int count; /* who wants something */
 } select_data;
 
@@ -1412,21 +1414,38 @@ static int select_open(rt_loop *loop)
 /* The system counts those who started it. */
 static void select_close(rt_loop *loop)
 {
-    rt__free(loop, loop->backend_data, sizeof(select_data));
+    select_data *d = (select_data *)loop->backend_data;
+    rt__free(loop, d->marks, d->cap);
+    rt__free(loop, d, sizeof *d);
     WSACleanup();
+}
+
+/* by_fd reaches so far already. */
+static int select_reach(rt_loop *loop, select_data *d, int fd)
+{
+    size_t cap = loop->by_fd_cap;
+    uint8_t *p;
+    if (fd > d->top)
+        d->top = fd;
+    if ((size_t)fd < d->cap)
+        return 0;
+    p = (uint8_t *)rt__realloc(loop, d->marks, d->cap, cap);
+    if (!p)
+        return -1;
+    memset(p + d->cap, 0, cap - d->cap);
+    d->marks = p;
+    d->cap = cap;
+    return 0;
 }
 
 static int select_set(rt_loop *loop, rt__source *s, int interest)
 {
     select_data *d = (select_data *)loop->backend_data;
     int count = d->count + (interest != 0) - (s->interest != 0);
-    if (count > FD_SETSIZE) {
-        errno = EMFILE;
+    errno = count > FD_SETSIZE ? EMFILE : ENOMEM;
+    if (count > FD_SETSIZE || select_reach(loop, d, s->fd) < 0)
         return -1;
-    }
     d->count = count;
-    if (s->fd > d->top)
-        d->top = s->fd;
     return 0;
 }
 
@@ -1447,49 +1466,50 @@ static void select_prune(rt_loop *loop)
 /* That connect failed is told as an exception, and as nothing else. */
 static void select_ask(rt_loop *loop, select_data *d)
 {
-    int i, fd = d->from;
+    int fd;
     d->read.fd_count = d->write.fd_count = d->broken.fd_count = 0;
-    for (i = 0; i <= d->top; i++, fd = fd < d->top ? fd + 1 : 0) {
+    for (fd = 0; fd <= d->top; fd++) {
         const rt__source *s = loop->by_fd[fd];
-        if (!s)
-            continue;
-        if (s->interest & RT_READ)
+        if (s && s->interest & RT_READ)
             d->read.fd_array[d->read.fd_count++] = (SOCKET)fd;
-        if (!(s->interest & RT_WRITE))
+        if (!s || !(s->interest & RT_WRITE))
             continue;
         d->write.fd_array[d->write.fd_count++] = (SOCKET)fd;
         d->broken.fd_array[d->broken.fd_count++] = (SOCKET)fd;
     }
 }
 
-/* Tells those of one list; *late becomes the place of the first for whom
-   there is no room, if that is nearer. */
-static int select_tell(rt_loop *loop, const fd_set *set, int events, int n,
-                       int most, int *late)
+static void select_mark(select_data *d, const fd_set *set, int events)
 {
-    const select_data *d = (const select_data *)loop->backend_data;
     u_int i;
-    for (i = 0; i < set->fd_count; i++) {
-        int fd = (int)set->fd_array[i];
-        int place = fd < d->from ? fd + d->top + 1 : fd;
-        if (n == most && place < *late)
-            *late = place;
-        if (n == most)
-            break;
-        loop->ready[n].key = source_key(loop->by_fd[fd]);
-        loop->ready[n++].events = events;
+    for (i = 0; i < set->fd_count; i++)
+        d->marks[set->fd_array[i]] |= (uint8_t)events;
+}
+
+/* Where the batch has no room for all, the next one begins with the first that
+   was left out. */
+static int select_tell(rt_loop *loop, select_data *d)
+{
+    int i, n = 0, fd = d->from, next = -1;
+    for (i = 0; i <= d->top; i++, fd = fd < d->top ? fd + 1 : 0) {
+        if (!d->marks[fd])
+            continue;
+        if (n < RT__BATCH) {
+            loop->ready[n].key = source_key(loop->by_fd[fd]);
+            loop->ready[n++].events = d->marks[fd];
+        } else if (next < 0) {
+            next = fd;
+        }
+        d->marks[fd] = 0;
     }
+    d->from = next < 0 ? 0 : next;
     return n;
 }
 
-/* As with kqueue, who is ready for both stands in the batch twice.  Each list
-   has a part of the batch for itself, and where that does not do, the next wait
-   begins with the first that was left out. */
 static int select_wait(rt_loop *loop, int timeout_ms)
 {
     select_data *d = (select_data *)loop->backend_data;
     struct timeval t;
-    int n, late = INT_MAX;
     t.tv_sec = timeout_ms / 1000;
     t.tv_usec = timeout_ms % 1000 * 1000L;
     select_ask(loop, d);
@@ -1500,13 +1520,10 @@ static int select_wait(rt_loop *loop, int timeout_ms)
             select_prune(loop);
         return errno == EINTR || errno == EBADF ? 0 : -1;
     }
-    n = select_tell(loop, &d->broken, RT_READ | RT_WRITE, 0, RT__BATCH / 4,
-                    &late);
-    n = select_tell(loop, &d->write, RT_WRITE, n, RT__BATCH / 2, &late);
-    n = select_tell(loop, &d->read, RT_READ, n, RT__BATCH, &late);
-    if (late != INT_MAX)
-        d->from = late > d->top ? late - d->top - 1 : late;
-    return n;
+    select_mark(d, &d->read, RT_READ);
+    select_mark(d, &d->write, RT_WRITE);
+    select_mark(d, &d->broken, RT_READ | RT_WRITE);
+    return select_tell(loop, d);
 }
 
 #endif

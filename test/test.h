@@ -21,8 +21,8 @@
 #endif
 
 static int test_passed, test_failed, test_skipped;
-static int test_bad;          /* checks that failed in the present case */
-static const char *test_skip; /* why the present case was skipped */
+static int test_bad;           /* checks that failed in the present case */
+static const char *test_skip;  /* why the present case was skipped */
 static const char *test_lacks; /* and why it is not even begun */
 static char test_name[256];
 

@@ -81,7 +81,8 @@ static inline int posix_answer(int n)
     return n == SOCKET_ERROR ? posix_failed() : n;
 }
 
-/* ---- sockets -------------------------------------------------------------- */
+/* ---- sockets --------------------------------------------------------------
+ */
 
 /* Some tests open a socket before there is a loop, whose affair it is. */
 static inline int posix_socket(int family, int type)
@@ -120,8 +121,8 @@ static inline int posix_fcntl(int fd, int what, ...)
     u_long on = 1;
     if (what == F_SETFL)
         return posix_answer(ioctlsocket((SOCKET)fd, (long)FIONBIO, &on));
-    return posix_answer(getsockopt((SOCKET)fd, SOL_SOCKET, SO_TYPE,
-                                   (char *)&type, &size));
+    return posix_answer(
+        getsockopt((SOCKET)fd, SOL_SOCKET, SO_TYPE, (char *)&type, &size));
 }
 
 /* What would not fit an int is not asked for by a test. */
@@ -156,8 +157,8 @@ static inline int posix_poll(struct pollfd *p, unsigned n, int ms)
 static inline int posix_setsockopt(int fd, int level, int name, const void *v,
                                    size_t size)
 {
-    return posix_answer(setsockopt((SOCKET)fd, level, name, (const char *)v,
-                                   (int)size));
+    return posix_answer(
+        setsockopt((SOCKET)fd, level, name, (const char *)v, (int)size));
 }
 
 static inline int posix_getsockopt(int fd, int level, int name, void *v,
@@ -185,7 +186,8 @@ static inline int posix_getsockopt(int fd, int level, int name, void *v,
 #define getsockopt(fd, level, name, value, size)                               \
     posix_getsockopt(fd, level, name, value, size)
 
-/* ---- and the rest --------------------------------------------------------- */
+/* ---- and the rest ---------------------------------------------------------
+ */
 
 /* Two sockets that are connected: for tests that watch a descriptor. */
 static inline int socketpair(int family, int type, int protocol, int fd[2])
