@@ -1,5 +1,5 @@
-# rtnet.  make all | test | check | ci | coverage | mutate | nightly | report |
-# bench | bench-peers | demo | clean
+# rtnet.  make all | demo | test | check | ci | docs | coverage | mutate |
+# nightly | report | bench | bench-peers | clean
 CC ?= cc
 CFLAGS ?= -O2 -g
 WARN = -Wall -Wextra -pedantic -Wshadow -Wconversion -Wstrict-prototypes \
@@ -62,6 +62,11 @@ test check:
 	@$(MAKE) --no-print-directory -j2 all
 	@$(MAKE) --no-print-directory -j2 -f test/Makefile $@ BUILD=$(BUILD)
 
+# The reference, from the header: build/docs/rtnet.html and the man page
+# rtnet.3.  Needs Python 3 and lowdown.
+docs:
+	python3 test/docs.py rtnet.h $(BUILD)/docs
+
 # All of it, with what is installed: the same steps as in a fresh clone.
 ci:
 	bash .ci/run --no-install
@@ -113,5 +118,5 @@ bench-peers: all $(LWS:%=$(BUILD)/%)
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all demo test check ci coverage prove mutate nightly report fuzz \
+.PHONY: all demo test check ci docs coverage prove mutate nightly report fuzz \
         fuzz-afl bench bench-peers clean
