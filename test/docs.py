@@ -12,11 +12,11 @@ import re
 import subprocess
 import sys
 
-HIDDEN = re.compile(r"#(if|endif|include)|#define RT_ERROR_ENUM")
+HIDDEN = re.compile(r"#(if|endif|include)")
 SECTION = re.compile(r"-{4} (.*?) -*$")
 # How a declaration begins whose name is its own: a macro, an enum, a function,
 # a type.
-NAMED = re.compile(r"#define (RT_\w+)|(enum rt_\w+)"
+NAMED = re.compile(r"#define (?!RT_ERROR_ENUM)(RT_\w+)|(enum rt_\w+)"
                    r"|[a-z][\w ]*[ *](rt_\w+)\(|typedef [^;{]*?(rt_\w+)\)?[(;]"
                    r"|} (rt_\w+);")
 CONSTANT = re.compile(r"\bRT_[A-Z0-9_]+\b")

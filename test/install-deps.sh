@@ -2,8 +2,8 @@
 # Installs on Debian what `make check` needs beyond a C compiler and make:
 # clang with its sanitizers, valgrind, the linters, tools for network
 # namespaces, Node with the packages of test/peers, Python's websockets,
-# Chromium, Redis, hiredis and promtool.  Run as root; what is there already is
-# left alone, so a second run takes about a second.
+# lowdown, Chromium, Redis, hiredis and promtool.  Run as root; what is there
+# already is left alone, so a second run takes about a second.
 set -eu
 cd "$(dirname "$0")"
 
@@ -72,6 +72,7 @@ want nodejs node
 want npm npm
 want python3
 want python3-websockets
+want lowdown lowdown
 want chromium chromium
 want fonts-dejavu-core
 want redis-server redis-server
