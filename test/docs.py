@@ -9,6 +9,7 @@ comments of members stay where they are.
 """
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -167,4 +168,6 @@ def main(header, directory):
 
 
 if __name__ == "__main__":
+    if not shutil.which("lowdown"):
+        sys.exit("docs: there is no lowdown (a package of Debian's)")
     main(*sys.argv[1:])

@@ -51,7 +51,10 @@ def read(name):
 
 
 def run(*words, **more):
-    return subprocess.run(words, cwd=more.pop("cwd", ROOT), text=True,
+    """What the reader sees who types it: not what a make around us asks for."""
+    env = {name: value for name, value in os.environ.items()
+           if not name.startswith(("MAKE", "MFLAGS")) and name != "PORT"}
+    return subprocess.run(words, cwd=more.pop("cwd", ROOT), text=True, env=env,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                           timeout=120, check=False, **more)
 
@@ -121,6 +124,8 @@ def every_program_in_the_texts_compiles():
             compiled(code)
         else:
             compiled(PRELUDE + code, *FRAGMENT)
+    whole = [name for name, code in programs if "int main(" in code]
+    assert whole == ["README.md"], f"who links and runs the others? {whole}"
     compiled(header_program(), "-Wno-unused-parameter")
 
 
@@ -199,7 +204,8 @@ def the_first_server_is_built_as_told_and_answers():
 
 def the_server_of_the_header_is_built_as_told_and_answers():
     head = re.sub(r"\n \* ?", " ", read("rtnet.h").split("*/")[0])
-    serves(header_program(), re.search(r"cc chat\.c[\w. ]+?\.c(?= {2})", head)[0])
+    line = re.search(r"cc chat\.c[\w. ]+?\.c(?= {2})", head)[0]
+    serves(header_program(), line)
 
 
 # ---- commands, files, names -------------------------------------------------
