@@ -2632,6 +2632,38 @@ static void who_is_refused_behind_a_proxy_has_only_the_rest_of_its_time(void)
     world_end();
 }
 
+/* A deadline of an earlier arrival goes into the middle of the list; who leaves
+   behind it must not take it along. */
+static void who_is_refused_late_is_still_found_when_others_have_gone(void)
+{
+    rt_listen_opts o = {
+        .proxies = "127.0.0.1", .proxy_protocol = 1, .max_per_address = 1};
+    static const char line[] = "PROXY TCP4 9.9.9.9 127.0.0.1 5 9000\r\n";
+    sim_peer *a, *b, *c;
+
+    world();
+    serve(&o);
+    a = sim_connect(PORT);
+    turns(2);
+    pass(1000);
+    b = sim_connect_from(PORT, "9.9.9.9");
+    turns(2);
+    c = sim_connect_from(PORT, "9.9.9.9");
+    turns(2);
+    sim_peer_send(a, line, sizeof line - 1); /* in front of c */
+    turns(3);
+    sim_peer_close(c);
+    turns(2);
+    EQUAL(sim_streams(), 2);
+    pass(3990);
+    EQUAL(sim_streams(), 2);
+    pass(20);
+    EQUAL(sim_streams(), 1); /* b has its own time */
+    sim_peer_close(a);
+    sim_peer_close(b);
+    world_end();
+}
+
 static size_t mute_bye(void *ctx, uint8_t out[256], int code,
                        const char *reason)
 {
@@ -2659,6 +2691,80 @@ static void who_is_refused_by_a_codec_without_words_hears_nothing(void)
     EQUAL(sim_peer_waiting(b), 0);
     sim_peer_close(a);
     sim_peer_close(b);
+    world_end();
+}
+
+/* The connection's one timer runs each millisecond, for its pings. */
+static void a_pause_ends_in_its_millisecond_and_not_before(void)
+{
+    rt_listen_opts o = {.rate_limit = 1,
+                        .rate_ms = 100,
+                        .rate_over = RT_OVER_PAUSE,
+                        .ping_ms = 1,
+                        .dead_pings = RT_OFF};
+    ws_peer *w;
+    uint64_t then;
+
+    world();
+    serve(&o);
+    w = peer();
+    then = sim_now();
+    ws_send(w, WS_TEXT, "one", 3);
+    ws_send(w, WS_TEXT, "two", 3);
+    ws_pump(w);
+    turns(3);
+    CHECK(strcmp(host.got, "one|") == 0);
+    EQUAL(sim_now(), then);
+    pass(99);
+    CHECK(strcmp(host.got, "one|") == 0);
+    pass(1);
+    turns(2);
+    CHECK(strcmp(host.got, "one|two|") == 0);
+    ws_free(w);
+    world_end();
+}
+
+/* Two wait and one goes, again and again: the queue is no longer for it. */
+static void a_short_queue_that_moves_on_does_not_grow(void)
+{
+    static const char text[40000]; /* a buffer for each */
+    rt__session *s;
+    ws_peer *w;
+    int i;
+
+    world();
+    serve(NULL);
+    w = peer();
+    s = (rt__session *)rt__slot_get(host.loop, host.last.id, RT__SESSION);
+    sim_peer_window(w->line, 0);
+    for (i = 0; i < 40; i++) {
+        EQUAL(rt_send(host.loop, host.last, RT_BINARY, text, sizeof text),
+              i > 0);
+        turns(2);
+        CHECK(s->conn->out->cap <= 4);
+        if (i < 2)
+            continue;
+        sim_peer_window(w->line, 40004); /* one frame */
+        turns(2);
+        ws_pump(w);
+        sim_peer_window(w->line, 0);
+        EQUAL(rt_unsent(host.loop, host.last), 2 * 40004);
+    }
+    ws_free(w);
+    world_end();
+}
+
+static void an_interrupted_wait_tells_of_no_event(void)
+{
+    static const enum sim_call waits[] = {
+        [RT_EPOLL] = SIM_epoll_wait,
+        [RT_KQUEUE] = SIM_kevent,
+        [RT_SELECT] = SIM_select,
+    };
+
+    world();
+    sim_fail(waits[host.backend], 1, EINTR);
+    EQUAL(rt_poll(host.loop, 0), 0);
     world_end();
 }
 
@@ -3138,6 +3244,10 @@ static const struct test_case cases[] = {
     CASE(a_client_welcomed_without_memory_stays_away),
     CASE(a_snapshot_that_lacks_memory_ends_nothing_else),
     CASE(who_is_refused_by_a_codec_without_words_hears_nothing),
+    CASE(who_is_refused_late_is_still_found_when_others_have_gone),
+    CASE(a_pause_ends_in_its_millisecond_and_not_before),
+    CASE(a_short_queue_that_moves_on_does_not_grow),
+    CASE(an_interrupted_wait_tells_of_no_event),
     CASE(a_listener_that_rests_still_ends_whom_it_refused),
     CASE(too_many_handshakes_are_one_listeners_affair),
     CASE(a_filter_may_answer_with_memory_of_its_own),
