@@ -126,6 +126,10 @@ def contents(sections):
         for title, listed in sections) + "\n"
 
 
+def titled(text):
+    return text[0].upper() + text[1:]
+
+
 def markdown(header, linked):
     """The page; in a man page links would only be noise."""
     whole = [(said, code, names(code)) for said, code in parts(header)]
@@ -137,13 +141,13 @@ def markdown(header, linked):
         section = SECTION.match(said[0])
         if section:
             sections.append((section[1], []))
-            out.append(f"## {section[1].capitalize()}\n\n"
+            out.append(f"## {titled(section[1])}\n\n"
                        f"{prose(said[1:], to)}\n")
         elif declared:
             sections[-1][1].append(declared[0].split()[-1])
             out.append(entry(said, code, declared, to))
     return "\n\n".join([prose(head, to), contents(sections) if linked else "",
-                        f"## {sections[0][0].capitalize()}", *out])
+                        f"## {titled(sections[0][0])}", *out])
 
 
 def lowdown(page, *options):

@@ -70,7 +70,7 @@ def text_of(name):
             skips.add(f"{name}, {match[1]}: there is no {needs}")
             return ""
         return match[3]
-    return re.sub(r"<!-- ([\w ]+): begin(?:; needs (\S+))? -->\n(.*?)"
+    return re.sub(r"<!-- ([^:]+): begin(?:; needs (\S+))? -->\n(.*?)"
                   r"<!-- \1: end -->\n", part, read(name), flags=re.S)
 
 
@@ -270,9 +270,9 @@ def obeys(name, words):
     first = words[0]
     if first == "make":
         makes(name, words[1:])
-    elif first == "cc":
+    elif first in ("cc", "c++"):
         for word in words[1:]:
-            assert not word.endswith(".c") or word == "server.c" or \
+            assert not word.endswith((".c", ".cpp")) or word == "server.c" or \
                 os.path.exists(os.path.join(ROOT, word)), f"{name}: {word}"
     elif first.startswith(("build/", "bench/", "test/")):
         program(name, first, words[1:])
