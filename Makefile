@@ -1,5 +1,5 @@
-# rtnet.  make all | demo | test | check | ci | docs | coverage | mutate |
-# nightly | report | bench | bench-peers | clean
+# rtnet.  make all | test | check | ci | coverage | mutate | nightly | report |
+# bench | bench-peers | demo | clean
 CC ?= cc
 CFLAGS ?= -O2 -g
 WARN = -Wall -Wextra -pedantic -Wshadow -Wconversion -Wstrict-prototypes \
@@ -67,6 +67,8 @@ test check:
 docs:
 	python3 test/docs.py rtnet.h $(BUILD)/docs
 
+.PHONY: docs
+
 # All of it, with what is installed: the same steps as in a fresh clone.
 ci:
 	bash .ci/run --no-install
@@ -118,5 +120,5 @@ bench-peers: all $(LWS:%=$(BUILD)/%)
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all demo test check ci docs coverage prove mutate nightly report fuzz \
+.PHONY: all demo test check ci coverage prove mutate nightly report fuzz \
         fuzz-afl bench bench-peers clean
