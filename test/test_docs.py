@@ -288,7 +288,7 @@ def every_command_in_the_texts_is_there():
             count += 1
     assert count >= 30, f"only {count} commands: misread?"
     for name in TEXTS:
-        for match in re.finditer(r"`make ([^`]*)`", text_of(name)):
+        for match in re.finditer(r"`make\s([^`]*)`", text_of(name)):
             makes(name, match[1].split())
 
 
