@@ -137,6 +137,13 @@ test check:
 	@$(MAKE) --no-print-directory -j2 all
 	@$(MAKE) --no-print-directory -j2 -f test/Makefile $@ BUILD=$(BUILD)
 
+# The reference, from the header: build/docs/rtnet.html and the man page
+# rtnet.3.  Needs Python 3 and lowdown.
+docs:
+	python3 test/docs.py rtnet.h $(BUILD)/docs
+
+.PHONY: docs
+
 # All of it, with what is installed: the same steps as in a fresh clone.
 ci:
 	bash .ci/run --no-install

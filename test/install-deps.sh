@@ -8,6 +8,8 @@
 # compilers and qemu for other machines, tools for network namespaces, Node with the packages of test/peers, Python's websockets,
 # Chromium, Redis, hiredis and promtool.  Run as root; what is there already is
 # left alone, so a second run takes about a second.
+# lowdown, Chromium, Redis, hiredis and promtool.  Run as root; what is there
+# already is left alone, so a second run takes about a second.
 set -eu
 cd "$(dirname "$0")"
 
@@ -88,6 +90,7 @@ want nodejs node
 want npm npm
 want python3
 want python3-websockets
+want lowdown lowdown
 want chromium chromium
 want libnss3-tools certutil
 want fonts-dejavu-core
