@@ -1,6 +1,6 @@
 # rtnet.  make all | test | check | ci | coverage | mutate | nightly | report |
-# bench | bench-peers | demo | clean | shared | install | uninstall | dist |
-# size
+# bench | bench-peers | demo | docs | clean | shared | install | uninstall |
+# dist | size
 CC ?= cc
 CFLAGS ?= -O2 -g
 WARN = -Wall -Wextra -pedantic -Wshadow -Wconversion -Wstrict-prototypes \
@@ -28,7 +28,11 @@ all: $(BUILD)/librtnet.a $(PROGRAMS:%=$(BUILD)/%)
 $(BUILD):
 	mkdir -p $@
 
-$(BUILD)/%.o: %.c rtnet.h rtnet_internal.h | $(BUILD)
+# Other flags than before, TLS or none: all is compiled anew.
+$(BUILD)/flags: always | $(BUILD)
+	@echo '$(CC) $(FLAGS)' | cmp -s - $@ || echo '$(CC) $(FLAGS)' >$@
+
+$(BUILD)/%.o: %.c rtnet.h rtnet_internal.h $(BUILD)/flags
 	$(CC) $(FLAGS) -c $< -o $@
 
 $(BUILD)/librtnet.a: $(OBJ)
@@ -39,12 +43,9 @@ $(BUILD)/librtnet.a: $(OBJ)
 VERSION := $(shell sed -n 's/^.define RT_VERSION_[A-Z]* //p' rtnet.h | \
              paste -sd. -)
 SONAME = librtnet.so.$(basename $(VERSION))
-# What the library itself has to be linked with.
-LIBS =
-
 shared: $(BUILD)/librtnet.so
 
-$(BUILD)/pic/%.o: %.c rtnet.h rtnet_internal.h
+$(BUILD)/pic/%.o: %.c rtnet.h rtnet_internal.h $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) -fPIC -c $< -o $@
 
@@ -196,4 +197,5 @@ clean:
 	rm -rf $(BUILD)
 
 .PHONY: all demo test check ci coverage prove mutate nightly report fuzz \
-        fuzz-afl bench bench-peers clean shared install uninstall dist size
+        fuzz-afl bench bench-peers clean shared install uninstall dist size \
+        always
