@@ -489,6 +489,7 @@ def main():
             failed += 1
             print(f"FAIL {case.__name__}")
             traceback.print_exc(file=sys.stdout)
+    passed = len(CASES) - failed - missed
     print(f"{passed} passed, {failed} failed, {missed} skipped")
     return failed > 0
 
