@@ -2,7 +2,7 @@
 # Installs on Debian what `make check` needs beyond a C compiler and make:
 # clang with its sanitizers, valgrind, the linters, tools for network
 # namespaces, Node with the packages of test/peers, Python's websockets,
-# Chromium, Redis, hiredis and promtool.  Run as root; what is there already is
+# Chromium, Redis, hiredis, promtool, mingw-w64 and Wine.  Run as root; what is there already is
 # left alone, so a second run takes about a second.
 set -eu
 cd "$(dirname "$0")"
@@ -77,6 +77,8 @@ want fonts-dejavu-core
 want redis-server redis-server
 want libhiredis-dev
 want prometheus promtool
+want gcc-mingw-w64-x86-64 x86_64-w64-mingw32-gcc
+want wine64
 install_wanted
 
 # The sanitizers' libraries are a package of their own, named after clang.

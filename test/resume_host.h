@@ -646,7 +646,7 @@ static void rtnet1_keeps_itself(void)
     EQUAL(rt_acked(st.loop, st.s[1], 0), RT_ESTATE);
 }
 
-static void host_stage(void (*test)(void), int backend)
+static void host_case(void (*test)(void), int backend)
 {
     stage_begin(backend, TCP);
     test();
@@ -663,7 +663,7 @@ static void host_run(const char *name, void (*test)(void))
             test_begin("%s, %s, %s", name, host_names[host.flavour],
                        peer_backends[i].name);
             if (!test_lacks)
-                host_stage(test, peer_backends[i].which);
+                host_case(test, peer_backends[i].which);
             test_end();
         }
 }
