@@ -13,18 +13,23 @@ static inline const char *windows_lacks(const char *name)
     static const char local[] = "on Windows, there are no local sockets";
     static const char files[] = "on Windows, nothing limits the files";
     static const char shuts[] = "under Wine, a reset comes behind an end";
+    static const char slow[] = "under Wine, its deadline is too near";
     static const char *const known[][2] = {
         /* test_ws, test_threads, test_regressions, test_core */
         {"the_pages_around_the_input_are", "on Windows, there is no fork"},
         {"a_signal_handler_may_stop_the", "on Windows, none to a thread"},
         {"no_on_close_comes_without_an_on", "on Windows, there is no dup2"},
+        {"a_page_that_is_read_slowly_is_not_cut", slow},
+        {"the_last_page_is_not_cut_either", slow},
         {"opening a watch when any", "on Windows, no file can be watched"},
         {"opening a local listener when any", local},
         /* test_lifetime */
         {"a_close_lingers_until_flushed_and_answered", local},
         {"a_close_that_is_not_read_lingers_close_ms", local},
+        {"a_close_long_after_a_turn_is_flushed", slow},
         /* test_conformance */
         {"a loop and its listeners with epoll", "on Windows, it is not there"},
+        {"request/select/bytes [25] one of 8200 bytes", slow},
         /* test_metrics */
         {"want_of_descriptors_has_its_cause", files},
         /* test_resume */
