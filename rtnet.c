@@ -359,13 +359,11 @@ static int pair_accept(int listener, int ours)
     return -1;
 }
 
-/* A pipe that select knows: two sockets, connected over the loopback, which
-   hold about as much together as a pipe does elsewhere. */
+/* A pipe that select knows: two sockets, connected over the loopback. */
 static int pipe(int fd[2])
 {
-    enum { HOLDS = 32 * 1024 };
     struct sockaddr_in a;
-    const int on = 1, size = HOLDS;
+    const int on = 1;
     int listener = pair_listen(&a), ours, theirs = -1;
     if (listener < 0)
         return -1;
@@ -379,8 +377,6 @@ static int pipe(int fd[2])
         return -1;
     }
     setsockopt(ours, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    setsockopt(ours, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
-    setsockopt(theirs, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
     fd[0] = theirs;
     fd[1] = ours;
     return 0;
@@ -1458,9 +1454,14 @@ static int select_set(rt_loop *loop, rt__source *s, int interest)
 {
     select_data *d = (select_data *)loop->backend_data;
     int count = d->count + (interest != 0) - (s->interest != 0);
-    errno = count > FD_SETSIZE ? EMFILE : ENOMEM;
-    if (count > FD_SETSIZE || select_reach(loop, d, s->fd) < 0)
+    if (count > FD_SETSIZE) {
+        errno = EMFILE;
         return -1;
+    }
+    if (select_reach(loop, d, s->fd) < 0) {
+        errno = ENOMEM;
+        return -1;
+    }
     d->count = count;
     return 0;
 }
@@ -1474,9 +1475,10 @@ static void select_prune(rt_loop *loop)
         rt__source *s = loop->by_fd[fd];
         if (!s || !s->interest || fcntl(fd, F_GETFD) >= 0)
             continue;
-        select_set(loop, s, 0);
         s->interest = 0;
+        d->count--;
     }
+    errno = EBADF; /* fcntl wrote it, and the caller still asks it */
 }
 
 /* That connect failed is told as an exception, and as nothing else. */
@@ -1781,9 +1783,13 @@ static ssize_t post_read(rt_loop *loop, void *to, size_t room)
 
 #else
 
-/* A socket that is nearly full takes a part of a post.  The rest of it goes
-   before all others, so a post is whole, whichever thread it is from.  1: that
-   is done; else 0, and errno says why not. */
+/* A pair of sockets holds any number of posts: what waits in it is counted, for
+   the bound that a pipe has by itself. */
+enum { POSTS_BYTES = 64 * 1024 };
+
+/* A socket may take a part of a post.  The rest of it goes before all others,
+   so a post is whole, whichever thread it is from.  1: that is done; else 0,
+   and errno says why not. */
 static int post_complete(rt_loop *loop)
 {
     const uint8_t *end = loop->post_rest + sizeof loop->post_rest;
@@ -1802,11 +1808,14 @@ static ssize_t post_write(rt_loop *loop, const post *p)
     SRWLOCK *lock = (SRWLOCK *)&loop->post_lock;
     ssize_t n = -1;
     AcquireSRWLockExclusive(lock);
-    if (post_complete(loop))
+    if (loop->post_bytes >= POSTS_BYTES)
+        errno = EAGAIN;
+    else if (post_complete(loop))
         n = send(loop->pipe[1], p, sizeof *p, 0);
     if (n > 0) {
         memcpy(loop->post_rest, p, sizeof *p);
         loop->post_left = sizeof *p - (size_t)n;
+        loop->post_bytes += sizeof *p;
         n = sizeof *p;
     }
     ReleaseSRWLockExclusive(lock);
@@ -1819,6 +1828,8 @@ static ssize_t post_read(rt_loop *loop, void *to, size_t room)
     SRWLOCK *lock = (SRWLOCK *)&loop->post_lock;
     ssize_t n = recv(loop->pipe[0], to, room, 0);
     AcquireSRWLockExclusive(lock);
+    if (n > 0)
+        loop->post_bytes -= (size_t)n;
     post_complete(loop);
     ReleaseSRWLockExclusive(lock);
     return n;

@@ -1064,8 +1064,9 @@ struct rt_loop {
     size_t post_have; /* bytes of one that was read in part */
     uint8_t post_part[16];
 #if defined(RT__WINSOCK)
-    void *post_lock;  /* who writes; NULL: nobody */
-    size_t post_left; /* of post_rest, which was written in part: its end */
+    void *post_lock;   /* who writes; NULL: nobody */
+    size_t post_bytes; /* written and not read */
+    size_t post_left;  /* of post_rest, which was written in part: its end */
     uint8_t post_rest[16];
 #endif
     rt__source wake;

@@ -7,6 +7,7 @@
 # clang with its sanitizers, valgrind, the linters, cmake and meson, cross
 # compilers and qemu for other machines, tools for network namespaces, Node with the packages of test/peers, Python's websockets,
 # Chromium, Redis, hiredis and promtool.  Run as root; what is there already is
+# Chromium, Redis, hiredis, promtool, mingw-w64 and Wine.  Run as root; what is there already is
 # left alone, so a second run takes about a second.
 # lowdown, Chromium, Redis, hiredis and promtool.  Run as root; what is there
 # already is left alone, so a second run takes about a second.
@@ -98,6 +99,8 @@ want redis-server redis-server
 want libhiredis-dev
 want libmbedtls-dev
 want prometheus promtool
+want gcc-mingw-w64-x86-64 x86_64-w64-mingw32-gcc
+want wine64
 install_wanted
 
 # The sanitizers' libraries are a package of their own, named after clang.
