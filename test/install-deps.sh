@@ -1,9 +1,10 @@
 #!/bin/sh
 # Installs on Debian what `make check` needs beyond a C compiler and make:
 # clang with its sanitizers, valgrind, the linters, cmake and meson, cross
-# compilers and qemu for other machines, tools for network namespaces, Node with the packages of test/peers, Python's websockets,
-# Chromium, Redis, hiredis and promtool.  Run as root; what is there already is
-# left alone, so a second run takes about a second.
+# compilers and qemu for other machines, tools for network namespaces, Node with
+# the packages of test/peers, Python's websockets, Chromium, Redis, hiredis and
+# promtool.  Run as root; what is there already is left alone, so a second run
+# takes about a second.
 set -eu
 cd "$(dirname "$0")"
 
