@@ -630,13 +630,29 @@ uint64_t rt__hash(rt_loop *loop, const void *data, size_t len)
     return siphash(loop->secret, data, len);
 }
 
+/* Bytes as numbers, the first byte being the lowest: so the same bytes give the
+   same numbers everywhere. */
+static void words_read(uint64_t *word, size_t n)
+{
+    const uint8_t *p;
+    uint64_t x;
+    size_t i;
+    for (; n > 0; n--, word++) {
+        p = (const uint8_t *)word;
+        for (x = 0, i = sizeof x; i > 0; i--)
+            x = x << 8 | p[i - 1];
+        *word = x;
+    }
+}
+
 /* A stream seeded by the system's source: for masks (unpredictable by RFC 6455,
    10.3), jitter, generations.  Its key is not that of the hash tables, where
    peers choose what is hashed.  Tokens do not come from here. */
 uint64_t rt__random(rt_loop *loop)
 {
-    loop->drawn++;
-    return siphash(loop->secret + 2, &loop->drawn, sizeof loop->drawn);
+    uint64_t drawn = ++loop->drawn;
+    words_read(&drawn, 1);
+    return siphash(loop->secret + 2, &drawn, sizeof drawn);
 }
 
 /* ---- hash tables -------------------------------------------------------- */
@@ -1741,10 +1757,14 @@ static void watch_ready(rt_loop *loop, uint64_t id, int events)
 
 /* ---- posts -------------------------------------------------------------- */
 
-/* Both ends are non-blocking: a full pipe is an answer, not a wait. */
-typedef struct {
-    void (*fn)(rt_loop *, void *);
-    void *arg;
+/* Both ends are non-blocking: a full pipe is an answer, not a wait.  Where
+   pointers are small a post is as large, so that as many fill the pipe. */
+typedef union {
+    struct {
+        void (*fn)(rt_loop *, void *);
+        void *arg;
+    } is;
+    uint64_t size[2];
 } post;
 
 #if !defined(RT__WINSOCK)
@@ -1823,8 +1843,9 @@ int rt_post(rt_loop *loop, void (*fn)(rt_loop *, void *), void *arg)
     ssize_t n;
     if (!fn)
         return RT_EINVAL;
-    p.fn = fn;
-    p.arg = arg;
+    memset(&p, 0, sizeof p);
+    p.is.fn = fn;
+    p.is.arg = arg;
     do
         n = post_write(loop, &p);
     while (n < 0 && errno == EINTR);
@@ -1838,7 +1859,7 @@ int rt_post(rt_loop *loop, void (*fn)(rt_loop *, void *), void *arg)
 void rt_stop(rt_loop *loop)
 {
     int saved = errno;
-    post p = {NULL, NULL};
+    post p = {{NULL, NULL}};
     __atomic_store_n(&loop->stop, 1, __ATOMIC_RELEASE);
     /* If the pipe is full the loop is about to wake anyway. */
     if (post_write(loop, &p) < 0)
@@ -1863,9 +1884,9 @@ static void posts_run(rt_loop *loop)
     memcpy(loop->post_part, (char *)batch + have - loop->post_have,
            loop->post_have);
     for (i = 0; i < have / sizeof(post); i++)
-        if (batch[i].fn) {
+        if (batch[i].is.fn) {
             loop->stats.posts++;
-            rt__tell_timer(loop, batch[i].fn, batch[i].arg);
+            rt__tell_timer(loop, batch[i].is.fn, batch[i].is.arg);
         }
 }
 
@@ -1874,6 +1895,7 @@ static void posts_run(rt_loop *loop)
 /* path points into the text that was read and lives as long as that. */
 typedef struct {
     int stream; /* tcp: rather than ws: */
+    int tls;    /* wss: or tls: */
     int local;  /* a path in the file system */
     char host[256];
     int port;
@@ -1923,8 +1945,10 @@ static int url_read(const char *text, url *u)
         u->stream = text[0] == 't';
         return *u->path ? 0 : -1;
     }
-    u->stream = starts_with(text, "tcp://", &p);
-    if (!u->stream && !starts_with(text, "ws://", &p))
+    u->tls = starts_with(text, "tls://", &p) || starts_with(text, "wss://", &p);
+    u->stream = text[0] == 't';
+    if (!u->tls && !starts_with(text, "tcp://", &p) &&
+        !starts_with(text, "ws://", &p))
         return -1;
     end = *p == '[' ? strchr(p, ']') : p + strcspn(p, ":/?");
     if (!end)
@@ -2447,6 +2471,7 @@ void rt__ep_release(rt_loop *loop, rt__ep *ep)
         rt__strfree(loop, ep->dial->headers);
         rt__free(loop, ep->dial, sizeof *ep->dial);
     }
+    rt__tls_conf_release(loop, ep->tls);
     rt__strfree(loop, ep->origins);
     rt__free(loop, ep->proxies, ep->proxy_count * sizeof *ep->proxies);
     rt__free(loop, ep, sizeof *ep);
@@ -2811,7 +2836,22 @@ static const char *listen_unfit(const rt_loop *loop, const rt_listen_opts *o,
         return fd_unfit(loop, o->fd);
     if (!u->local && *u->path && strcmp(u->path, "/") != 0)
         return "a listener has no path";
+    if (o->tls && !u->tls)
+        return "tls is for wss and tls";
     return NULL;
+}
+
+/* What a listener does by TLS; -1: see rt_error. */
+static int listener_secure(rt_loop *loop, rt__ep *ep, const char *what,
+                           const rt_tls_opts *o)
+{
+    int of = RT__TLS_SERVER | (ep->wire < RT__STREAM ? RT__TLS_HTTP : 0);
+    rt__tls_conf *conf = rt__tls_conf_new(loop, what, o, of, NULL, ep->user);
+    if (!conf)
+        return -1;
+    rt__tls_conf_release(loop, ep->tls);
+    ep->tls = conf;
+    return 0;
 }
 
 /* All options are looked at before anything is made or opened. */
@@ -2839,6 +2879,10 @@ rt_listener rt_listen(rt_loop *loop, const char *where,
         return rt__fail(loop, RT_EINVAL, what, unfit), handle;
     if (!(l = listener_new(loop, &u, &o)))
         return rt__fail(loop, RT_ENOMEM, what, NULL), handle;
+    if (u.tls && listener_secure(loop, l->ep, what, o.tls) < 0) {
+        listener_free(loop, l);
+        return handle;
+    }
     if (listener_start(loop, l, &u, &o) < 0) {
         fail_errno(loop, what);
         listener_free(loop, l);
@@ -2876,6 +2920,19 @@ int rt_unlisten(rt_loop *loop, rt_listener handle)
         return RT_EGONE;
     listener_free(loop, l);
     return 0;
+}
+
+int rt_tls_reload(rt_loop *loop, rt_listener handle, const rt_tls_opts *opts)
+{
+    rt__listener *l =
+        (rt__listener *)rt__slot_get(loop, handle.id, RT__LISTENER);
+    if (!l)
+        return RT_EGONE;
+    if (!RT__TLS || l->ep->tls)
+        return listener_secure(loop, l->ep, "reload", opts) < 0 ? loop->error
+                                                                : 0;
+    rt__fail(loop, RT_EINVAL, "reload", "the listener is a plain one");
+    return RT_EINVAL;
 }
 
 static void flush_all(rt_loop *loop);
@@ -3464,7 +3521,10 @@ void rt__out_tighten(rt_loop *loop, rt__conn *c)
 /* How many reliable messages wait; those that were loose stand behind. */
 uint32_t rt__out_unsent(const rt__out *o)
 {
-    return o && o->messages > o->tightened ? o->messages - o->tightened : 0;
+    const rt__tls *t = o ? rt__tls_of(o->conn) : NULL;
+    uint32_t sealed = t ? t->messages : 0; /* in a record that did not go */
+    return o && o->messages > o->tightened ? o->messages - o->tightened + sealed
+                                           : sealed;
 }
 
 /* How many of them have no byte sent yet. */
@@ -3655,6 +3715,7 @@ static uint32_t out_drop(rt_loop *loop, rt__out *o)
 /* Forgets even what was begun: nobody reads it any more. */
 void rt__out_abandon(rt_loop *loop, rt__conn *c)
 {
+    rt__tls_mute(loop, c);
     out_free(loop, c);
 }
 
@@ -3733,6 +3794,66 @@ static ssize_t send_some(int fd, struct iovec *v, int count, size_t total)
     return -1;
 }
 
+/* As send(2), of what TLS makes; 0 when the socket is full. */
+ptrdiff_t rt__conn_send(rt_loop *loop, rt__conn *c, const void *data, size_t n)
+{
+    struct iovec v;
+    ssize_t done;
+    v.iov_base = (void *)(uintptr_t)data;
+    v.iov_len = n;
+    done = send_some(c->source.fd, &v, 1, n);
+    if (done < 0)
+        return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -1;
+    loop->stats.bytes_out += (uint64_t)done;
+    return (ptrdiff_t)done;
+}
+
+/* What the next record holds: of pieces that lie apart as many as fit, copied
+   together where there is a buffer for that. */
+static size_t record_gather(rt__out *o, rt__buf *together, const uint8_t **from)
+{
+    struct iovec v[IOVECS];
+    size_t total, n, step;
+    int i, count = gather(o, v, &total);
+    *from = (const uint8_t *)v[0].iov_base;
+    n = v[0].iov_len < RT__RECORD ? v[0].iov_len : RT__RECORD;
+    if (count == 1 || n == RT__RECORD || !together)
+        return n;
+    for (i = 0, n = 0; i < count && n < RT__RECORD; i++, n += step) {
+        step = RT__RECORD - n < v[i].iov_len ? RT__RECORD - n : v[i].iov_len;
+        memcpy(rt__buf_data(together) + n, v[i].iov_base, step);
+    }
+    *from = rt__buf_data(together);
+    return n;
+}
+
+/* As out_write, through TLS, a record at a time.  One that the socket did not
+   take wholly waits, and nothing more is sealed before it is gone; what ended
+   in it is neither queued nor sent. */
+static int out_seal(rt_loop *loop, rt__conn *c)
+{
+    rt__out *o = c->out;
+    rt__tls *t = rt__tls_of(c);
+    rt__buf *together = rt__buf_new(loop, RT__RECORD);
+    size_t portion = 0;
+    ptrdiff_t n = 0;
+    histogram_add(&loop->stats.queues, queue_scale, o->bytes);
+    while (n >= 0 && o->bytes > 0 && portion < FLUSH_MOST && !t->rest) {
+        const uint8_t *from;
+        uint32_t before = rt__out_unsent(o);
+        size_t len = record_gather(o, together, &from);
+        n = rt__tls_write(loop, c, from, len);
+        if (n < 0)
+            break;
+        out_taken(loop, c, (size_t)n);
+        portion += (size_t)n;
+        if (t->rest)
+            t->messages = before - rt__out_unsent(o);
+    }
+    rt__buf_release(loop, together);
+    return n < 0 ? -1 : t->rest != NULL;
+}
+
 /* One write of what waits.  0: all or a full portion went; 1: the socket is
    full; < 0: it is broken, see errno.  When all of it went the pieces are not
    walked: conn_drained frees the queue with them. */
@@ -3740,8 +3861,12 @@ static int out_write(rt_loop *loop, rt__conn *c)
 {
     struct iovec v[IOVECS];
     size_t total;
-    int count = gather(c->out, v, &total);
-    ssize_t n = send_some(c->source.fd, v, count, total);
+    int count;
+    ssize_t n;
+    if (rt__tls_of(c))
+        return out_seal(loop, c);
+    count = gather(c->out, v, &total);
+    n = send_some(c->source.fd, v, count, total);
     histogram_add(&loop->stats.queues, queue_scale, c->out->bytes);
     if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
         n = 0;
@@ -3825,6 +3950,11 @@ void rt__conn_write(rt_loop *loop, rt__conn *c, rt__piece piece,
 {
     struct iovec v;
     ssize_t n;
+    if (rt__tls_of(c)) { /* sealed with what else there is, in this flush */
+        if (rt__conn_queue(loop, c, piece, messages) < 0)
+            conn_unqueued(loop, c, piece, messages, 0);
+        return;
+    }
     v.iov_base = rt__buf_data(piece.buf) + piece.off;
     v.iov_len = piece.len;
     n = send_some(c->source.fd, &v, 1, v.iov_len);
@@ -3848,6 +3978,33 @@ void rt__conn_write(rt_loop *loop, rt__conn *c, rt__piece piece,
     conn_block(loop, c);
 }
 
+/* What TLS made and the socket did not take goes first.  0: it is gone, and
+   what is queued may follow, if anything is to. */
+static int rest_flush(rt_loop *loop, rt__conn *c)
+{
+    int left = rt__tls_flush(loop, c);
+    if (left < 0)
+        conn_unsendable(loop, c);
+    else if (left > 0)
+        conn_block(loop, c);
+    if (left || c->state != RT__SECURING)
+        return left;
+    out_free(loop, c); /* nobody has anything to say yet */
+    rt__conn_interest(loop, c);
+    return 1;
+}
+
+/* What TLS says by itself found the socket full: that is waited for. */
+static void rest_await(rt_loop *loop, rt__conn *c)
+{
+    if (!rt__tls_rest(c) || c->state == RT__DEAD)
+        return;
+    if (rt__out_open(loop, c) < 0)
+        rt__conn_lost(loop, c, 1006, RT_BY_ERROR, rt_strerror(RT_ENOMEM));
+    else if (!c->out->blocked)
+        conn_block(loop, c);
+}
+
 /* Writes what waits for one peer: one system call.  Runs no callback.  One that
    is not connected yet, or whose socket is full, waits. */
 void rt__conn_flush(rt_loop *loop, rt__conn *c)
@@ -3856,6 +4013,8 @@ void rt__conn_flush(rt_loop *loop, rt__conn *c)
     uint8_t listed;
     int full;
     if (!o || o->blocked || c->state <= RT__CONNECTING)
+        return;
+    if (rt__tls_rest(c) && rest_flush(loop, c))
         return;
     listed = o->dirty;
     o->dirty = 1; /* what is added now goes with the rest */
@@ -3870,7 +4029,7 @@ void rt__conn_flush(rt_loop *loop, rt__conn *c)
     }
     if (c->session && rt__keep_of(c->session))
         rt__flushed(loop, c);
-    if (o->bytes == 0) {
+    if (o->bytes == 0 && !rt__tls_rest(c)) {
         conn_drained(loop, c);
         rt__conn_interest(loop, c);
         return;
@@ -4135,7 +4294,8 @@ void rt__conn_due(rt_loop *loop, rt__conn *c, uint64_t due)
 
 static size_t block_size(const rt__ep *ep)
 {
-    return sizeof(rt__conn) + (ep->max_per_address ? sizeof(uint64_t) : 0);
+    return sizeof(rt__conn) + (ep->max_per_address ? sizeof(uint64_t) : 0) +
+           (rt__tls_on(ep) ? sizeof(rt__tls *) : 0);
 }
 
 /* Room for a connection and a session; neither is there yet. */
@@ -4324,6 +4484,7 @@ static void dead_free(rt_loop *loop)
             close(c->source.fd);
         in_free(loop, c);
         rt__shake_free(loop, c);
+        rt__tls_free(loop, c);
         block_clear(c);
         rt__block_settle(loop, c);
     }
@@ -4353,6 +4514,7 @@ static void conn_deadline_in(rt_loop *loop, rt__conn *c, uint32_t ms)
    deadline. */
 void rt__conn_finish(rt_loop *loop, rt__conn *c)
 {
+    rt__tls_bye(loop, c);
     if (c->peer_closed && c->wire == RT__WS_SERVER) {
         rt__conn_kill(loop, c); /* RFC 6455, 7.1.1: the server closes first */
         return;
@@ -4706,11 +4868,15 @@ static void stream_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
 /* ---- sockets ------------------------------------------------------------ */
 
 static void proxy_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n);
+static void secure_input(rt_loop *loop, rt__conn *c, const uint8_t *p,
+                         size_t n);
 
 void rt__conn_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
 {
     if (c->state == RT__PROXIED)
         proxy_input(loop, c, p, n);
+    else if (RT__TLS && c->state == RT__SECURING)
+        secure_input(loop, c, p, n);
     else if (c->state == RT__SHAKING)
         rt__shake_input(loop, c, p, n);
     else if (c->state != RT__FAREWELL && !stream_wants(c))
@@ -4723,13 +4889,14 @@ void rt__conn_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
 
 /* The peer's half is shut.  What we still owe it, it can read.  A stream that
    ends between two messages ends cleanly (1005); WebSocket ends with a close,
-   so here it was 1006 (RFC 6455, 7.1.5).  HOLD_END asks for no more reads: a
-   shut half stays readable for ever. */
+   so here it was 1006 (RFC 6455, 7.1.5).  So is an end that TLS did not
+   announce: anybody on the way can make one.  HOLD_END asks for no more reads:
+   a shut half stays readable for ever. */
 static void conn_eof(rt_loop *loop, rt__conn *c)
 {
     int stream = c->wire >= RT__STREAM;
     int clean =
-        stream &&
+        stream && (!rt__tls_of(c) || rt__tls_ended(c)) &&
         !(c->in && (c->in->head_len || c->in->message || c->in->in_frame));
     rt__session *s = c->session;
     if (s && rt__session_lost(loop, c))
@@ -4740,14 +4907,24 @@ static void conn_eof(rt_loop *loop, rt__conn *c)
         c->hold = RT__HOLD_END;
         rt__conn_interest(loop, c);
     } else {
+        rt__tls_bye(loop, c);
         rt__conn_kill(loop, c);
     }
     if (s)
         rt__session_end(loop, s, clean ? 1005 : 1006, RT_BY_PEER, "");
 }
 
+/* The end that TLS announced is as the peer's FIN, behind all that came before
+   it, also what is kept. */
+static void secure_ended(rt_loop *loop, rt__conn *c)
+{
+    if (rt__tls_ended(c) && c->state < RT__DRAINING && !c->hold &&
+        !(c->in && c->in->kept))
+        conn_eof(loop, c);
+}
+
 /* Goes on with bytes that were kept while nothing was to be read. */
-static void conn_replay(rt_loop *loop, rt__conn *c)
+static void kept_replay(rt_loop *loop, rt__conn *c)
 {
     rt__in *in;
     size_t n;
@@ -4766,6 +4943,12 @@ static void conn_replay(rt_loop *loop, rt__conn *c)
     in->kept = NULL;
     in->kept_off = in->kept_cap = 0;
     rt__in_settle(loop, c);
+}
+
+static void conn_replay(rt_loop *loop, rt__conn *c)
+{
+    kept_replay(loop, c);
+    secure_ended(loop, c);
 }
 
 /* Also interrupted: what is ready is told again by the next wait. */
@@ -4792,14 +4975,38 @@ static void conn_peek(rt_loop *loop, rt__conn *c)
     rt__conn_interest(loop, c);
 }
 
+/* To the end of the inbox: it is opened to its begin.  What comes after our
+   last word is not opened any more. */
+static ssize_t secure_receive(rt_loop *loop, rt__conn *c)
+{
+    uint8_t *to = rt__buf_data(loop->inbox) + RT__CIPHER_AT;
+    size_t room = RT__RECEIVE - RT__CIPHER_AT;
+    ssize_t n = recv(c->source.fd, to, room, 0);
+    if (n > (ssize_t)room)
+        return RT__RECEIVE + 1;
+    if (n <= 0)
+        return n;
+    conn_heard(loop, c);
+    loop->stats.bytes_in += (uint64_t)n;
+    if (c->state == RT__PROXIED)
+        rt__conn_input(loop, c, to, (size_t)n);
+    else if (c->state < RT__DRAINING && !rt__tls_muted(c))
+        secure_input(loop, c, to, (size_t)n);
+    return n;
+}
+
 /* The payload of a long frame is received where it stays, anything else to the
    inbox. */
 static ssize_t conn_receive(rt_loop *loop, rt__conn *c)
 {
     size_t room = RT__RECEIVE;
-    uint8_t *own = rt__ws_room(loop, c, &room);
-    uint8_t *to = own ? own : rt__buf_data(loop->inbox);
-    ssize_t n = recv(c->source.fd, to, room, 0);
+    uint8_t *own, *to;
+    ssize_t n;
+    if (rt__tls_on(c->ep))
+        return secure_receive(loop, c);
+    own = rt__ws_room(loop, c, &room);
+    to = own ? own : rt__buf_data(loop->inbox);
+    n = recv(c->source.fd, to, room, 0);
     if (n > (ssize_t)room)
         return RT__RECEIVE + 1;
     if (n > 0) {
@@ -4861,19 +5068,10 @@ static void conn_readable(rt_loop *loop, rt__conn *c)
     answer_early(loop, c);
 }
 
-/* A dialled session without a handshake of its own is open now. */
-static void conn_connected(rt_loop *loop, rt__conn *c)
+/* The line is there, and safe if it is to be.  A dialled session without a
+   handshake of its own is open now. */
+static void conn_begin(rt_loop *loop, rt__conn *c)
 {
-    /* How connect ended is said once: reading SO_ERROR clears it. */
-    int error = 0;
-    socklen_t len = sizeof error;
-    if (getsockopt(c->source.fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
-        error = errno;
-    if (error) {
-        rt__conn_lost(loop, c, 1006, RT_BY_ERROR, strerror(error));
-        return;
-    }
-    conn_deadline_in(loop, c, c->ep->handshake_ms);
     if (c->wire < RT__STREAM) {
         c->state = RT__SHAKING;
         rt__conn_interest(loop, c);
@@ -4888,6 +5086,26 @@ static void conn_connected(rt_loop *loop, rt__conn *c)
     rt__conn_interest(loop, c);
     if (c->session)
         rt__tell_open(loop, c->session);
+}
+
+static void secure_begin(rt_loop *loop, rt__conn *c);
+
+static void conn_connected(rt_loop *loop, rt__conn *c)
+{
+    /* How connect ended is said once: reading SO_ERROR clears it. */
+    int error = 0;
+    socklen_t len = sizeof error;
+    if (getsockopt(c->source.fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
+        error = errno;
+    if (error) {
+        rt__conn_lost(loop, c, 1006, RT_BY_ERROR, strerror(error));
+        return;
+    }
+    conn_deadline_in(loop, c, c->ep->handshake_ms);
+    if (rt__tls_on(c->ep))
+        secure_begin(loop, c);
+    else
+        conn_begin(loop, c);
 }
 
 static void conn_ready(rt_loop *loop, rt__conn *c, int events)
@@ -5032,6 +5250,16 @@ static void conn_abort(rt_loop *loop, rt__conn *c)
     rt__conn_kill(loop, c);
 }
 
+static void secure_deadline(rt_loop *loop, rt__conn *c)
+{
+    if (c->ep->dial) {
+        rt__conn_lost(loop, c, 1006, RT_BY_TIMEOUT, "handshake timed out");
+        return;
+    }
+    rt__refused(loop, RT__REFUSED_TLS);
+    conn_abort(loop, c);
+}
+
 static void conn_deadline(rt_loop *loop, rt__conn *c)
 {
     switch ((enum rt__conn_state)c->state) {
@@ -5042,6 +5270,9 @@ static void conn_deadline(rt_loop *loop, rt__conn *c)
     case RT__PROXIED:
         rt__refused(loop, RT__REFUSED_PROXY);
         conn_abort(loop, c);
+        return;
+    case RT__SECURING:
+        secure_deadline(loop, c);
         return;
     case RT__SHAKING:
         rt__shake_deadline(loop, c);
@@ -5076,7 +5307,7 @@ enum { RETRY_RATE = 200 };
    who will. */
 uint32_t rt__retry_ms(rt_loop *loop, rt__ep *ep)
 {
-    uint32_t rate = ep->accept_rate ? ep->accept_rate : RETRY_RATE;
+    uint32_t rate = ep->accept_rate ? ep->accept_rate : (uint32_t)RETRY_RATE;
     return rt__retry_draw(&ep->backlog, rate, loop->now, rt__random(loop));
 }
 
@@ -5179,6 +5410,8 @@ static int refusal_read(rt_loop *loop, refusal *r)
 static int refusal_begin(rt_loop *loop, refusal *r, const uint8_t *p, size_t n)
 {
     const rt__ep *ep = r->listener->ep;
+    if (rt__tls_on(ep)) /* it is told nothing before it has shaken hands */
+        return 1;
     if (ep->wire == RT__WS_SERVER)
         return n > 0 ? refusal_feed(loop, r, p, n) : refusal_read(loop, r);
     if (!ep->typed && !(ep->codec && ep->codec->bye))
@@ -5361,6 +5594,11 @@ static void conn_enter(rt_loop *loop, rt__conn *c, const rt__addr *a)
 {
     if (addr_final(c->ep, a))
         rt__conn_from(loop, c, a);
+    if (rt__tls_on(c->ep)) {
+        rt__shake_from(rt__shake_of(c), a);
+        c->state = RT__SECURING;
+        return;
+    }
     if (c->wire >= RT__STREAM && !c->typed) {
         stream_accepted(loop, c);
         return;
@@ -5455,7 +5693,7 @@ static void conn_accepted(rt_loop *loop, rt__listener *l, int fd,
     }
     loop->stats.accepted++;
     rt__timer_set(loop, &c->timer, due);
-    if ((proxied || ep->wire < RT__STREAM || ep->typed) &&
+    if ((proxied || ep->wire < RT__STREAM || ep->typed || rt__tls_on(ep)) &&
         shake_begin(loop, c, peer) < 0) {
         conn_refuse(loop, c, RT__REFUSED_MEMORY, NULL, 0);
         return;
@@ -5765,9 +6003,22 @@ static const char *dial_unfit(const rt_dial_opts *o, const url *u)
         return "bad list of sub-protocols";
     if (!rt__header_lines(o->headers ? o->headers : ""))
         return "bad header lines";
+    if (o->tls && !u->tls)
+        return "tls is for wss and tls";
     return rt__negative(numbers, sizeof numbers / sizeof *numbers)
                ? "a negative limit or time"
                : NULL;
+}
+
+/* What a dial does by TLS; -1: see rt_error. */
+static int dial_secure(rt_loop *loop, rt__ep *ep, const char *what,
+                       const rt_tls_opts *o)
+{
+    int of = ep->wire < RT__STREAM ? RT__TLS_HTTP : 0;
+    if (ep->dial->resume)
+        of |= RT__TLS_AGAIN;
+    ep->tls = rt__tls_conf_new(loop, what, o, of, ep->dial->host, ep->user);
+    return ep->tls ? 0 : -1;
 }
 
 rt_session rt_dial(rt_loop *loop, const char *where, const rt_dial_opts *opts)
@@ -5796,6 +6047,10 @@ rt_session rt_dial(rt_loop *loop, const char *where, const rt_dial_opts *opts)
     if ((unfit = dial_unfit(&o, &u)) != NULL)
         return rt__fail(loop, RT_EINVAL, what, unfit), handle;
     ep = dial_ep(loop, &u, where, &o);
+    if (ep && u.tls && dial_secure(loop, ep, what, o.tls) < 0) {
+        rt__ep_release(loop, ep);
+        return handle;
+    }
     s = ep ? rt__session_new(loop, ep, NULL, 0) : NULL;
     if (ep)
         rt__ep_release(loop, ep); /* the session holds it now */
@@ -5833,6 +6088,100 @@ int rt_resolved(rt_loop *loop, rt_session handle, const char *text)
     if (dial_connect(loop, s->conn, &a) < 0)
         rt__conn_lost(loop, s->conn, 1006, RT_BY_ERROR, strerror(errno));
     return 0;
+}
+
+/* ---- TLS ---------------------------------------------------------------- */
+
+/* What tls.c does not know: the states.  TLS stands where a plain connection
+   reads and writes its bytes, and its handshake before everything else.  Its
+   context is made for the first bytes that come, since it is large: who only
+   connects costs no more than elsewhere. */
+
+/* The handshake is done: what begins on a plain line begins now. */
+static void conn_secured(rt_loop *loop, rt__conn *c)
+{
+    if (c->ep->dial) {
+        conn_begin(loop, c);
+    } else if (c->wire < RT__STREAM || c->typed) {
+        c->state = c->typed ? RT__GREETING : RT__SHAKING;
+    } else if (rt__sessions_full(loop)) { /* since it was let in */
+        rt__refused(loop, RT__REFUSED_SESSIONS);
+        rt__conn_finish_soon(loop, c);
+    } else {
+        stream_accepted(loop, c);
+    }
+}
+
+/* The peer learns why by an alert, which went or waits.  A server that is not
+   whom it should be is not asked again. */
+static void secure_failed(rt_loop *loop, rt__conn *c)
+{
+    rt__session *s = c->session;
+    const rt__tls *t = rt__tls_of(c);
+    if (!c->ep->dial) {
+        rt__refused(loop, RT__REFUSED_TLS);
+        rt__log(loop, RT_LOG_INFO, "TLS handshake failed", t->why);
+    }
+    if (s && t->distrusted)
+        rt__keep_close(loop, s);
+    if (s && rt__session_lost(loop, c))
+        s = NULL;
+    rt__conn_finish_soon(loop, c);
+    if (s)
+        rt__session_end(loop, s, 1006, RT_BY_ERROR, t->why);
+}
+
+/* One step of the handshake; 1: it is done, and the connection lives. */
+static int secure_step(rt_loop *loop, rt__conn *c)
+{
+    int done = rt__tls_shake(loop, c);
+    rest_await(loop, c);
+    if (c->state != RT__SECURING)
+        return 0;
+    if (done < 0)
+        secure_failed(loop, c);
+    else if (done > 0)
+        conn_secured(loop, c);
+    return done > 0 && c->state != RT__DEAD;
+}
+
+/* Opens what came and hands it on; all of it, since what TLS holds makes no
+   socket readable. */
+static void secure_input(rt_loop *loop, rt__conn *c, const uint8_t *p, size_t n)
+{
+    uint8_t *to = rt__buf_data(loop->inbox);
+    const rt__tls *t;
+    ptrdiff_t got;
+    if (!rt__tls_of(c) && rt__tls_open(loop, c) < 0) {
+        rt__refused(loop, RT__REFUSED_MEMORY);
+        rt__conn_kill(loop, c);
+        return;
+    }
+    t = rt__tls_of(c);
+    rt__tls_feed(c, p, n);
+    if (c->state == RT__SECURING && !secure_step(loop, c))
+        return;
+    got = rt__tls_read(loop, c, to, RT__CIPHER_AT);
+    rest_await(loop, c);
+    if (got > 0 && c->state != RT__DEAD)
+        rt__conn_input(loop, c, to, (size_t)got);
+    if (c->state != RT__DEAD && c->state < RT__DRAINING && *t->why)
+        rt__conn_lost(loop, c, 1006, RT_BY_ERROR, t->why);
+    else
+        secure_ended(loop, c);
+}
+
+/* A dial's socket is connected. */
+static void secure_begin(rt_loop *loop, rt__conn *c)
+{
+    c->state = RT__SECURING;
+    if (rt__tls_open(loop, c) < 0) {
+        rt__conn_lost(loop, c, 1006, RT_BY_ERROR, rt_strerror(RT_ENOMEM));
+        return;
+    }
+    rt__conn_interest(loop, c);
+    if (c->state == RT__SECURING)
+        secure_step(loop, c);
 }
 
 /* ---- shutting down ------------------------------------------------------ */
@@ -6145,12 +6494,24 @@ static int can_wait(rt_loop *loop, const rt__ready *r)
     return ((rt__conn *)s)->state < RT__LIVE || (r->events & ~(int)s->interest);
 }
 
+/* How many of RT__NEWCOMERS one stands for: a step of TLS' handshake takes a
+   millisecond or so. */
+static int newcomer_weight(rt_loop *loop, const rt__ready *r)
+{
+    enum { SECURING = 8 };
+    rt__source *s = RT__TLS ? source_of(loop, r->key) : NULL;
+    return s && s->kind == RT__CONN_SOURCE &&
+                   ((rt__conn *)s)->state == RT__SECURING
+               ? SECURING
+               : 1;
+}
+
 /* In a storm there are thousands of those, and a turn that served them all
    would keep everybody's answers until its end.  Whoever has to wait is still
    ready in the next turn, and further in front. */
 static void sources_ready(rt_loop *loop, int n)
 {
-    int i, later = 0;
+    int i, later = 0, room = RT__NEWCOMERS;
     for (i = 0; i < n; i++) {
         if (i + 4 < n) /* of thousands, the next ones are in no cache */
             RT__PREFETCH(loop->by_fd[(uint32_t)loop->ready[i + 4].key]);
@@ -6159,8 +6520,10 @@ static void sources_ready(rt_loop *loop, int n)
         else
             source_ready(loop, &loop->ready[i]);
     }
-    for (i = 0; i < later && i < RT__NEWCOMERS; i++)
+    for (i = 0; i < later && room > 0; i++) {
+        room -= newcomer_weight(loop, &loop->ready[i]);
         source_ready(loop, &loop->ready[i]);
+    }
 }
 
 static void turn_end(rt_loop *loop, uint64_t began)
@@ -6367,6 +6730,7 @@ rt_loop *rt_loop_new(const rt_loop_opts *opts)
         loop_release(loop);
         return NULL;
     }
+    words_read(loop->secret, sizeof loop->secret / sizeof *loop->secret);
     loop->backend = backend;
     if (loop_descriptors(loop) < 0) {
         loop_release(loop);
@@ -6475,7 +6839,7 @@ static void page_value(page *p, const char *name, const char *type,
 static void page_labelled(page *p, const char *name, const char *label,
                           const char *is, uint64_t value)
 {
-    char text[160];
+    char text[200];
     snprintf(text, sizeof text, "rtnet_%s{%s=\"%s\"} %llu\n", name, label, is,
              (unsigned long long)value);
     page_add(p, text);
@@ -6499,8 +6863,8 @@ static void page_closes(page *p, const rt__stats *s)
 static void page_refusals(page *p, const rt__stats *s)
 {
     static const char cause[RT__REFUSALS][12] = {
-        "rate",    "address", "sessions", "handshakes",  "proxy",
-        "request", "origin",  "host",     "descriptors", "memory"};
+        "rate",   "address", "sessions",    "handshakes", "proxy", "request",
+        "origin", "host",    "descriptors", "memory",     "tls"};
     static const char limit[3][9] = {"rate", "messages", "bytes"};
     int i;
     page_head(p, "refused_total", "counter",

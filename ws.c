@@ -528,7 +528,7 @@ static const char *skip_blank(const char *p)
 /* The next token of a comma list: its length, 0 at the end, -1 where it is
    malformed, as an empty element or a comma at the end is.  *p is moved behind
    it and never back, so that a long list costs one pass. */
-static int list_next(const char **p, const char **token)
+static int token_next(const char **p, const char **token)
 {
     const char *end;
     *token = *p = skip_blank(*p);
@@ -550,7 +550,7 @@ int rt__token_list(const char *text)
 {
     const char *token;
     int n;
-    while ((n = list_next(&text, &token)) > 0)
+    while ((n = token_next(&text, &token)) > 0)
         ;
     return n == 0;
 }
@@ -1989,7 +1989,7 @@ static void shake_end(rt_loop *loop, rt__conn *c)
 {
     rt__shake *k = rt__shake_of(c);
     char reason[32];
-    if (c->state == RT__PROXIED) {
+    if (c->state == RT__PROXIED || c->state == RT__SECURING) {
         rt__refused(loop, RT__REFUSED_SESSIONS);
         rt__conn_kill(loop, c); /* it has not said yet what it wants */
     } else if (c->state == RT__GREETING) {

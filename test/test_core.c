@@ -1372,6 +1372,34 @@ static void hash_is_siphash(void)
     loop_close(loop);
 }
 
+static int count_up(void *user, void *out, size_t n)
+{
+    uint8_t *p = (uint8_t *)out;
+    size_t i;
+    (void)user;
+    for (i = 0; i < n; i++)
+        p[i] = (uint8_t)i;
+    return 0;
+}
+
+/* A regression: the words of the key, and what is drawn, were read as the
+   machine reads them.  The bytes 0, 1, .. 31 are two keys: of the published
+   vector, and of the hash of the number 1 as 8 bytes, the first one first. */
+static void chance_is_the_same_whatever_the_order_of_bytes(void)
+{
+    rt_loop_opts o = {.random = count_up};
+    rt_loop *loop = rt_loop_new(&o);
+    uint8_t text[15];
+    CHECK(loop);
+    if (!loop)
+        return;
+    count_up(NULL, text, sizeof text);
+    CHECK(rt__hash(loop, text, sizeof text) == 0xa129ca6149be45e5u);
+    loop->drawn = 0;
+    CHECK(rt__random(loop) == 0x4ddffbce351967a3u);
+    rt_loop_free(loop);
+}
+
 /* Two loops that were given other keys, and two that were given the same. */
 static void hash_and_chance_differ_between_loops(void)
 {
@@ -2037,6 +2065,64 @@ static void every_dial_has_a_key_of_its_own(void)
     CHECK(memcmp(key[0] + 12, key[1] + 12, 10) != 0);
 }
 
+/* ---- the descriptor 0 -----------------------------------------------------
+ */
+
+/* A daemon closes it, and the next thing opened gets it. */
+static int opens_there;
+
+static void open_there(rt_loop *l, rt_session s)
+{
+    (void)l;
+    (void)s;
+    opens_there++;
+}
+
+static void stage(int now, int wanted)
+{
+    if (now == wanted)
+        close(0);
+}
+
+/* One of the four steps finds 0 free. */
+static void with_0_free(int backend, int step)
+{
+    rt_loop_opts o = {.backend = backend};
+    rt_listen_opts served = {.on = {.open = open_there}};
+    rt_dial_opts client = {.on = {.open = open_there}};
+    char url[40];
+    rt_loop *l;
+    int n;
+
+    opens_there = 0;
+    stage(0, step);
+    l = rt_loop_new(&o);
+    stage(1, step);
+    n = rt_listener_port(l, rt_listen(l, "tcp://127.0.0.1:0", &served));
+    stage(2, step);
+    snprintf(url, sizeof url, "tcp://127.0.0.1:%d", n);
+    CHECK(rt_dial(l, url, &client).id != 0);
+    stage(3, step);
+    for (n = 0; n < 100 && opens_there < 2; n++)
+        rt_poll(l, 10);
+    EQUAL(opens_there, 2);
+    CHECK(fcntl(0, F_GETFD) >= 0);
+    rt_loop_free(l);
+}
+
+static void descriptor_0_is_one_like_any_other(void)
+{
+    int saved = fcntl(0, F_DUPFD, 100), before = descriptors(64), i;
+
+    for (i = 0; i < 8; i++) {
+        with_0_free(i < 4 ? RT_AUTO : RT_SELECT, i % 4);
+        EQUAL(fcntl(0, F_GETFD), -1);
+        EQUAL(dup2(saved, 0), 0);
+        EQUAL(descriptors(64), before);
+    }
+    close(saved);
+}
+
 /* ---- all ----------------------------------------------------------------- */
 
 static void run_handles(void)
@@ -2076,6 +2162,7 @@ static void run_tables(void)
     RUN(table_grows_with_its_members);
     RUN(table_without_memory);
     RUN(hash_is_siphash);
+    RUN(chance_is_the_same_whatever_the_order_of_bytes);
     RUN(hash_and_chance_differ_between_loops);
     RUN(hash_of_names_does_not_collide);
     RUN(hash_of_names_that_collide_under_any_key_elsewhere);
@@ -2108,5 +2195,6 @@ int main(void)
     RUN(all_of_it_under_the_moving_allocator);
     RUN(every_client_frame_has_a_mask_of_its_own);
     RUN(every_dial_has_a_key_of_its_own);
+    RUN(descriptor_0_is_one_like_any_other);
     return test_done();
 }
