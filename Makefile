@@ -34,9 +34,9 @@ $(BUILD)/librtnet.a: $(OBJ)
 	$(AR) rcs $@ $(OBJ)
 
 RTLOAD = $(addprefix bench/,rtload.c rtload_result.c rtload_share.c client.c \
-           drive.c wire.c)
+           drive.c line.c wire.c)
 $(BUILD)/rtload: $(RTLOAD) $(wildcard bench/*.h) | $(BUILD)
-	$(CC) $(FLAGS) $(RTLOAD) -o $@ -lm
+	$(CC) $(FLAGS) $(RTLOAD) -o $@ $(LIBS) -lm
 
 STORM = $(addprefix bench/storm,.c _result.c _picture.c)
 $(BUILD)/storm: $(STORM) $(BUILD)/librtnet.a $(wildcard bench/*.h)

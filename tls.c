@@ -217,8 +217,6 @@ static int ca_read(rt_loop *loop, rt__tls_conf *conf, const char *what,
                    const char *pem)
 {
     int bad = certificates_read(&conf->ca, pem);
-    if (bad > 0 && !conf->ca.raw.p)
-        bad = MBEDTLS_ERR_X509_INVALID_FORMAT;
     if (bad < 0)
         return unfit(loop, what, "ca", bad);
     conf->has_ca = 1;
@@ -385,14 +383,12 @@ static int conf_begin(rt_loop *loop, rt__tls_conf *conf)
     int bad = mbedtls_ssl_config_defaults(
         &conf->ssl, server ? MBEDTLS_SSL_IS_SERVER : MBEDTLS_SSL_IS_CLIENT,
         MBEDTLS_SSL_TRANSPORT_STREAM, MBEDTLS_SSL_PRESET_DEFAULT);
-    if (bad)
-        return bad;
     mbedtls_ssl_conf_rng(&conf->ssl, draw, loop);
     versions_choose(&conf->ssl);
     trust_choose(conf);
     if (conf->sni)
         mbedtls_ssl_conf_sni(&conf->ssl, name_told, conf);
-    if (conf->of & RT__TLS_HTTP)
+    if (!bad && conf->of & RT__TLS_HTTP)
         bad = mbedtls_ssl_conf_alpn_protocols(&conf->ssl, conf->http);
     if (!bad && conf->pair_count > 0)
         bad = mbedtls_ssl_conf_own_cert(&conf->ssl, &conf->pairs->crt,
@@ -513,13 +509,11 @@ static const char *distrust(const secure *t)
 
 /* ---- a connection ------------------------------------------------------- */
 
-/* What failed, for on_close and the log; the first stays. */
+/* What failed, for on_close and the log. */
 static void explain(secure *t, int code)
 {
     const char *why = distrust(t);
     char text[80];
-    if (*t->head.why)
-        return;
     t->head.distrusted = why != NULL;
     if (!why && t->spoke > 1)
         why = "renegotiation";
@@ -539,9 +533,7 @@ static int rest_add(secure *t, const uint8_t *p, size_t n)
 {
     rt__buf *old = t->head.rest, *b;
     size_t have = old ? old->len - t->head.rest_off : 0;
-    if (have + n > REST_MOST)
-        return -1;
-    b = rt__buf_new(t->loop, have + n);
+    b = have + n > REST_MOST ? NULL : rt__buf_new(t->loop, have + n);
     if (!b)
         return -1;
     if (have)
@@ -773,12 +765,12 @@ void rt__tls_bye(rt_loop *loop, rt__conn *c)
 void rt__tls_mute(rt_loop *loop, rt__conn *c)
 {
     rt__tls *t = rt__tls_of(c);
-    if (!t)
-        return;
-    rt__buf_release(loop, t->rest);
-    t->rest = NULL;
-    t->messages = 0;
-    t->muted = 1;
+    if (t) {
+        rt__buf_release(loop, t->rest);
+        t->rest = NULL;
+        t->messages = 0;
+        t->muted = 1;
+    }
 }
 
 #endif

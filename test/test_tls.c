@@ -86,6 +86,29 @@ static void a_mebibyte_goes_both_ways_over_tls(void)
     big_over("tls", RT_LENGTH);
 }
 
+/* Around the size of a record, and of what is lent instead of copied. */
+static void messages_about_as_long_as_a_record_come_back(void)
+{
+    static uint8_t data[16400];
+    size_t size, bytes = 0;
+    int n = 0;
+    stage_begin();
+    tls_draw(NULL, data, sizeof data);
+    stage_listen("wss");
+    stage_dial("wss");
+    CHECK(turns_until(&st.client.opened, 1));
+    for (size = 16360; size <= sizeof data && !test_bad; size += 4) {
+        int k;
+        for (k = 0; k < 3; k++)
+            CHECK(rt_send(st.loop, st.client.s, RT_BINARY, data, size) >= 0);
+        n += 3;
+        bytes += 3 * size;
+        CHECK(turns_until(&st.client.messages, n));
+    }
+    EQUAL(st.client.bytes, bytes);
+    stage_end();
+}
+
 static void a_shared_buffer_of_a_group_reaches_members_with_tls(void)
 {
     enum { MEMBERS = 6, MESSAGES = 60 };
@@ -1506,6 +1529,7 @@ int main(int argc, char **argv)
     RUN(tls_echoes_in_rtnet_1);
     RUN(a_mebibyte_goes_both_ways_over_wss);
     RUN(a_mebibyte_goes_both_ways_over_tls);
+    RUN(messages_about_as_long_as_a_record_come_back);
     RUN(a_shared_buffer_of_a_group_reaches_members_with_tls);
     RUN(what_a_slow_peer_was_sent_comes_whole_when_it_reads);
     RUN(lost_counts_those_in_a_record_that_did_not_go);

@@ -65,9 +65,11 @@ static struct {
     uint64_t lost;
 } st;
 
+/* So it must be where nothing fails; it is tried in any case. */
 #define REACHED(what)                                                          \
     do {                                                                       \
-        if (st.calm && !(what))                                                \
+        int reached = !!(what);                                                \
+        if (st.calm && !reached)                                               \
             sim_fault("%s:%d: not so: %s", __func__, __LINE__, #what);         \
     } while (0)
 
@@ -253,8 +255,11 @@ static size_t probe_expect(probe *p, const char *want, size_t n)
     while (!p->over && have < n && tries-- > 0) {
         size_t room = n - have < sizeof got ? n - have : sizeof got;
         code = mbedtls_ssl_read(&p->ssl, (unsigned char *)got, room);
-        if (code > 0 && memcmp(got, want + have, (size_t)code) != 0)
+        p->over = code > 12 && memcmp(got, "HTTP/1.1 503", 12) == 0;
+        if (code > 0 && !p->over && memcmp(got, want + have, (size_t)code) != 0)
             sim_fault("other bytes than were sent");
+        if (p->over)
+            break; /* it has no memory, and says so */
         if (code > 0)
             have += (size_t)code;
         else if (wants(code))
@@ -356,6 +361,7 @@ static void a_slow_one_reads_all(void)
     enum { SIZE = 3000, MESSAGES = 40 };
     static char want[MESSAGES * (SIZE + 4)];
     char data[SIZE];
+    size_t n = 0;
     probe p;
     int i;
     st.quiet = 1;
@@ -366,12 +372,14 @@ static void a_slow_one_reads_all(void)
     turns(2);
     for (i = 0; i < MESSAGES; i++) {
         memset(data, 'a' + i % 26, SIZE);
-        memcpy(want + i * (SIZE + 4), "\0\0\x0b\xb8", 4);
-        memcpy(want + i * (SIZE + 4) + 4, data, SIZE);
-        if (st.opened)
-            rt_send(st.loop, st.server, RT_BINARY, data, SIZE);
+        memcpy(want + n, "\0\0\x0b\xb8", 4);
+        memcpy(want + n + 4, data, SIZE);
+        if (st.opened &&
+            rt_send(st.loop, st.server, RT_BINARY, data, SIZE) >= 0)
+            n += SIZE + 4;
     }
-    REACHED(probe_expect(&p, want, sizeof want) == sizeof want);
+    REACHED(probe_expect(&p, want, n) == n);
+    REACHED(n == sizeof want);
     probe_end(&p);
 }
 
