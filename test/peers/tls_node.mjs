@@ -181,6 +181,24 @@ test('tls: half a client may end and still be answered', () =>
         await server.sees('end code=1005 cause=2');
     }));
 
+test('tls: who does not read for a while gets all of it, whole', () =>
+    withSecure(['host', '--scheme', 'tls'], async (server) => {
+        const data = bytes(32 << 20), parts = [];
+        let got = 0;
+        const socket = await shake(server.port);
+        socket.pause();
+        socket.write(data);
+        // More than fits on the way, so that the server waits for us.
+        await sleep(1000);
+        assert.ok(socket.writableLength > 0, 'the server reads no more');
+        socket.on('data', (part) => (got += part.length, parts.push(part)));
+        socket.resume();
+        await until(20000, 'the echo', () => got >= data.length);
+        assert.ok(Buffer.concat(parts).equals(data));
+        socket.end();
+        await server.sees('end code=1005 cause=2');
+    }), 30000);
+
 // ---- Node as the server ----
 
 async function listen(name, options = {}) {
