@@ -338,6 +338,24 @@ test('dialled: an old TLS, a weak suite, h2 alone: none is spoken',
         }
     }, 30000);
 
+test('dialled: close_notify is an end, the mere end of a line is not',
+    async () => {
+        const ends = [(socket) => socket.end(),
+                      (socket) => socket.destroy()];
+        const codes = [];
+        for (const end of ends) {
+            const server = tls.createServer(
+                { cert: cert('host'), key: key('host') }, end);
+            server.listen(0, '127.0.0.1');
+            await once(server, 'listening');
+            const told = await dial(`tls://localhost:${server.address().port}`,
+                                    ...trust, '--messages', 0, '--wait', 1);
+            codes.push(told.code);
+            server.close();
+        }
+        assert.deepEqual(codes, [1005, 1006]);
+    });
+
 test('dialled: what speaks no TLS is told so', async () => {
     const plain = net.createServer((socket) => {
         socket.on('error', () => {});
