@@ -2883,6 +2883,29 @@ static void a_pong_that_repeats_another_ping_is_no_answer(void)
     world_end();
 }
 
+static void an_answer_that_waited_behind_a_pause_ends_a_farewell_at_once(void)
+{
+    rt_listen_opts o = {.rate_limit = 1, .rate_over = RT_OVER_PAUSE};
+    ws_peer *w;
+
+    world();
+    serve(&o);
+    w = peer();
+    ws_send(w, WS_TEXT, "one", 3);
+    ws_send(w, WS_TEXT, "two", 3);
+    ws_close(w, 1000);
+    ws_pump(w);
+    turns(2);
+    CHECK(strcmp(host.got, "one|") == 0);
+    EQUAL(sim_streams(), 1);
+    EQUAL(rt_close(host.loop, host.last, 4000, NULL), 0);
+    turns(3);
+    EQUAL(sim_streams(), 0);
+    CHECK(strcmp(host.got, "one|") == 0);
+    ws_free(w);
+    world_end();
+}
+
 static void an_interrupted_wait_tells_of_no_event(void)
 {
     static const enum sim_call waits[] = {
@@ -3380,6 +3403,7 @@ static const struct test_case cases[] = {
     CASE(for_a_new_login_the_one_away_for_longest_makes_room),
     CASE(what_is_kept_of_raw_bytes_is_bounded_by_their_number),
     CASE(a_pong_that_repeats_another_ping_is_no_answer),
+    CASE(an_answer_that_waited_behind_a_pause_ends_a_farewell_at_once),
     CASE(an_interrupted_wait_tells_of_no_event),
     CASE(a_listener_that_rests_still_ends_whom_it_refused),
     CASE(too_many_handshakes_are_one_listeners_affair),
