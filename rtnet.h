@@ -301,7 +301,7 @@ enum rt_backend {
     RT_AUTO = 0, /* the best the system has */
     RT_EPOLL,
     RT_KQUEUE,
-    RT_SELECT /* everywhere; descriptors below FD_SETSIZE */
+    RT_SELECT /* everywhere; descriptors below FD_SETSIZE, on Windows so many */
 };
 
 /* How loud a line of the log is. */
@@ -560,7 +560,8 @@ int rt_error(rt_loop *loop, const char **text);
 /*
  * Listens.  ws://host:port speaks HTTP/1.1 and WebSocket, tcp://host:port the
  * framing of the options; unix:/path is ws on a local socket, tcp+unix:/path
- * is tcp on one (a socket file left behind by a dead server is replaced).
+ * is tcp on one (a socket file left behind by a dead server is replaced; none
+ * on Windows).
  * wss:// and tls:// are ws:// and tcp:// inside TLS, with opts.tls.
  * host: a literal address, "localhost", or nothing for all addresses, IPv4 and
  * IPv6; port 0: any free one.  opts may be NULL.  {0}: see rt_error.
