@@ -76,6 +76,7 @@ typedef struct {
     uint8_t shaken;  /* the handshake is done */
     uint8_t reading; /* mbedtls_ssl_read runs */
     uint8_t spoke;   /* and wrote something by itself */
+    uint8_t last;    /* the kind of the record written last */
     int error;       /* errno of what failed in a callback of mbedTLS */
 } secure;
 
@@ -553,6 +554,7 @@ static int bio_write(void *of, const unsigned char *p, size_t n)
     ptrdiff_t done = 0;
     if (t->reading && t->spoke++)
         return MBEDTLS_ERR_NET_SEND_FAILED;
+    t->last = *p;
     if (!t->head.rest)
         done = rt__conn_send(t->loop, t->conn, p, n);
     if (done < 0) {
@@ -640,6 +642,16 @@ static void session_save(secure *t)
     t->conf->has_saved = mbedtls_ssl_get_session(&t->ssl, &t->conf->saved) == 0;
 }
 
+/* mbedTLS says nothing of some failures behind its first flight, like a
+   certificate or a curve that is missing. */
+static void alert_unsaid(secure *t, int code)
+{
+    if (t->last == MBEDTLS_SSL_MSG_HANDSHAKE && !t->error &&
+        code != MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE)
+        mbedtls_ssl_send_alert_message(&t->ssl, MBEDTLS_SSL_ALERT_LEVEL_FATAL,
+                                       MBEDTLS_SSL_ALERT_MSG_HANDSHAKE_FAILURE);
+}
+
 /* 1: the handshake is done; 0: more has to come; < 0: it failed, `why` says of
    what, and nothing else is spoken. */
 int rt__tls_shake(rt_loop *loop, rt__conn *c)
@@ -655,6 +667,7 @@ int rt__tls_shake(rt_loop *loop, rt__conn *c)
         return 1;
     }
     explain(t, said);
+    alert_unsaid(t, said);
     t->head.muted = 1;
     t->in_len = 0;
     t->conf->has_saved = 0;

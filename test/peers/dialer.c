@@ -29,6 +29,7 @@ typedef struct {
     int messages, size, text, window, sessions, echo, wait, limit_ms, backend;
     int code, ping_ms, handshake_ms, connect_ms, max_message;
     const char *url, *reason, *protocols, *headers;
+    rt_tls_opts tls; /* for wss and tls */
 } plan;
 
 struct dialer {
@@ -89,8 +90,8 @@ static void ask_rtt(rt_loop *l, void *arg)
 static void on_open(rt_loop *l, rt_session s)
 {
     peer *me = rt_context(l, s);
-    const char *protocol =
-        rt_header(rt_request_of(l, s), "sec-websocket-protocol");
+    const rt_request *r = rt_request_of(l, s); /* a stream has none */
+    const char *protocol = r ? rt_header(r, "sec-websocket-protocol") : NULL;
     me->opened++;
     printf("open protocol=%s\n", protocol ? protocol : "");
     if (me->all->plan.ping_ms)
@@ -157,6 +158,11 @@ static void out_of_time(rt_loop *l, void *arg)
     rt_stop(l);
 }
 
+static int is_secure(const char *url)
+{
+    return !strncmp(url, "wss://", 6) || !strncmp(url, "tls://", 6);
+}
+
 static int dial(dialer *d, peer *me)
 {
     const plan *p = &d->plan;
@@ -169,6 +175,7 @@ static int dial(dialer *d, peer *me)
         .connect_ms = p->connect_ms,
         .handshake_ms = p->handshake_ms,
         .ping_ms = p->ping_ms,
+        .tls = is_secure(p->url) ? &p->tls : NULL,
     };
     const char *why = "";
     me->all = d;
@@ -273,6 +280,11 @@ static int read_flags(plan *p, int argc, char **argv)
         {"--reason", NULL, &p->reason},
         {"--protocols", NULL, &p->protocols},
         {"--headers", NULL, &p->headers},
+        {"--ca", NULL, &p->tls.ca},
+        {"--pin", NULL, &p->tls.pin},
+        {"--name", NULL, &p->tls.name},
+        {"--cert", NULL, &p->tls.cert},
+        {"--key", NULL, &p->tls.key},
         {NULL, NULL, NULL},
     };
     if (argc < 2)
