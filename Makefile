@@ -1,5 +1,6 @@
 # rtnet.  make all | test | check | ci | coverage | mutate | nightly | report |
-# bench | bench-peers | demo | clean
+# bench | bench-peers | demo | docs | clean | shared | install | uninstall |
+# dist | size
 CC ?= cc
 CFLAGS ?= -O2 -g
 WARN = -Wall -Wextra -pedantic -Wshadow -Wconversion -Wstrict-prototypes \
@@ -27,11 +28,81 @@ all: $(BUILD)/librtnet.a $(PROGRAMS:%=$(BUILD)/%)
 $(BUILD):
 	mkdir -p $@
 
-$(BUILD)/%.o: %.c rtnet.h rtnet_internal.h | $(BUILD)
+# Other flags than before, TLS or none: all is compiled anew.
+$(BUILD)/flags: always | $(BUILD)
+	@echo '$(CC) $(FLAGS)' | cmp -s - $@ || echo '$(CC) $(FLAGS)' >$@
+
+$(BUILD)/%.o: %.c rtnet.h rtnet_internal.h $(BUILD)/flags
 	$(CC) $(FLAGS) -c $< -o $@
 
 $(BUILD)/librtnet.a: $(OBJ)
 	$(AR) rcs $@ $(OBJ)
+
+# What the header says.  Before 1.0 a minor version may change the ABI, so it is
+# in the name that programs ask for.
+VERSION := $(shell sed -n 's/^.define RT_VERSION_[A-Z]* //p' rtnet.h | \
+             paste -sd. -)
+SONAME = librtnet.so.$(basename $(VERSION))
+shared: $(BUILD)/librtnet.so
+
+$(BUILD)/pic/%.o: %.c rtnet.h rtnet_internal.h $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(FLAGS) -fPIC -c $< -o $@
+
+$(BUILD)/librtnet.so: $(LIB:%=$(BUILD)/pic/%.o)
+	$(CC) $(CFLAGS) $(LDFLAGS) -shared -Wl,-soname,$(SONAME) $^ $(LIBS) \
+	    -o $@.$(VERSION)
+	ln -sf librtnet.so.$(VERSION) $(BUILD)/$(SONAME)
+	ln -sf $(SONAME) $@
+
+# PREFIX=/usr, DESTDIR=stage for packagers; what install puts there, uninstall
+# takes away.
+PREFIX = /usr/local
+LIBDIR = $(PREFIX)/lib
+INCLUDEDIR = $(PREFIX)/include
+INSTALLED = $(INCLUDEDIR)/rtnet.h $(LIBDIR)/pkgconfig/rtnet.pc \
+            $(addprefix $(LIBDIR)/librtnet.,a so so.$(VERSION)) \
+            $(LIBDIR)/$(SONAME)
+
+install: $(BUILD)/librtnet.a shared
+	install -d $(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(LIBDIR)/pkgconfig
+	install -m 644 rtnet.h $(DESTDIR)$(INCLUDEDIR)
+	install -m 644 $(BUILD)/librtnet.a $(DESTDIR)$(LIBDIR)
+	install -m 755 $(BUILD)/librtnet.so.$(VERSION) $(DESTDIR)$(LIBDIR)
+	ln -sf librtnet.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME)
+	ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/librtnet.so
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' \
+	    -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' -e 's|@VERSION@|$(VERSION)|' \
+	    -e 's|@LIBS@|$(LIBS)|' rtnet.pc.in \
+	    >$(DESTDIR)$(LIBDIR)/pkgconfig/rtnet.pc
+
+uninstall:
+	rm -f $(INSTALLED:%=$(DESTDIR)%)
+
+# The whole library as one header and one source, for who wants to copy only
+# that.  tls.c does nothing there without its macro.
+ALL = $(filter-out tls,$(LIB)) $(basename $(wildcard tls.c))
+dist: $(BUILD)/dist/rtnet.h $(BUILD)/dist/rtnet_all.c
+
+$(BUILD)/dist/rtnet.h: rtnet.h
+	@mkdir -p $(@D)
+	cp rtnet.h $@
+
+$(BUILD)/dist/rtnet_all.c: rtnet_internal.h LICENSE $(ALL:%=%.c)
+	@mkdir -p $(@D)
+	@echo 'one file of $^'
+	@{ echo "/* rtnet $(VERSION) in one file, made by make dist."; \
+	   sed -e 's/^/ * /' -e 's/ *$$//' LICENSE; echo ' */'; \
+	   cat rtnet_internal.h; \
+	   for file in $(ALL:%=%.c); do \
+	       echo; [ $$file != tls.c ] || echo '#ifdef RT_TLS_MBEDTLS'; \
+	       sed '/^.include "rtnet_internal.h"/d' $$file; \
+	       [ $$file != tls.c ] || echo '#endif'; \
+	   done; } >$@
+
+# Bytes of each file at -Os.
+size:
+	@CC='$(CC)' sh test/size.sh $(ALL:%=%.c)
 
 RTLOAD = $(addprefix bench/,rtload.c rtload_result.c rtload_share.c client.c \
            drive.c line.c wire.c)
@@ -66,6 +137,13 @@ demo: $(BUILD)/arena
 test check:
 	@$(MAKE) --no-print-directory -j2 all
 	@$(MAKE) --no-print-directory -j2 -f test/Makefile $@ BUILD=$(BUILD)
+
+# The reference, from the header: build/docs/rtnet.html and the man page
+# rtnet.3.  Needs Python 3 and lowdown.
+docs:
+	python3 test/docs.py rtnet.h $(BUILD)/docs
+
+.PHONY: docs
 
 # All of it, with what is installed: the same steps as in a fresh clone.
 ci:
@@ -119,4 +197,5 @@ clean:
 	rm -rf $(BUILD)
 
 .PHONY: all demo test check ci coverage prove mutate nightly report fuzz \
-        fuzz-afl bench bench-peers clean
+        fuzz-afl bench bench-peers clean shared install uninstall dist size \
+        always

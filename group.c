@@ -390,7 +390,7 @@ static int bucket_full(rt_loop *loop, const rt__bucket *b, int rate, int burst,
 
 /* May a message of that size be sent now?  Asking takes nothing, so that a send
    that fails costs nothing. */
-static int limits_admit(rt_loop *loop, rt__group *g, size_t len)
+static int group_admits(rt_loop *loop, rt__group *g, size_t len)
 {
     const rt_group_opts *o = &g->opts;
     if (g->window && rt__window_wait(g->window, (uint32_t)o->rate_limit,
@@ -402,7 +402,7 @@ static int limits_admit(rt_loop *loop, rt__group *g, size_t len)
 }
 
 /* A message was sent: it counts in each of them. */
-static void limits_take(rt_loop *loop, rt__group *g, size_t len)
+static void group_takes(rt_loop *loop, rt__group *g, size_t len)
 {
     const rt_group_opts *o = &g->opts;
     uint64_t now = rt_now(loop);
@@ -884,12 +884,12 @@ static int join(rt_loop *loop, rt__group *g, rt__session *s)
 
 /* The last of those below a line takes the place that became free there; the
    free one is at the line then. */
-static size_t line_close(rt__group *g, size_t *line, size_t index)
+static size_t line_close(rt__group *g, size_t *border, size_t index)
 {
-    if (index >= *line)
+    if (index >= *border)
         return index;
-    member_move(g, --*line, index);
-    return *line;
+    member_move(g, --*border, index);
+    return *border;
 }
 
 /* The last member takes the place that became free, but below a line (of those
@@ -1167,7 +1167,7 @@ static int has_room(const rt__ep *ep)
     return ep->soft_mark >= most && ep->hard_mark >= most;
 }
 
-static int can_wait(const rt__session *s)
+static int can_crowd(const rt__session *s)
 {
     const rt__conn *c = s->conn;
     return c && s->state == RT_OPEN && c->state == RT__LIVE && !c->out &&
@@ -1275,7 +1275,7 @@ static void crowd_close(rt_loop *loop, rt__group *g)
 static int crowd_open(rt_loop *loop, rt__group *g, size_t size)
 {
     size_t i;
-    if (g->count < RT__CROWD_LEAST || !can_wait(g->members[g->count - 1]) ||
+    if (g->count < RT__CROWD_LEAST || !can_crowd(g->members[g->count - 1]) ||
         !log_open(loop, g, size))
         return 0;
     if (!(g->number = crowd_number(loop, g))) {
@@ -1286,7 +1286,7 @@ static int crowd_open(rt_loop *loop, rt__group *g, size_t size)
         rt__session *s = g->members[i];
         FETCH_SESSION(g, i + 16);
         FETCH_CONN(g, i + 8);
-        if (can_wait(s))
+        if (can_crowd(s))
             s->conn->crowd = g->number;
         else
             stand_apart(g, s, seat_of(s, g));
@@ -1447,8 +1447,8 @@ static int cast_all(rt_loop *loop, rt__group *g, uint64_t but, int kind,
 /* Remembers it, as the options ask for, and sends it to the members.  The
    snapshot (0x400: rt_latest) comes first, as it alone may fail; what is
    droppable has no offset, since who missed it shall not be told so. */
-static int deliver(rt_loop *loop, rt__group *g, uint64_t but, int kind,
-                   const void *data, size_t len)
+static int spread(rt_loop *loop, rt__group *g, uint64_t but, int kind,
+                  const void *data, size_t len)
 {
     g->used = rt_now(loop);
     if (kind & 0x400 && !(kind & RT_NO_HISTORY) && g->opts.snapshot > 0 &&
@@ -1469,18 +1469,18 @@ static int publish(rt_loop *loop, rt__group *g, uint64_t but, int kind,
     int took = rt__send_check(kind, data, len);
     if (took < 0)
         return took;
-    if (!limits_admit(loop, g, len))
+    if (!group_admits(loop, g, len))
         return RT_EREFUSED;
     g->used = rt_now(loop);
     if (g->opts.upstream > 0) { /* it comes back, in one order for all */
         took = rt__note(loop, RT__GROUP_OUT, g->name, kind, data, len);
     } else {
-        took = deliver(loop, g, but, kind, data, len);
+        took = spread(loop, g, but, kind, data, len);
         if (took >= 0)
             rt__note(loop, RT__GROUP_OUT, g->name, kind, data, len);
     }
     if (took >= 0)
-        limits_take(loop, g, len);
+        group_takes(loop, g, len);
     return took;
 }
 
@@ -1532,5 +1532,5 @@ int rt_group_deliver(rt_loop *loop, const char *name, int kind,
     int error = rt__send_check(kind, data, len);
     if (!g)
         return RT_EGONE;
-    return error < 0 ? error : deliver(loop, g, 0, kind, data, len);
+    return error < 0 ? error : spread(loop, g, 0, kind, data, len);
 }

@@ -10,13 +10,32 @@
  */
 #include "rtnet_internal.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#if defined(RT__WINSOCK)
+#ifndef WIN32_LEAN_AND_MEAN
+#define WIN32_LEAN_AND_MEAN
+#endif
+#ifndef NOMINMAX
+#define NOMINMAX
+#endif
+#ifndef _WIN32_WINNT
+#define _WIN32_WINNT 0x0600 /* Vista: inet_pton, locks without an init */
+#endif
+#ifndef FD_SETSIZE
+#define FD_SETSIZE 4096 /* how many, there; no bound of their numbers */
+#endif
+#include <winsock2.h>
+#include <ws2tcpip.h>
+/* It needs winsock2.h before it. */
+#include <ntsecapi.h>
+#else
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -24,8 +43,8 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
+#endif
 #if defined(RT__EPOLL)
 #include <sys/epoll.h>
 #include <sys/random.h>
@@ -37,6 +56,333 @@
 #define MSG_NOSIGNAL 0 /* the BSDs say it once a socket: SO_NOSIGPIPE */
 #endif
 
+#if defined(RT__WINSOCK)
+/* ---- Windows ------------------------------------------------------------ */
+
+/* What the rest of this file calls, under the names and with the meaning that
+   it has on POSIX: errno says why a call failed.  A socket is a handle of the
+   kernel there, whose numbers fit an int by far (24 bits): one that does not
+   is refused.  Nothing else is a descriptor here. */
+
+typedef SSIZE_T ssize_t;
+
+struct iovec {
+    void *iov_base;
+    size_t iov_len;
+};
+
+struct msghdr {
+    struct iovec *msg_iov;
+    size_t msg_iovlen;
+};
+
+/* So that the addresses above it have a place; see win_socket. */
+struct sockaddr_un {
+    unsigned short sun_family;
+    char sun_path[108];
+};
+
+/* There REUSEADDR would let anybody bind a port that is in use, and a server
+   binds again beside TIME_WAIT anyway.  This is SO_EXCLUSIVEADDRUSE, which is
+   written with that name, and keeps others from the port. */
+#undef SO_REUSEADDR
+#define SO_REUSEADDR (~4)
+#undef TEXT          /* of its headers */
+#ifndef TCP_KEEPIDLE /* Windows 10 knows these, older headers do not */
+#define TCP_KEEPIDLE 3
+#define TCP_KEEPCNT 16
+#define TCP_KEEPINTVL 17
+#endif
+#ifndef WSA_FLAG_NO_HANDLE_INHERIT
+#define WSA_FLAG_NO_HANDLE_INHERIT 0x80
+#endif
+enum { SHUT_WR = SD_SEND, WIN_PIECES = 64 };
+enum { F_GETFD = 1, F_SETFD, F_GETFL, F_SETFL, FD_CLOEXEC, O_NONBLOCK = 1 };
+enum { O_RDONLY = 0, O_CLOEXEC = 0 };
+
+/* What it calls an error, and we; the texts of its libc end below these. */
+static const struct win_error {
+    int code, number;
+    const char *text;
+} win_errors[] = {
+    {WSAEWOULDBLOCK, EAGAIN, "it would block"},
+    {WSAEINTR, EINTR, "interrupted"},
+    {WSAECONNRESET, ECONNRESET, "connection reset by peer"},
+    /* Of a line that is open: its peer is silent, or it wrote behind a reset.
+     */
+    {WSAECONNABORTED, ECONNRESET, "connection reset by peer"},
+    {WSAESHUTDOWN, EPIPE, "broken pipe"},
+    {WSAECONNREFUSED, ECONNREFUSED, "connection refused"},
+    {WSAETIMEDOUT, ETIMEDOUT, "connection timed out"},
+    {WSAENETRESET, ETIMEDOUT, "connection timed out"}, /* keep-alive */
+    {WSAENOTCONN, ENOTCONN, "not connected"},
+    {WSAEADDRINUSE, EADDRINUSE, "address already in use"},
+    /* Also of a port that somebody else keeps for himself. */
+    {WSAEACCES, EACCES, "permission denied, or address in use"},
+    {WSAEADDRNOTAVAIL, EADDRNOTAVAIL, "address not available"},
+    {WSAEAFNOSUPPORT, EAFNOSUPPORT, "address family not supported"},
+    {WSAENETDOWN, ENETDOWN, "network is down"},
+    {WSAENETUNREACH, ENETUNREACH, "network is unreachable"},
+    {WSAEHOSTUNREACH, EHOSTUNREACH, "host is unreachable"},
+    {WSAEMFILE, EMFILE, "too many open sockets"},
+    {WSAENOBUFS, ENOBUFS, "no buffer space"},
+    {WSA_NOT_ENOUGH_MEMORY, ENOMEM, "out of memory"},
+    {WSAEINVAL, EINVAL, "invalid argument"},
+    {WSAEBADF, EBADF, "not an open socket"},
+    {WSAENOTSOCK, EBADF, "not an open socket"},
+    {WSAEOPNOTSUPP, EOPNOTSUPP, "not supported"},
+    {0, EPROTONOSUPPORT, "there are no local sockets here"},
+};
+
+enum { WIN_ERRORS = sizeof win_errors / sizeof *win_errors };
+
+static int win_errno(int code)
+{
+    int i;
+    for (i = 0; i < WIN_ERRORS; i++)
+        if (win_errors[i].code == code)
+            return win_errors[i].number;
+    return EIO;
+}
+
+static const char *win_strerror(int number)
+{
+    int i;
+    for (i = 0; i < WIN_ERRORS; i++)
+        if (win_errors[i].number == number)
+            return win_errors[i].text;
+    return strerror(number);
+}
+
+static int win_failed(void)
+{
+    errno = win_errno(WSAGetLastError());
+    return -1;
+}
+
+static int win_answer(int n)
+{
+    return n == SOCKET_ERROR ? win_failed() : n;
+}
+
+static int win_size(size_t n)
+{
+    return n < INT_MAX ? (int)n : INT_MAX;
+}
+
+/* Urgent bytes stay where they are in the stream: as something exceptional,
+   that nobody asks for, they would wake a select again and again. */
+static int win_fd(SOCKET s)
+{
+    BOOL on = TRUE;
+    if (s == INVALID_SOCKET)
+        return win_failed();
+    if (s > INT_MAX) {
+        closesocket(s);
+        errno = EMFILE;
+        return -1;
+    }
+    setsockopt(s, SOL_SOCKET, SO_OOBINLINE, (const char *)&on, sizeof on);
+    return (int)s;
+}
+
+static int win_socket(int family, int type)
+{
+    if (family != AF_UNIX)
+        return win_fd(
+            WSASocketW(family, type, 0, NULL, 0,
+                       WSA_FLAG_OVERLAPPED | WSA_FLAG_NO_HANDLE_INHERIT));
+    errno = EPROTONOSUPPORT;
+    return -1;
+}
+
+static int win_accept(int fd, struct sockaddr *from, int *len)
+{
+    return win_fd(accept((SOCKET)fd, from, len));
+}
+
+static int win_connect(int fd, const struct sockaddr *to, int len)
+{
+    if (connect((SOCKET)fd, to, len) == 0)
+        return 0;
+    win_failed();
+    if (errno == EAGAIN)
+        errno = EINPROGRESS;
+    return -1;
+}
+
+static ssize_t win_recv(int fd, void *to, size_t n, int flags)
+{
+    return win_answer(recv((SOCKET)fd, (char *)to, win_size(n), flags));
+}
+
+static ssize_t win_send(int fd, const void *from, size_t n, int flags)
+{
+    return win_answer(send((SOCKET)fd, (const char *)from, win_size(n), flags));
+}
+
+/* Written from a copy of the list, whose members stand the other way round
+   there. */
+static ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
+{
+    WSABUF v[WIN_PIECES];
+    DWORD sent = 0;
+    size_t i;
+    for (i = 0; i < m->msg_iovlen && i < WIN_PIECES; i++) {
+        v[i].buf = (char *)m->msg_iov[i].iov_base;
+        v[i].len = (ULONG)win_size(m->msg_iov[i].iov_len);
+    }
+    if (WSASend((SOCKET)fd, v, (DWORD)i, &sent, (DWORD)flags, NULL, NULL) != 0)
+        return win_failed();
+    return (ssize_t)sent;
+}
+
+static int close(int fd)
+{
+    return win_answer(closesocket((SOCKET)fd));
+}
+
+/* Without the spare descriptor: nobody runs out of files here, and that sockets
+   are short is told by no number of them. */
+static int open(const char *path, int flags)
+{
+    (void)path;
+    (void)flags;
+    errno = ENOENT;
+    return -1;
+}
+
+static int win_setsockopt(int fd, int level, int name, const void *value,
+                          size_t size)
+{
+    return win_answer(setsockopt((SOCKET)fd, level, name, (const char *)value,
+                                 win_size(size)));
+}
+
+static int win_getsockopt(int fd, int level, int name, int *value, int *size)
+{
+    int n = getsockopt((SOCKET)fd, level, name, (char *)value, size);
+    if (n == 0 && name == SO_ERROR && *value)
+        *value = win_errno(*value);
+    return win_answer(n);
+}
+
+/* The last argument is asked for by F_SETFL alone. */
+static int fcntl(int fd, int what, ...)
+{
+    int type, size = sizeof type;
+    u_long on = 1;
+    switch (what) {
+    case F_SETFL:
+        return win_answer(ioctlsocket((SOCKET)fd, (long)FIONBIO, &on));
+    case F_SETFD:
+        SetHandleInformation((HANDLE)(SOCKET)fd, HANDLE_FLAG_INHERIT, 0);
+        return 0;
+    default: /* is it an open one? */
+        return win_getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size);
+    }
+}
+
+static ssize_t getrandom(void *out, size_t n, unsigned flags)
+{
+    (void)flags;
+    n = (size_t)win_size(n);
+    errno = EIO;
+    return RtlGenRandom(out, (ULONG)n) ? (ssize_t)n : -1;
+}
+
+/* Its frequency is of some MHz, so that nothing overflows. */
+static int win_clock(struct timespec *t)
+{
+    LARGE_INTEGER now, per_second;
+    if (!QueryPerformanceFrequency(&per_second) ||
+        !QueryPerformanceCounter(&now))
+        return -1;
+    t->tv_sec = (time_t)(now.QuadPart / per_second.QuadPart);
+    t->tv_nsec = (long)(now.QuadPart % per_second.QuadPart * 1000000000 /
+                        per_second.QuadPart);
+    return 0;
+}
+
+/* From here on the names are ours. */
+#define strerror(number) win_strerror(number)
+#define socket(family, type, protocol) win_socket(family, type)
+#define accept(fd, from, len) win_accept(fd, from, len)
+#define connect(fd, to, len) win_connect(fd, to, len)
+#define bind(fd, to, len) win_answer(bind((SOCKET)(fd), to, len))
+#define listen(fd, backlog) win_answer(listen((SOCKET)(fd), backlog))
+#define shutdown(fd, how) win_answer(shutdown((SOCKET)(fd), how))
+#define getsockname(fd, name, len)                                             \
+    win_answer(getsockname((SOCKET)(fd), name, len))
+#define setsockopt(fd, level, name, value, size)                               \
+    win_setsockopt(fd, level, name, value, size)
+#define getsockopt(fd, level, name, value, size)                               \
+    win_getsockopt(fd, level, name, value, size)
+#define recv(fd, to, n, flags) win_recv(fd, to, n, flags)
+#define send(fd, from, n, flags) win_send(fd, from, n, flags)
+#define clock_gettime(id, t) win_clock(t)
+#define unlink(path) remove(path)
+
+static int pair_listen(struct sockaddr_in *a)
+{
+    int len = sizeof *a, fd = socket(AF_INET, SOCK_STREAM, 0);
+    if (fd < 0)
+        return -1;
+    memset(a, 0, sizeof *a);
+    a->sin_family = AF_INET;
+    a->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (bind(fd, (struct sockaddr *)a, len) == 0 && listen(fd, 8) == 0 &&
+        getsockname(fd, (struct sockaddr *)a, &len) == 0)
+        return fd;
+    close(fd);
+    return -1;
+}
+
+/* The other end of ours, and no stranger who came to that port, too. */
+static int pair_accept(int listener, int ours)
+{
+    struct sockaddr_in us, from;
+    int i, fd, len = sizeof us;
+    if (getsockname(ours, (struct sockaddr *)&us, &len) < 0)
+        return -1;
+    for (i = 0; i < 100; i++) {
+        len = sizeof from;
+        fd = accept(listener, (struct sockaddr *)&from, &len);
+        if (fd < 0)
+            return -1;
+        if (from.sin_port == us.sin_port &&
+            from.sin_addr.s_addr == us.sin_addr.s_addr)
+            return fd;
+        close(fd);
+    }
+    errno = ECONNREFUSED;
+    return -1;
+}
+
+/* A pipe that select knows: two sockets, connected over the loopback. */
+static int pipe(int fd[2])
+{
+    struct sockaddr_in a;
+    const int on = 1;
+    int listener = pair_listen(&a), ours, theirs = -1;
+    if (listener < 0)
+        return -1;
+    ours = socket(AF_INET, SOCK_STREAM, 0);
+    if (ours >= 0 && connect(ours, (struct sockaddr *)&a, sizeof a) == 0)
+        theirs = pair_accept(listener, ours);
+    close(listener);
+    if (theirs < 0) {
+        if (ours >= 0)
+            close(ours);
+        return -1;
+    }
+    setsockopt(ours, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    fd[0] = theirs;
+    fd[1] = ours;
+    return 0;
+}
+
+#endif
 /* ---- errors ------------------------------------------------------------- */
 
 const char *rt_strerror(int error)
@@ -203,7 +549,7 @@ static int os_random(void *user, void *out, size_t n)
     uint8_t *p = (uint8_t *)out;
     (void)user;
     while (n > 0) {
-#if defined(RT__EPOLL)
+#if defined(RT__EPOLL) || defined(RT__WINSOCK)
         ssize_t got = getrandom(p, n, 0);
         if (got < 0 && errno != EINTR)
             return RT_ERANDOM;
@@ -284,13 +630,29 @@ uint64_t rt__hash(rt_loop *loop, const void *data, size_t len)
     return siphash(loop->secret, data, len);
 }
 
+/* Bytes as numbers, the first byte being the lowest: so the same bytes give the
+   same numbers everywhere. */
+static void words_read(uint64_t *word, size_t n)
+{
+    const uint8_t *p;
+    uint64_t x;
+    size_t i;
+    for (; n > 0; n--, word++) {
+        p = (const uint8_t *)word;
+        for (x = 0, i = sizeof x; i > 0; i--)
+            x = x << 8 | p[i - 1];
+        *word = x;
+    }
+}
+
 /* A stream seeded by the system's source: for masks (unpredictable by RFC 6455,
    10.3), jitter, generations.  Its key is not that of the hash tables, where
    peers choose what is hashed.  Tokens do not come from here. */
 uint64_t rt__random(rt_loop *loop)
 {
-    loop->drawn++;
-    return siphash(loop->secret + 2, &loop->drawn, sizeof loop->drawn);
+    uint64_t drawn = ++loop->drawn;
+    words_read(&drawn, 1);
+    return siphash(loop->secret + 2, &drawn, sizeof drawn);
 }
 
 /* ---- hash tables -------------------------------------------------------- */
@@ -950,6 +1312,8 @@ static int kq_wait(rt_loop *loop, int timeout_ms)
 
 #endif
 
+#if !defined(RT__WINSOCK)
+
 /* select: the sets are kept up to date, each wait works on copies.  What is in
    a set has its source in by_fd.  A broken socket is readable here by itself,
    so no third set is needed. */
@@ -1031,6 +1395,156 @@ static int select_wait(rt_loop *loop, int timeout_ms)
     }
     return n;
 }
+
+#else
+
+/* select as Windows has it: a set is a list, as long as FD_SETSIZE, and the
+   numbers in it are of any size.  The lists are written anew for each wait,
+   which looks at all of them anyway; what is wanted stands in the sources. */
+typedef struct {
+    fd_set read, write, broken;
+    uint8_t *marks; /* of each number: the events that a wait brought */
+    size_t cap;
+    int top;   /* greatest descriptor that was ever in */
+    int from;  /* with whom the next wait begins */
+    int count; /* who wants something */
+} select_data;
+
+static int select_open(rt_loop *loop)
+{
+    WSADATA data;
+    loop->backend_fd = -1;
+    if (WSAStartup(MAKEWORD(2, 2), &data) != 0)
+        return -1;
+    loop->backend_data = rt__alloc(loop, sizeof(select_data));
+    if (loop->backend_data)
+        return 0;
+    WSACleanup();
+    return -1;
+}
+
+/* The system counts those who started it. */
+static void select_close(rt_loop *loop)
+{
+    select_data *d = (select_data *)loop->backend_data;
+    rt__free(loop, d->marks, d->cap);
+    rt__free(loop, d, sizeof *d);
+    WSACleanup();
+}
+
+/* by_fd reaches so far already. */
+static int select_reach(rt_loop *loop, select_data *d, int fd)
+{
+    size_t cap = loop->by_fd_cap;
+    uint8_t *p;
+    if (fd > d->top)
+        d->top = fd;
+    if ((size_t)fd < d->cap)
+        return 0;
+    p = (uint8_t *)rt__realloc(loop, d->marks, d->cap, cap);
+    if (!p)
+        return -1;
+    memset(p + d->cap, 0, cap - d->cap);
+    d->marks = p;
+    d->cap = cap;
+    return 0;
+}
+
+static int select_set(rt_loop *loop, rt__source *s, int interest)
+{
+    select_data *d = (select_data *)loop->backend_data;
+    int count = d->count + (interest != 0) - (s->interest != 0);
+    if (count > FD_SETSIZE) {
+        errno = EMFILE;
+        return -1;
+    }
+    if (select_reach(loop, d, s->fd) < 0) {
+        errno = ENOMEM;
+        return -1;
+    }
+    d->count = count;
+    return 0;
+}
+
+/* A watched socket was closed under its watch: each wait would fail for all. */
+static void select_prune(rt_loop *loop)
+{
+    int fd;
+    select_data *d = (select_data *)loop->backend_data;
+    for (fd = 0; fd <= d->top; fd++) {
+        rt__source *s = loop->by_fd[fd];
+        if (!s || !s->interest || fcntl(fd, F_GETFD) >= 0)
+            continue;
+        s->interest = 0;
+        d->count--;
+    }
+    errno = EBADF; /* fcntl wrote it, and the caller still asks it */
+}
+
+/* That connect failed is told as an exception, and as nothing else. */
+static void select_ask(rt_loop *loop, select_data *d)
+{
+    int fd;
+    d->read.fd_count = d->write.fd_count = d->broken.fd_count = 0;
+    for (fd = 0; fd <= d->top; fd++) {
+        const rt__source *s = loop->by_fd[fd];
+        if (s && s->interest & RT_READ)
+            d->read.fd_array[d->read.fd_count++] = (SOCKET)fd;
+        if (!s || !(s->interest & RT_WRITE))
+            continue;
+        d->write.fd_array[d->write.fd_count++] = (SOCKET)fd;
+        d->broken.fd_array[d->broken.fd_count++] = (SOCKET)fd;
+    }
+}
+
+static void select_mark(select_data *d, const fd_set *set, int events)
+{
+    u_int i;
+    for (i = 0; i < set->fd_count; i++)
+        d->marks[set->fd_array[i]] |= (uint8_t)events;
+}
+
+/* Where the batch has no room for all, the next one begins with the first that
+   was left out. */
+static int select_tell(rt_loop *loop, select_data *d)
+{
+    int i, n = 0, fd = d->from, next = -1;
+    for (i = 0; i <= d->top; i++, fd = fd < d->top ? fd + 1 : 0) {
+        if (!d->marks[fd])
+            continue;
+        if (n < RT__BATCH) {
+            loop->ready[n].key = source_key(loop->by_fd[fd]);
+            loop->ready[n++].events = d->marks[fd];
+        } else if (next < 0) {
+            next = fd;
+        }
+        d->marks[fd] = 0;
+    }
+    d->from = next < 0 ? 0 : next;
+    return n;
+}
+
+static int select_wait(rt_loop *loop, int timeout_ms)
+{
+    select_data *d = (select_data *)loop->backend_data;
+    struct timeval t;
+    t.tv_sec = timeout_ms / 1000;
+    t.tv_usec = timeout_ms % 1000 * 1000L;
+    select_ask(loop, d);
+    if (select(0, &d->read, &d->write, &d->broken,
+               timeout_ms < 0 ? NULL : &t) == SOCKET_ERROR) {
+        win_failed();
+        if (errno == EBADF)
+            select_prune(loop);
+        return errno == EINTR || errno == EBADF ? 0 : -1;
+    }
+    select_mark(d, &d->read, RT_READ);
+    select_mark(d, &d->write, RT_WRITE);
+    select_mark(d, &d->broken, RT_READ | RT_WRITE);
+    return select_tell(loop, d);
+}
+
+#endif
 
 static void backend_fill(rt__backend *b, int (*open_it)(rt_loop *),
                          void (*close_it)(rt_loop *),
@@ -1243,13 +1757,85 @@ static void watch_ready(rt_loop *loop, uint64_t id, int events)
 
 /* ---- posts -------------------------------------------------------------- */
 
-/* One write of at most PIPE_BUF bytes is whole, so a pipe is a queue that
-   needs neither lock nor memory of ours (POSIX: PIPE_BUF is 512 at least).
-   Both ends are non-blocking: a full pipe is an answer, not a wait. */
-typedef struct {
-    void (*fn)(rt_loop *, void *);
-    void *arg;
+/* Both ends are non-blocking: a full pipe is an answer, not a wait.  Where
+   pointers are small a post is as large, so that as many fill the pipe. */
+typedef union {
+    struct {
+        void (*fn)(rt_loop *, void *);
+        void *arg;
+    } is;
+    uint64_t size[2];
 } post;
+
+#if !defined(RT__WINSOCK)
+
+/* One write of at most PIPE_BUF bytes is whole, so a pipe is a queue that
+   needs neither lock nor memory of ours (POSIX: PIPE_BUF is 512 at least). */
+static ssize_t post_write(rt_loop *loop, const post *p)
+{
+    return write(loop->pipe[1], p, sizeof *p);
+}
+
+static ssize_t post_read(rt_loop *loop, void *to, size_t room)
+{
+    return read(loop->pipe[0], to, room);
+}
+
+#else
+
+/* A pair of sockets holds any number of posts: what waits in it is counted, for
+   the bound that a pipe has by itself. */
+enum { POSTS_BYTES = 64 * 1024 };
+
+/* A socket may take a part of a post.  The rest of it goes before all others,
+   so a post is whole, whichever thread it is from.  1: that is done; else 0,
+   and errno says why not. */
+static int post_complete(rt_loop *loop)
+{
+    const uint8_t *end = loop->post_rest + sizeof loop->post_rest;
+    ssize_t n = 0;
+    if (loop->post_left > 0)
+        n = send(loop->pipe[1], end - loop->post_left, loop->post_left, 0);
+    if (n > 0)
+        loop->post_left -= (size_t)n;
+    if (n >= 0 && loop->post_left > 0)
+        errno = EAGAIN;
+    return loop->post_left == 0;
+}
+
+static ssize_t post_write(rt_loop *loop, const post *p)
+{
+    SRWLOCK *lock = (SRWLOCK *)&loop->post_lock;
+    ssize_t n = -1;
+    AcquireSRWLockExclusive(lock);
+    if (loop->post_bytes >= POSTS_BYTES)
+        errno = EAGAIN;
+    else if (post_complete(loop))
+        n = send(loop->pipe[1], p, sizeof *p, 0);
+    if (n > 0) {
+        memcpy(loop->post_rest, p, sizeof *p);
+        loop->post_left = sizeof *p - (size_t)n;
+        loop->post_bytes += sizeof *p;
+        n = sizeof *p;
+    }
+    ReleaseSRWLockExclusive(lock);
+    return n;
+}
+
+/* What was read made room for that rest. */
+static ssize_t post_read(rt_loop *loop, void *to, size_t room)
+{
+    SRWLOCK *lock = (SRWLOCK *)&loop->post_lock;
+    ssize_t n = recv(loop->pipe[0], to, room, 0);
+    AcquireSRWLockExclusive(lock);
+    if (n > 0)
+        loop->post_bytes -= (size_t)n;
+    post_complete(loop);
+    ReleaseSRWLockExclusive(lock);
+    return n;
+}
+
+#endif
 
 int rt_post(rt_loop *loop, void (*fn)(rt_loop *, void *), void *arg)
 {
@@ -1257,10 +1843,11 @@ int rt_post(rt_loop *loop, void (*fn)(rt_loop *, void *), void *arg)
     ssize_t n;
     if (!fn)
         return RT_EINVAL;
-    p.fn = fn;
-    p.arg = arg;
+    memset(&p, 0, sizeof p);
+    p.is.fn = fn;
+    p.is.arg = arg;
     do
-        n = write(loop->pipe[1], &p, sizeof p);
+        n = post_write(loop, &p);
     while (n < 0 && errno == EINTR);
     if (n == (ssize_t)sizeof p)
         return 0;
@@ -1272,10 +1859,10 @@ int rt_post(rt_loop *loop, void (*fn)(rt_loop *, void *), void *arg)
 void rt_stop(rt_loop *loop)
 {
     int saved = errno;
-    post p = {NULL, NULL};
+    post p = {{NULL, NULL}};
     __atomic_store_n(&loop->stop, 1, __ATOMIC_RELEASE);
     /* If the pipe is full the loop is about to wake anyway. */
-    if (write(loop->pipe[1], &p, sizeof p) < 0)
+    if (post_write(loop, &p) < 0)
         errno = saved;
     errno = saved;
 }
@@ -1289,7 +1876,7 @@ static void posts_run(rt_loop *loop)
     size_t i, have = loop->post_have, room = sizeof batch - have;
     ssize_t n;
     memcpy(batch, loop->post_part, have);
-    n = read(loop->pipe[0], (char *)batch + have, room);
+    n = post_read(loop, (char *)batch + have, room);
     if (n <= 0 || n > (ssize_t)room)
         return;
     have += (size_t)n;
@@ -1297,9 +1884,9 @@ static void posts_run(rt_loop *loop)
     memcpy(loop->post_part, (char *)batch + have - loop->post_have,
            loop->post_have);
     for (i = 0; i < have / sizeof(post); i++)
-        if (batch[i].fn) {
+        if (batch[i].is.fn) {
             loop->stats.posts++;
-            rt__tell_timer(loop, batch[i].fn, batch[i].arg);
+            rt__tell_timer(loop, batch[i].is.fn, batch[i].is.arg);
         }
 }
 
@@ -1913,6 +2500,7 @@ struct rt__listener {
 
 static void refusal_end(rt_loop *loop, refusal *r);
 
+#if !defined(RT__WINSOCK)
 /* A local socket file that nobody answers on is left over: removes it.  Only
    ECONNREFUSED proves that: one whose backlog is full answers EAGAIN.  lstat
    does not follow a link to somebody else's socket. */
@@ -1936,6 +2524,14 @@ static int local_reclaim(const address *a)
     errno = EADDRINUSE;
     return -1;
 }
+#else
+/* None can be opened there. */
+static int local_reclaim(const address *a)
+{
+    (void)a;
+    return -1;
+}
+#endif
 
 static int socket_bind(int fd, const address *a)
 {
@@ -4710,7 +5306,7 @@ enum { RETRY_RATE = 200 };
    who will. */
 uint32_t rt__retry_ms(rt_loop *loop, rt__ep *ep)
 {
-    uint32_t rate = ep->accept_rate ? ep->accept_rate : RETRY_RATE;
+    uint32_t rate = ep->accept_rate ? ep->accept_rate : (uint32_t)RETRY_RATE;
     return rt__retry_draw(&ep->backlog, rate, loop->now, rt__random(loop));
 }
 
@@ -6133,6 +6729,7 @@ rt_loop *rt_loop_new(const rt_loop_opts *opts)
         loop_release(loop);
         return NULL;
     }
+    words_read(loop->secret, sizeof loop->secret / sizeof *loop->secret);
     loop->backend = backend;
     if (loop_descriptors(loop) < 0) {
         loop_release(loop);

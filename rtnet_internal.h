@@ -18,6 +18,12 @@
 #undef RT__KQUEUE /* elsewhere whoever defines it has the calls, too */
 #define RT__KQUEUE 1
 #endif
+#if defined(_WIN32)
+#define RT__WINSOCK 1
+#ifndef __USE_MINGW_ANSI_STDIO
+#define __USE_MINGW_ANSI_STDIO 1 /* an snprintf that keeps to C99 */
+#endif
+#endif
 /* What every processor of the kind has, so that nothing is chosen at run
    time.  The order of bytes in NEON's lanes is that of little-endian ones. */
 #if defined(__SSE2__)
@@ -30,6 +36,11 @@
 
 #include <stddef.h>
 #include <string.h>
+
+/* What begins with rt__ is nobody else's, in a shared library, too. */
+#if defined(__GNUC__) && !defined(_WIN32) && !defined(__cplusplus)
+#pragma GCC visibility push(hidden)
+#endif
 
 /* Brings to the cache what is needed soon. */
 #if defined(__GNUC__)
@@ -1046,7 +1057,13 @@ struct rt_loop {
     int backend_fd;
     int pipe[2];      /* posts; a source watches the reading end */
     size_t post_have; /* bytes of one that was read in part */
-    uint8_t post_part[2 * sizeof(void *)];
+    uint8_t post_part[16];
+#if defined(RT__WINSOCK)
+    void *post_lock;   /* who writes; NULL: nobody */
+    size_t post_bytes; /* written and not read */
+    size_t post_left;  /* of post_rest, which was written in part: its end */
+    uint8_t post_rest[16];
+#endif
     rt__source wake;
     int spare; /* given up to shed a connection at EMFILE */
     int stop;  /* set by rt_stop, atomically */
@@ -1110,5 +1127,9 @@ struct rt_loop {
     int error;
     char error_text[256];
 };
+
+#if defined(__GNUC__) && !defined(_WIN32) && !defined(__cplusplus)
+#pragma GCC visibility pop
+#endif
 
 #endif

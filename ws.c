@@ -528,7 +528,7 @@ static const char *skip_blank(const char *p)
 /* The next token of a comma list: its length, 0 at the end, -1 where it is
    malformed, as an empty element or a comma at the end is.  *p is moved behind
    it and never back, so that a long list costs one pass. */
-static int list_next(const char **p, const char **token)
+static int token_next(const char **p, const char **token)
 {
     const char *end;
     *token = *p = skip_blank(*p);
@@ -550,7 +550,7 @@ int rt__token_list(const char *text)
 {
     const char *token;
     int n;
-    while ((n = list_next(&text, &token)) > 0)
+    while ((n = token_next(&text, &token)) > 0)
         ;
     return n == 0;
 }

@@ -4,6 +4,17 @@
 # namespaces, Node with the packages of test/peers, Python's websockets,
 # Chromium, openssl, Redis, hiredis and promtool.  Run as root; what is there
 # already is left alone, so a second run takes about a second.
+# clang with its sanitizers, valgrind, the linters, cmake and meson, cross
+# compilers and qemu for other machines, tools for network namespaces, Node with the packages of test/peers, Python's websockets,
+# Chromium, Redis, hiredis and promtool.  Run as root; what is there already is
+# Chromium, Redis, hiredis, promtool, mingw-w64 and Wine.  Run as root; what is there already is
+# left alone, so a second run takes about a second.
+# lowdown, Chromium, Redis, hiredis and promtool.  Run as root; what is there
+# already is left alone, so a second run takes about a second.
+# compilers and qemu for other machines, tools for network namespaces, Node with
+# the packages of test/peers, Python's websockets, Chromium, Redis, hiredis and
+# promtool.  Run as root; what is there already is left alone, so a second run
+# takes about a second.
 set -eu
 cd "$(dirname "$0")"
 
@@ -65,6 +76,17 @@ want lcov lcov
 want clang-tidy clang-tidy
 want cppcheck cppcheck
 want valgrind valgrind
+want pkg-config pkg-config
+want cmake cmake
+want meson meson
+want qemu-user-static qemu-s390x-static
+want gcc-arm-linux-gnueabihf arm-linux-gnueabihf-gcc
+want libc6-dev-armhf-cross
+want gcc-aarch64-linux-gnu aarch64-linux-gnu-gcc
+want libc6-dev-arm64-cross
+want gcc-s390x-linux-gnu s390x-linux-gnu-gcc
+want libc6-dev-s390x-cross
+want musl-tools musl-gcc
 want iproute2 ip
 want nftables nft
 want curl curl
@@ -73,6 +95,7 @@ want nodejs node
 want npm npm
 want python3
 want python3-websockets
+want lowdown lowdown
 want chromium chromium
 want libnss3-tools certutil
 want fonts-dejavu-core
@@ -80,6 +103,8 @@ want redis-server redis-server
 want libhiredis-dev
 want libmbedtls-dev
 want prometheus promtool
+want gcc-mingw-w64-x86-64 x86_64-w64-mingw32-gcc
+want wine64
 install_wanted
 
 # The sanitizers' libraries are a package of their own, named after clang.

@@ -7,9 +7,9 @@ cd "$(dirname "$0")/.." || exit 1
 shopt -s nullglob
 library=(*.c)
 headers=(*.h)
-programs=(bench/*.c examples/*.c test/*.c test/peers/*.c)
+programs=(bench/*.c examples/*.c test/*.c test/peers/*.c test/builds/*.c)
 every=("${library[@]}" "${headers[@]}" "${programs[@]}" bench/*.h examples/*.h
-       test/*.h test/prove/*.[ch])
+       test/*.h test/prove/*.[ch] examples/*.[ch]pp test/builds/*.cpp)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 passed=0 failed=0 skipped=0

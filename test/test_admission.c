@@ -270,7 +270,6 @@ static void addresses_are_read_as_they_are_written(void)
         {"::ffff:1.2.3.4", "1.2.3.4"},
         {"::FFFF:102:304", "1.2.3.4"},
         {"2001:DB8::1", "2001:db8::1"},
-        {"::1.2.3.4", "::1.2.3.4"},
         {"::", "::"},
         {"", "-"},
         {"1.2.3", "-"},
@@ -285,7 +284,9 @@ static void addresses_are_read_as_they_are_written(void)
         {"1111:2222:3333:4444:5555:6666:7777:8888:9", "-"},
         {"0000000000000000000000000000000000000000000000001", "-"},
     };
+    const char *old = shown("::1.2.3.4"); /* libcs write it in two ways */
     size_t i;
+    CHECK(strcmp(old, "::1.2.3.4") == 0 || strcmp(old, "::102:304") == 0);
     for (i = 0; i < sizeof table / sizeof *table; i++) {
         test_name[0] = 0;
         snprintf(test_name, sizeof test_name, "the address '%s'", table[i][0]);

@@ -17,6 +17,9 @@
 
 enum { PORT = 9000 };
 
+/* More than a descriptor can be; negative where an intptr_t cannot hold it. */
+#define NO_FD ((rt_fd)(uint32_t)INT32_MIN)
+
 /* The host of a world. */
 static struct {
     rt_loop *loop;
@@ -216,7 +219,7 @@ static void what_a_listener_cannot_keep_is_refused(void)
     refuses_to_listen(ws, (rt_listen_opts){.rate_over = -1}, "rate_over");
     refuses_to_listen(ws, (rt_listen_opts){.rate_over = RT_OVER_CLOSE + 1},
                       "rate_over");
-    refuses_to_listen(ws, (rt_listen_opts){.fd = (rt_fd)INT32_MAX + 1}, "fd");
+    refuses_to_listen(ws, (rt_listen_opts){.fd = NO_FD}, "fd");
     refuses_to_listen("ws://127.0.0.1:0/game", (rt_listen_opts){0}, "path");
     CHECK(listen_on("ws://127.0.0.1:0/", NULL).id != 0);
     CHECK(listen_on(ws, &(rt_listen_opts){.soft_mark = 9, .hard_mark = 9}).id);
@@ -348,10 +351,7 @@ static void no_more_than_a_watch_for_each_descriptor(void)
     world();
     CHECK(pipe2(fd, O_NONBLOCK | O_CLOEXEC) == 0);
     EQUAL(rt_watch_start(host.loop, -1, RT_READ, no_event, NULL).id, 0);
-    EQUAL(
-        rt_watch_start(host.loop, (rt_fd)INT32_MAX + 1, RT_READ, no_event, NULL)
-            .id,
-        0);
+    EQUAL(rt_watch_start(host.loop, NO_FD, RT_READ, no_event, NULL).id, 0);
     EQUAL(rt_watch_start(host.loop, fd[0], 4, no_event, NULL).id, 0);
     EQUAL(rt_watch_start(host.loop, fd[0], RT_READ, NULL, NULL).id, 0);
     w = rt_watch_start(host.loop, fd[0], RT_READ, no_event, NULL);
@@ -2844,6 +2844,45 @@ static void what_is_kept_of_raw_bytes_is_bounded_by_their_number(void)
     world_end();
 }
 
+static uint8_t pinged[4];
+
+static void ping_kept(ws_peer *w, int op, const uint8_t *data, size_t len)
+{
+    (void)w;
+    if (op == WS_PING && len == sizeof pinged)
+        memcpy(pinged, data, len);
+}
+
+/* Of the same length, or the beginning of the right one. */
+static void a_pong_that_repeats_another_ping_is_no_answer(void)
+{
+    rt_listen_opts o = {.ping_ms = 1000};
+    uint8_t other[4];
+    ws_peer *w;
+
+    world();
+    serve(&o);
+    w = peer();
+    w->pongs = 0;
+    w->on = ping_kept;
+    pass(1100);
+    ws_pump(w);
+    EQUAL(w->pings_got, 1);
+    memcpy(other, pinged, 4);
+    other[3] ^= 1;
+    ws_frame(w, 0x80 | WS_PONG, other, 4);
+    ws_frame(w, 0x80 | WS_PONG, pinged, 3);
+    ws_pump(w);
+    turns(2);
+    EQUAL(rt_rtt(host.loop, host.last, NULL, NULL), RT_ESTATE);
+    ws_frame(w, 0x80 | WS_PONG, pinged, 4);
+    ws_pump(w);
+    turns(2);
+    EQUAL(rt_rtt(host.loop, host.last, NULL, NULL), 0);
+    ws_free(w);
+    world_end();
+}
+
 static void an_interrupted_wait_tells_of_no_event(void)
 {
     static const enum sim_call waits[] = {
@@ -3340,6 +3379,7 @@ static const struct test_case cases[] = {
     CASE(a_buffer_that_was_kept_takes_a_long_message_from_its_eighth_on),
     CASE(for_a_new_login_the_one_away_for_longest_makes_room),
     CASE(what_is_kept_of_raw_bytes_is_bounded_by_their_number),
+    CASE(a_pong_that_repeats_another_ping_is_no_answer),
     CASE(an_interrupted_wait_tells_of_no_event),
     CASE(a_listener_that_rests_still_ends_whom_it_refused),
     CASE(too_many_handshakes_are_one_listeners_affair),

@@ -15,7 +15,10 @@
 #define _GNU_SOURCE
 #endif
 #if defined(__linux__)
-#include <linux/tcp.h> /* counts packets, which the libc's does not know */
+#include <features.h>
+#endif
+#if defined(__GLIBC__)
+#include <linux/tcp.h> /* counts packets, which glibc's does not know */
 #endif
 #include "peer.h"
 
@@ -608,7 +611,7 @@ static void closed_self(void)
     if (st.from == REQUEST) {
         CHECK(peer_ended(p));
         EQUAL(seen_of(st.self)->opens, 0);
-        EQUAL(rt_context(st.loop, st.self), 0);
+        CHECK(rt_context(st.loop, st.self) == NULL);
         return;
     }
     if (st.from == CLOSE) {
@@ -1977,7 +1980,16 @@ static unsigned packets(const peer *p)
     socklen_t len = sizeof info;
     memset(&info, 0, sizeof info);
     EQUAL(getsockopt(p->fd, IPPROTO_TCP, TCP_INFO, &info, &len), 0);
+    if (len < offsetof(struct tcp_info, tcpi_data_segs_in) + 4)
+        SKIP("qemu does not count segments");
     return info.tcpi_data_segs_in;
+}
+
+static void one_packet_since(const peer *p, unsigned before)
+{
+    unsigned now = packets(p);
+    if (!test_skip)
+        EQUAL(now - before, 1);
 }
 
 static void send_much(rt_session self)
@@ -2009,8 +2021,8 @@ static void sends_of_one_turn_leave_in_one_write(int backend)
     CHECK(got_at_last(&st.pa, "any"));
     CHECK(got_at_last(&st.pb, "other"));
     peer_quiet(st.loop);
-    EQUAL(packets(&st.pa) - a, 1);
-    EQUAL(packets(&st.pb) - b, 1);
+    one_packet_since(&st.pa, a);
+    one_packet_since(&st.pb, b);
     stage_close();
 }
 
@@ -2028,7 +2040,7 @@ static void an_opening_is_one_write(int backend)
     st.act = say_hello;
     CHECK(peer_ws(&st.pa, st.loop, st.port, "/"));
     CHECK(peer_got(&st.pa, RT_TEXT, "hello"));
-    EQUAL(packets(&st.pa), 1);
+    one_packet_since(&st.pa, 0);
     stage_close();
 }
 

@@ -4,6 +4,7 @@
  *   test_sim                      everything; some seconds
  *   test_sim NAME...              only cases whose names hold one of these
  *   test_sim --addresses N NAME... so many of them, where addresses come
+ *   test_sim --worlds N NAME...    so many random worlds behind the cases
  *   test_sim --seeds N, --seed S  only random worlds, or one; see worlds.h
  *
  * First the kernel itself is judged: against the real one, call by call, and
@@ -2162,12 +2163,13 @@ static void cases_run(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    static const struct world_kind kind = {"model", model_run, NULL, 800};
+    struct world_kind kind = {"model", model_run, NULL, 800};
 
     if (flag(argc, argv, "--seed") || flag(argc, argv, "--seeds"))
         return worlds_main(&kind, argc, argv);
-    if (argc > 2 && strcmp(argv[1], "--addresses") == 0) {
-        addresses = atoi(argv[2]);
+    addresses = (int)option(argc, argv, "--addresses", (uint64_t)addresses);
+    kind.seeds = option(argc, argv, "--worlds", kind.seeds);
+    while (argc > 2 && argv[1][0] == '-') {
         argc -= 2;
         argv += 2;
     }
