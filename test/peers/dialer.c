@@ -45,7 +45,7 @@ static void fill(const plan *p, int i, char *out)
 {
     for (int j = 0; j < p->size; j++) {
         int n = i * 7 + j * 31 + (j >> 8);
-        out[j] = p->text ? (char)('a' + n % 26) : (char)(n & 0xff);
+        out[j] = (char)(p->text ? 'a' + n % 26 : n & 0xff);
     }
 }
 
