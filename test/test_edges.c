@@ -2906,6 +2906,91 @@ static void an_answer_that_waited_behind_a_pause_ends_a_farewell_at_once(void)
     world_end();
 }
 
+/* Offers rtnet.1 and says nothing more; returns the ms it was borne from now
+   on, up to 20 s. */
+static int borne(sim_peer *p)
+{
+    char answer[512];
+    int ms = 0;
+
+    turns(3);
+    CHECK(sim_peer_recv(p, answer, sizeof answer) > 12);
+    CHECK(memcmp(answer + 9, "101", 3) == 0);
+    while (ms < 20000 && sim_peer_state(p) == SIM_UP && !sim_peer_waiting(p)) {
+        pass(100);
+        ms += 100;
+    }
+    sim_peer_close(p);
+    return ms;
+}
+
+/* Whoever was thought about has the time of a handshake again, once it is
+   accepted; nobody else wins any by asking late. */
+static void
+a_greeting_has_the_rest_of_its_time_or_all_of_it_after_a_thought(void)
+{
+    static const char request[] = GET UP KEY
+        "Connection: Upgrade\r\nSec-WebSocket-Protocol: rtnet.1\r\n\r\n";
+    rt_listen_opts o = {.resume_ms = 10000};
+    sim_peer *p;
+    int ms;
+
+    world();
+    serve(&o);
+    p = sim_connect(PORT);
+    turns(2);
+    pass(4000);
+    sim_peer_send(p, request, sizeof request - 1);
+    ms = borne(p);
+    CHECK(ms >= 900 && ms <= 1100);
+    host.answer = RT_DEFER;
+    p = sim_connect(PORT);
+    sim_peer_send(p, request, sizeof request - 1);
+    turns(3);
+    pass(7000);
+    EQUAL(rt_accept(host.loop, host.last, NULL), 0);
+    ms = borne(p);
+    CHECK(ms >= 4900 && ms <= 5100);
+    world_end();
+}
+
+static void only_a_local_address_is_looked_for_in_the_file_system(void)
+{
+    uint64_t looks;
+    int error;
+
+    world();
+    serve(NULL);
+    looks = sim_calls(SIM_lstat) + sim_calls(SIM_stat);
+    EQUAL(listen_on("ws://127.0.0.1:9000", NULL).id, 0);
+    CHECK(strstr(why(&error), strerror(EADDRINUSE)) != NULL);
+    EQUAL(error, RT_ESYS);
+    EQUAL(sim_calls(SIM_lstat) + sim_calls(SIM_stat), looks);
+    world_end();
+}
+
+static void a_length_alone_gets_no_buffer(void)
+{
+    static const uint8_t head[4] = {0, 0, 3, 0};
+    rt__session *s;
+    sim_peer *p;
+
+    world();
+    CHECK(listen_on("tcp://127.0.0.1:9000", NULL).id != 0);
+    p = sim_connect(PORT);
+    turns(3);
+    sim_peer_send(p, head, 4);
+    turns(2);
+    s = (rt__session *)rt__slot_get(host.loop, host.last.id, RT__SESSION);
+    CHECK(s->conn->in->in_frame);
+    CHECK(s->conn->in->data == NULL);
+    sim_peer_send(p, head, 1);
+    turns(2);
+    CHECK(s->conn->in->data != NULL);
+    sim_peer_close(p);
+    world_end();
+}
+
 static void an_interrupted_wait_tells_of_no_event(void)
 {
     static const enum sim_call waits[] = {
@@ -3404,6 +3489,9 @@ static const struct test_case cases[] = {
     CASE(what_is_kept_of_raw_bytes_is_bounded_by_their_number),
     CASE(a_pong_that_repeats_another_ping_is_no_answer),
     CASE(an_answer_that_waited_behind_a_pause_ends_a_farewell_at_once),
+    CASE(a_greeting_has_the_rest_of_its_time_or_all_of_it_after_a_thought),
+    CASE(only_a_local_address_is_looked_for_in_the_file_system),
+    CASE(a_length_alone_gets_no_buffer),
     CASE(an_interrupted_wait_tells_of_no_event),
     CASE(a_listener_that_rests_still_ends_whom_it_refused),
     CASE(too_many_handshakes_are_one_listeners_affair),
