@@ -307,7 +307,7 @@ typedef struct rt__ep {
     uint8_t typed;      /* a stream that speaks rtnet.1 */
     uint32_t resume_ms; /* how long a session may be away; 0: not at all */
     const rt_codec *codec;
-    rt__tls_conf *tls; /* NULL: plain; once it is set never again */
+    rt__tls_conf *tls;      /* NULL: plain; once it is set never again */
     struct rt__dial *dial;  /* where to, for a dialled session; else NULL */
     rt__listener *listener; /* NULL: it is gone, or this is a dial's */
     uint64_t id;            /* of that listener, also when it is gone */
@@ -658,7 +658,6 @@ ptrdiff_t rt__tls_read(rt_loop *loop, rt__conn *c, uint8_t *to, size_t room);
 ptrdiff_t rt__tls_write(rt_loop *loop, rt__conn *c, const void *data, size_t n);
 int rt__tls_flush(rt_loop *loop, rt__conn *c);
 void rt__tls_bye(rt_loop *loop, rt__conn *c);
-void rt__tls_mute(rt_loop *loop, rt__conn *c);
 #else
 static inline rt__tls_conf *rt__tls_conf_new(rt_loop *loop, const char *what,
                                              const rt_tls_opts *o, int of,
@@ -708,10 +707,6 @@ static inline int rt__tls_flush(rt_loop *loop, rt__conn *c)
     return 0;
 }
 static inline void rt__tls_bye(rt_loop *loop, rt__conn *c)
-{
-    (void)loop, (void)c;
-}
-static inline void rt__tls_mute(rt_loop *loop, rt__conn *c)
 {
     (void)loop, (void)c;
 }

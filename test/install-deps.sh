@@ -11,6 +11,10 @@
 # left alone, so a second run takes about a second.
 # lowdown, Chromium, Redis, hiredis and promtool.  Run as root; what is there
 # already is left alone, so a second run takes about a second.
+# compilers and qemu for other machines, tools for network namespaces, Node with
+# the packages of test/peers, Python's websockets, Chromium, Redis, hiredis and
+# promtool.  Run as root; what is there already is left alone, so a second run
+# takes about a second.
 set -eu
 cd "$(dirname "$0")"
 

@@ -3,13 +3,13 @@
 # big-endian s390x under qemu's user mode, for i386, and with musl.  Usage:
 #   BUILD=build bash test/machines.sh [MACHINE...]
 # Each runs the unit and conformance tests, those of the simulated kernel with
-# fewer random worlds than at home (WORLDS of each kind, 100), and DIGEST (40)
+# fewer random worlds than at home (WORLDS of each kind, 60), and DIGEST (20)
 # calm worlds of each kind, whose digest must be that of the machine we are on
 # (promise 15).  Prints "N passed, N failed, N skipped" as its last line.
 cd "$(dirname "$0")/.." || exit 1
 build=${BUILD:-build}
-worlds=${WORLDS:-100}
-seeds=${DIGEST:-40}
+worlds=${WORLDS:-60}
+seeds=${DIGEST:-20}
 machines=(armhf aarch64 s390x i386 musl)
 units=(ws core ratelimit lifetime api conformance regressions resume histogram
        group admission limits metrics memory bulk edges states)
