@@ -485,7 +485,8 @@ typedef struct {
     int hard_mark;         /* bytes queued: RT_EFULL; 1,048,576 */
     int backlog;           /* as listen(2); 1,024 */
     int reuse_port;        /* 1: several loops share the port; off */
-    const rt_tls_opts *tls; /* for wss:// and tls://, which need it */
+    /* For wss:// and tls://, which need it. */
+    const rt_tls_opts *tls;
 } rt_listen_opts;
 
 /* Options of rt_dial, as those of rt_listen where the names are the same. */
@@ -501,7 +502,8 @@ typedef struct {
     int max_message, max_fragments, max_header;
     int handshake_ms, assembly_ms, ping_ms, dead_pings, close_ms;
     int soft_mark, hard_mark;
-    const rt_tls_opts *tls; /* for wss:// and tls://, which need it */
+    /* For wss:// and tls://, which need it. */
+    const rt_tls_opts *tls;
 } rt_dial_opts;
 
 /* ---- the loop --------------------------------------------------------- */
@@ -586,8 +588,7 @@ int rt_unlisten(rt_loop *loop, rt_listener listener);
    from now on have them, those there keep the old, and tickets of before are
    worth a whole handshake.  RT_EINVAL, RT_ENOMEM: all stays as it was, and
    rt_error has a text that says why.  RT_EGONE. */
-int rt_tls_reload(rt_loop *loop, rt_listener listener,
-                  const rt_tls_opts *opts);
+int rt_tls_reload(rt_loop *loop, rt_listener listener, const rt_tls_opts *opts);
 
 /*
  * Connects to a server; the same forms of url, with a path and query for ws.
