@@ -465,27 +465,28 @@ typedef struct {
        rt_listen fails; 0: none.  Of url, which must be a good one, only the
        kind (ws or tcp) counts then, and no file is ever removed. */
     rt_fd fd;
-    rt_filter filter[8];    /* run in this order, up to the first NULL */
-    const rt_codec *codec;  /* the host's own wire format */
-    int framing;            /* of a tcp:// listener: rt_framing */
-    int max_fragments;      /* of one message; 1,024; else 1009 */
-    int max_body;           /* of a plain request; 65,536; 413 */
-    int max_header;         /* request line and headers; 8,192, at most
-                               61,440; else 431 */
-    int max_handshakes;     /* in progress; 1,024; then the oldest goes */
-    int handshake_ms;       /* whole request, from the accept, TLS and all;
-                               5,000 */
-    int assembly_ms;        /* whole message, from its first byte; 30,000 */
-    int ping_ms;            /* ping after so long without a message or a pong to
-                               our ping; 15,000 (streams without a ping: TCP's
-                               keep-alive, in s) */
-    int dead_pings;         /* unanswered: close RT_CLOSE_DEAD; 2 */
-    int close_ms;           /* peer answers a close within; 5,000 */
-    int soft_mark;          /* bytes queued: rt_send returns 1; 65,536 */
-    int hard_mark;          /* bytes queued: RT_EFULL; 1,048,576 */
-    int backlog;            /* as listen(2); 1,024 */
-    int reuse_port;         /* 1: several loops share the port; off */
-    const rt_tls_opts *tls; /* for wss:// and tls://, which need it */
+    rt_filter filter[8];   /* run in this order, up to the first NULL */
+    const rt_codec *codec; /* the host's own wire format */
+    int framing;           /* of a tcp:// listener: rt_framing */
+    int max_fragments;     /* of one message; 1,024; else 1009 */
+    int max_body;          /* of a plain request; 65,536; 413 */
+    int max_header;        /* request line and headers; 8,192, at most
+                              61,440; else 431 */
+    int max_handshakes;    /* in progress; 1,024; then the oldest goes */
+    int handshake_ms;      /* whole request, from the accept, TLS and all;
+                              5,000 */
+    int assembly_ms;       /* whole message, from its first byte; 30,000 */
+    int ping_ms;           /* ping after so long without a message or a pong to
+                              our ping; 15,000 (streams without a ping: TCP's
+                              keep-alive, in s) */
+    int dead_pings;        /* unanswered: close RT_CLOSE_DEAD; 2 */
+    int close_ms;          /* peer answers a close within; 5,000 */
+    int soft_mark;         /* bytes queued: rt_send returns 1; 65,536 */
+    int hard_mark;         /* bytes queued: RT_EFULL; 1,048,576 */
+    int backlog;           /* as listen(2); 1,024 */
+    int reuse_port;        /* 1: several loops share the port; off */
+    /* For wss:// and tls://, which need it. */
+    const rt_tls_opts *tls;
 } rt_listen_opts;
 
 /* Options of rt_dial, as those of rt_listen where the names are the same. */
@@ -501,7 +502,8 @@ typedef struct {
     int max_message, max_fragments, max_header;
     int handshake_ms, assembly_ms, ping_ms, dead_pings, close_ms;
     int soft_mark, hard_mark;
-    const rt_tls_opts *tls; /* for wss:// and tls://, which need it */
+    /* For wss:// and tls://, which need it. */
+    const rt_tls_opts *tls;
 } rt_dial_opts;
 
 /* ---- the loop --------------------------------------------------------- */
