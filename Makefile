@@ -1,6 +1,6 @@
 # rtnet.  make all | test | check | ci | coverage | mutate | nightly | report |
-# bench | bench-peers | demo | clean | shared | install | uninstall | dist |
-# size
+# bench | bench-peers | demo | docs | clean | shared | install | uninstall |
+# dist | size
 CC ?= cc
 CFLAGS ?= -O2 -g
 WARN = -Wall -Wextra -pedantic -Wshadow -Wconversion -Wstrict-prototypes \
@@ -8,8 +8,13 @@ WARN = -Wall -Wextra -pedantic -Wshadow -Wconversion -Wstrict-prototypes \
 BUILD = build
 PORT ?= 9000
 FLAGS = -std=c99 $(WARN) -I. $(CFLAGS)
+# TLS=mbedtls: wss:// and tls://; what is linked needs LIBS.
+ifeq ($(TLS),mbedtls)
+FLAGS += -DRT_TLS_MBEDTLS
+LIBS = -lmbedtls -lmbedx509 -lmbedcrypto
+endif
 
-LIB = rtnet ws session group ratelimit
+LIB = rtnet ws session group ratelimit tls
 OBJ = $(LIB:%=$(BUILD)/%.o)
 PROGRAMS = echo_server fanout_server rooms_server rtload limit memory storm \
            scale_sim echo chat arena restart
@@ -23,7 +28,11 @@ all: $(BUILD)/librtnet.a $(PROGRAMS:%=$(BUILD)/%)
 $(BUILD):
 	mkdir -p $@
 
-$(BUILD)/%.o: %.c rtnet.h rtnet_internal.h | $(BUILD)
+# Other flags than before, TLS or none: all is compiled anew.
+$(BUILD)/flags: always | $(BUILD)
+	@echo '$(CC) $(FLAGS)' | cmp -s - $@ || echo '$(CC) $(FLAGS)' >$@
+
+$(BUILD)/%.o: %.c rtnet.h rtnet_internal.h $(BUILD)/flags
 	$(CC) $(FLAGS) -c $< -o $@
 
 $(BUILD)/librtnet.a: $(OBJ)
@@ -34,12 +43,9 @@ $(BUILD)/librtnet.a: $(OBJ)
 VERSION := $(shell sed -n 's/^.define RT_VERSION_[A-Z]* //p' rtnet.h | \
              paste -sd. -)
 SONAME = librtnet.so.$(basename $(VERSION))
-# What the library itself has to be linked with.
-LIBS =
-
 shared: $(BUILD)/librtnet.so
 
-$(BUILD)/pic/%.o: %.c rtnet.h rtnet_internal.h
+$(BUILD)/pic/%.o: %.c rtnet.h rtnet_internal.h $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) -fPIC -c $< -o $@
 
@@ -74,56 +80,53 @@ uninstall:
 	rm -f $(INSTALLED:%=$(DESTDIR)%)
 
 # The whole library as one header and one source, for who wants to copy only
-# that.  tls.c does nothing there without its macro.
-ALL = $(filter-out tls,$(LIB)) $(basename $(wildcard tls.c))
+# that.  TLS sleeps in it until RT_TLS_MBEDTLS is defined.
 dist: $(BUILD)/dist/rtnet.h $(BUILD)/dist/rtnet_all.c
 
 $(BUILD)/dist/rtnet.h: rtnet.h
 	@mkdir -p $(@D)
 	cp rtnet.h $@
 
-$(BUILD)/dist/rtnet_all.c: rtnet_internal.h LICENSE $(ALL:%=%.c)
+$(BUILD)/dist/rtnet_all.c: rtnet_internal.h LICENSE $(LIB:%=%.c)
 	@mkdir -p $(@D)
 	@echo 'one file of $^'
 	@{ echo "/* rtnet $(VERSION) in one file, made by make dist."; \
 	   sed -e 's/^/ * /' -e 's/ *$$//' LICENSE; echo ' */'; \
 	   cat rtnet_internal.h; \
-	   for file in $(ALL:%=%.c); do \
-	       echo; [ $$file != tls.c ] || echo '#ifdef RT_TLS_MBEDTLS'; \
-	       sed '/^.include "rtnet_internal.h"/d' $$file; \
-	       [ $$file != tls.c ] || echo '#endif'; \
+	   for file in $(LIB:%=%.c); do \
+	       echo; sed '/^.include "rtnet_internal.h"/d' $$file; \
 	   done; } >$@
 
 # Bytes of each file at -Os.
 size:
-	@CC='$(CC)' sh test/size.sh $(ALL:%=%.c)
+	@CC='$(CC)' sh test/size.sh $(LIB:%=%.c)
 
 RTLOAD = $(addprefix bench/,rtload.c rtload_result.c rtload_share.c client.c \
-           drive.c wire.c)
+           drive.c line.c wire.c)
 $(BUILD)/rtload: $(RTLOAD) $(wildcard bench/*.h) | $(BUILD)
-	$(CC) $(FLAGS) $(RTLOAD) -o $@ -lm
+	$(CC) $(FLAGS) $(RTLOAD) -o $@ $(LIBS) -lm
 
 STORM = $(addprefix bench/storm,.c _result.c _picture.c)
 $(BUILD)/storm: $(STORM) $(BUILD)/librtnet.a $(wildcard bench/*.h)
-	$(CC) $(FLAGS) $(STORM) $(BUILD)/librtnet.a -o $@ -lm
+	$(CC) $(FLAGS) $(STORM) $(BUILD)/librtnet.a -o $@ $(LIBS) -lm
 
 $(BUILD)/scale_sim: bench/scale_sim.c $(wildcard bench/*.h) | $(BUILD)
 	$(CC) $(FLAGS) $< -o $@ -lm
 
 $(BUILD)/crossing: bench/crossing.c $(BUILD)/librtnet.a $(wildcard bench/*.h)
-	$(CC) $(FLAGS) $< $(BUILD)/librtnet.a -o $@ -lpthread
+	$(CC) $(FLAGS) $< $(BUILD)/librtnet.a -o $@ $(LIBS) -lpthread
 
 $(BUILD)/limit: bench/limit.c $(wildcard bench/*.h) | $(BUILD)
 	$(CC) $(FLAGS) $< -o $@
 
 $(BUILD)/%: bench/%.c $(BUILD)/librtnet.a $(wildcard bench/*.h)
-	$(CC) $(FLAGS) $< $(BUILD)/librtnet.a -pthread -o $@
+	$(CC) $(FLAGS) $< $(BUILD)/librtnet.a -pthread -o $@ $(LIBS)
 
 $(BUILD)/%: examples/%.c $(BUILD)/librtnet.a
-	$(CC) $(FLAGS) $< $(BUILD)/librtnet.a -o $@
+	$(CC) $(FLAGS) $< $(BUILD)/librtnet.a -o $@ $(LIBS)
 
 $(BUILD)/cluster: examples/cluster.c $(BUILD)/librtnet.a
-	$(CC) $(FLAGS) $< $(BUILD)/librtnet.a -o $@ -lhiredis
+	$(CC) $(FLAGS) $< $(BUILD)/librtnet.a -o $@ -lhiredis $(LIBS)
 
 demo: $(BUILD)/arena
 	$(BUILD)/arena $(PORT)
@@ -131,6 +134,13 @@ demo: $(BUILD)/arena
 test check:
 	@$(MAKE) --no-print-directory -j2 all
 	@$(MAKE) --no-print-directory -j2 -f test/Makefile $@ BUILD=$(BUILD)
+
+# The reference, from the header: build/docs/rtnet.html and the man page
+# rtnet.3.  Needs Python 3 and lowdown.
+docs:
+	python3 test/docs.py rtnet.h $(BUILD)/docs
+
+.PHONY: docs
 
 # All of it, with what is installed: the same steps as in a fresh clone.
 ci:
@@ -184,4 +194,5 @@ clean:
 	rm -rf $(BUILD)
 
 .PHONY: all demo test check ci coverage prove mutate nightly report fuzz \
-        fuzz-afl bench bench-peers clean shared install uninstall dist size
+        fuzz-afl bench bench-peers clean shared install uninstall dist size \
+        always

@@ -10,13 +10,32 @@
  */
 #include "rtnet_internal.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#if defined(RT__WINSOCK)
+#ifndef WIN32_LEAN_AND_MEAN
+#define WIN32_LEAN_AND_MEAN
+#endif
+#ifndef NOMINMAX
+#define NOMINMAX
+#endif
+#ifndef _WIN32_WINNT
+#define _WIN32_WINNT 0x0600 /* Vista: inet_pton, locks without an init */
+#endif
+#ifndef FD_SETSIZE
+#define FD_SETSIZE 4096 /* how many, there; no bound of their numbers */
+#endif
+#include <winsock2.h>
+#include <ws2tcpip.h>
+/* It needs winsock2.h before it. */
+#include <ntsecapi.h>
+#else
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -24,8 +43,8 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
+#endif
 #if defined(RT__EPOLL)
 #include <sys/epoll.h>
 #include <sys/random.h>
@@ -37,6 +56,333 @@
 #define MSG_NOSIGNAL 0 /* the BSDs say it once a socket: SO_NOSIGPIPE */
 #endif
 
+#if defined(RT__WINSOCK)
+/* ---- Windows ------------------------------------------------------------ */
+
+/* What the rest of this file calls, under the names and with the meaning that
+   it has on POSIX: errno says why a call failed.  A socket is a handle of the
+   kernel there, whose numbers fit an int by far (24 bits): one that does not
+   is refused.  Nothing else is a descriptor here. */
+
+typedef SSIZE_T ssize_t;
+
+struct iovec {
+    void *iov_base;
+    size_t iov_len;
+};
+
+struct msghdr {
+    struct iovec *msg_iov;
+    size_t msg_iovlen;
+};
+
+/* So that the addresses above it have a place; see win_socket. */
+struct sockaddr_un {
+    unsigned short sun_family;
+    char sun_path[108];
+};
+
+/* There REUSEADDR would let anybody bind a port that is in use, and a server
+   binds again beside TIME_WAIT anyway.  This is SO_EXCLUSIVEADDRUSE, which is
+   written with that name, and keeps others from the port. */
+#undef SO_REUSEADDR
+#define SO_REUSEADDR (~4)
+#undef TEXT          /* of its headers */
+#ifndef TCP_KEEPIDLE /* Windows 10 knows these, older headers do not */
+#define TCP_KEEPIDLE 3
+#define TCP_KEEPCNT 16
+#define TCP_KEEPINTVL 17
+#endif
+#ifndef WSA_FLAG_NO_HANDLE_INHERIT
+#define WSA_FLAG_NO_HANDLE_INHERIT 0x80
+#endif
+enum { SHUT_WR = SD_SEND, WIN_PIECES = 64 };
+enum { F_GETFD = 1, F_SETFD, F_GETFL, F_SETFL, FD_CLOEXEC, O_NONBLOCK = 1 };
+enum { O_RDONLY = 0, O_CLOEXEC = 0 };
+
+/* What it calls an error, and we; the texts of its libc end below these. */
+static const struct win_error {
+    int code, number;
+    const char *text;
+} win_errors[] = {
+    {WSAEWOULDBLOCK, EAGAIN, "it would block"},
+    {WSAEINTR, EINTR, "interrupted"},
+    {WSAECONNRESET, ECONNRESET, "connection reset by peer"},
+    /* Of a line that is open: its peer is silent, or it wrote behind a reset.
+     */
+    {WSAECONNABORTED, ECONNRESET, "connection reset by peer"},
+    {WSAESHUTDOWN, EPIPE, "broken pipe"},
+    {WSAECONNREFUSED, ECONNREFUSED, "connection refused"},
+    {WSAETIMEDOUT, ETIMEDOUT, "connection timed out"},
+    {WSAENETRESET, ETIMEDOUT, "connection timed out"}, /* keep-alive */
+    {WSAENOTCONN, ENOTCONN, "not connected"},
+    {WSAEADDRINUSE, EADDRINUSE, "address already in use"},
+    /* Also of a port that somebody else keeps for himself. */
+    {WSAEACCES, EACCES, "permission denied, or address in use"},
+    {WSAEADDRNOTAVAIL, EADDRNOTAVAIL, "address not available"},
+    {WSAEAFNOSUPPORT, EAFNOSUPPORT, "address family not supported"},
+    {WSAENETDOWN, ENETDOWN, "network is down"},
+    {WSAENETUNREACH, ENETUNREACH, "network is unreachable"},
+    {WSAEHOSTUNREACH, EHOSTUNREACH, "host is unreachable"},
+    {WSAEMFILE, EMFILE, "too many open sockets"},
+    {WSAENOBUFS, ENOBUFS, "no buffer space"},
+    {WSA_NOT_ENOUGH_MEMORY, ENOMEM, "out of memory"},
+    {WSAEINVAL, EINVAL, "invalid argument"},
+    {WSAEBADF, EBADF, "not an open socket"},
+    {WSAENOTSOCK, EBADF, "not an open socket"},
+    {WSAEOPNOTSUPP, EOPNOTSUPP, "not supported"},
+    {0, EPROTONOSUPPORT, "there are no local sockets here"},
+};
+
+enum { WIN_ERRORS = sizeof win_errors / sizeof *win_errors };
+
+static int win_errno(int code)
+{
+    int i;
+    for (i = 0; i < WIN_ERRORS; i++)
+        if (win_errors[i].code == code)
+            return win_errors[i].number;
+    return EIO;
+}
+
+static const char *win_strerror(int number)
+{
+    int i;
+    for (i = 0; i < WIN_ERRORS; i++)
+        if (win_errors[i].number == number)
+            return win_errors[i].text;
+    return strerror(number);
+}
+
+static int win_failed(void)
+{
+    errno = win_errno(WSAGetLastError());
+    return -1;
+}
+
+static int win_answer(int n)
+{
+    return n == SOCKET_ERROR ? win_failed() : n;
+}
+
+static int win_size(size_t n)
+{
+    return n < INT_MAX ? (int)n : INT_MAX;
+}
+
+/* Urgent bytes stay where they are in the stream: as something exceptional,
+   that nobody asks for, they would wake a select again and again. */
+static int win_fd(SOCKET s)
+{
+    BOOL on = TRUE;
+    if (s == INVALID_SOCKET)
+        return win_failed();
+    if (s > INT_MAX) {
+        closesocket(s);
+        errno = EMFILE;
+        return -1;
+    }
+    setsockopt(s, SOL_SOCKET, SO_OOBINLINE, (const char *)&on, sizeof on);
+    return (int)s;
+}
+
+static int win_socket(int family, int type)
+{
+    if (family != AF_UNIX)
+        return win_fd(
+            WSASocketW(family, type, 0, NULL, 0,
+                       WSA_FLAG_OVERLAPPED | WSA_FLAG_NO_HANDLE_INHERIT));
+    errno = EPROTONOSUPPORT;
+    return -1;
+}
+
+static int win_accept(int fd, struct sockaddr *from, int *len)
+{
+    return win_fd(accept((SOCKET)fd, from, len));
+}
+
+static int win_connect(int fd, const struct sockaddr *to, int len)
+{
+    if (connect((SOCKET)fd, to, len) == 0)
+        return 0;
+    win_failed();
+    if (errno == EAGAIN)
+        errno = EINPROGRESS;
+    return -1;
+}
+
+static ssize_t win_recv(int fd, void *to, size_t n, int flags)
+{
+    return win_answer(recv((SOCKET)fd, (char *)to, win_size(n), flags));
+}
+
+static ssize_t win_send(int fd, const void *from, size_t n, int flags)
+{
+    return win_answer(send((SOCKET)fd, (const char *)from, win_size(n), flags));
+}
+
+/* Written from a copy of the list, whose members stand the other way round
+   there. */
+static ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
+{
+    WSABUF v[WIN_PIECES];
+    DWORD sent = 0;
+    size_t i;
+    for (i = 0; i < m->msg_iovlen && i < WIN_PIECES; i++) {
+        v[i].buf = (char *)m->msg_iov[i].iov_base;
+        v[i].len = (ULONG)win_size(m->msg_iov[i].iov_len);
+    }
+    if (WSASend((SOCKET)fd, v, (DWORD)i, &sent, (DWORD)flags, NULL, NULL) != 0)
+        return win_failed();
+    return (ssize_t)sent;
+}
+
+static int close(int fd)
+{
+    return win_answer(closesocket((SOCKET)fd));
+}
+
+/* Without the spare descriptor: nobody runs out of files here, and that sockets
+   are short is told by no number of them. */
+static int open(const char *path, int flags)
+{
+    (void)path;
+    (void)flags;
+    errno = ENOENT;
+    return -1;
+}
+
+static int win_setsockopt(int fd, int level, int name, const void *value,
+                          size_t size)
+{
+    return win_answer(setsockopt((SOCKET)fd, level, name, (const char *)value,
+                                 win_size(size)));
+}
+
+static int win_getsockopt(int fd, int level, int name, int *value, int *size)
+{
+    int n = getsockopt((SOCKET)fd, level, name, (char *)value, size);
+    if (n == 0 && name == SO_ERROR && *value)
+        *value = win_errno(*value);
+    return win_answer(n);
+}
+
+/* The last argument is asked for by F_SETFL alone. */
+static int fcntl(int fd, int what, ...)
+{
+    int type, size = sizeof type;
+    u_long on = 1;
+    switch (what) {
+    case F_SETFL:
+        return win_answer(ioctlsocket((SOCKET)fd, (long)FIONBIO, &on));
+    case F_SETFD:
+        SetHandleInformation((HANDLE)(SOCKET)fd, HANDLE_FLAG_INHERIT, 0);
+        return 0;
+    default: /* is it an open one? */
+        return win_getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size);
+    }
+}
+
+static ssize_t getrandom(void *out, size_t n, unsigned flags)
+{
+    (void)flags;
+    n = (size_t)win_size(n);
+    errno = EIO;
+    return RtlGenRandom(out, (ULONG)n) ? (ssize_t)n : -1;
+}
+
+/* Its frequency is of some MHz, so that nothing overflows. */
+static int win_clock(struct timespec *t)
+{
+    LARGE_INTEGER now, per_second;
+    if (!QueryPerformanceFrequency(&per_second) ||
+        !QueryPerformanceCounter(&now))
+        return -1;
+    t->tv_sec = (time_t)(now.QuadPart / per_second.QuadPart);
+    t->tv_nsec = (long)(now.QuadPart % per_second.QuadPart * 1000000000 /
+                        per_second.QuadPart);
+    return 0;
+}
+
+/* From here on the names are ours. */
+#define strerror(number) win_strerror(number)
+#define socket(family, type, protocol) win_socket(family, type)
+#define accept(fd, from, len) win_accept(fd, from, len)
+#define connect(fd, to, len) win_connect(fd, to, len)
+#define bind(fd, to, len) win_answer(bind((SOCKET)(fd), to, len))
+#define listen(fd, backlog) win_answer(listen((SOCKET)(fd), backlog))
+#define shutdown(fd, how) win_answer(shutdown((SOCKET)(fd), how))
+#define getsockname(fd, name, len)                                             \
+    win_answer(getsockname((SOCKET)(fd), name, len))
+#define setsockopt(fd, level, name, value, size)                               \
+    win_setsockopt(fd, level, name, value, size)
+#define getsockopt(fd, level, name, value, size)                               \
+    win_getsockopt(fd, level, name, value, size)
+#define recv(fd, to, n, flags) win_recv(fd, to, n, flags)
+#define send(fd, from, n, flags) win_send(fd, from, n, flags)
+#define clock_gettime(id, t) win_clock(t)
+#define unlink(path) remove(path)
+
+static int pair_listen(struct sockaddr_in *a)
+{
+    int len = sizeof *a, fd = socket(AF_INET, SOCK_STREAM, 0);
+    if (fd < 0)
+        return -1;
+    memset(a, 0, sizeof *a);
+    a->sin_family = AF_INET;
+    a->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (bind(fd, (struct sockaddr *)a, len) == 0 && listen(fd, 8) == 0 &&
+        getsockname(fd, (struct sockaddr *)a, &len) == 0)
+        return fd;
+    close(fd);
+    return -1;
+}
+
+/* The other end of ours, and no stranger who came to that port, too. */
+static int pair_accept(int listener, int ours)
+{
+    struct sockaddr_in us, from;
+    int i, fd, len = sizeof us;
+    if (getsockname(ours, (struct sockaddr *)&us, &len) < 0)
+        return -1;
+    for (i = 0; i < 100; i++) {
+        len = sizeof from;
+        fd = accept(listener, (struct sockaddr *)&from, &len);
+        if (fd < 0)
+            return -1;
+        if (from.sin_port == us.sin_port &&
+            from.sin_addr.s_addr == us.sin_addr.s_addr)
+            return fd;
+        close(fd);
+    }
+    errno = ECONNREFUSED;
+    return -1;
+}
+
+/* A pipe that select knows: two sockets, connected over the loopback. */
+static int pipe(int fd[2])
+{
+    struct sockaddr_in a;
+    const int on = 1;
+    int listener = pair_listen(&a), ours, theirs = -1;
+    if (listener < 0)
+        return -1;
+    ours = socket(AF_INET, SOCK_STREAM, 0);
+    if (ours >= 0 && connect(ours, (struct sockaddr *)&a, sizeof a) == 0)
+        theirs = pair_accept(listener, ours);
+    close(listener);
+    if (theirs < 0) {
+        if (ours >= 0)
+            close(ours);
+        return -1;
+    }
+    setsockopt(ours, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    fd[0] = theirs;
+    fd[1] = ours;
+    return 0;
+}
+
+#endif
 /* ---- errors ------------------------------------------------------------- */
 
 const char *rt_strerror(int error)
@@ -203,7 +549,7 @@ static int os_random(void *user, void *out, size_t n)
     uint8_t *p = (uint8_t *)out;
     (void)user;
     while (n > 0) {
-#if defined(RT__EPOLL)
+#if defined(RT__EPOLL) || defined(RT__WINSOCK)
         ssize_t got = getrandom(p, n, 0);
         if (got < 0 && errno != EINTR)
             return RT_ERANDOM;
@@ -966,6 +1312,8 @@ static int kq_wait(rt_loop *loop, int timeout_ms)
 
 #endif
 
+#if !defined(RT__WINSOCK)
+
 /* select: the sets are kept up to date, each wait works on copies.  What is in
    a set has its source in by_fd.  A broken socket is readable here by itself,
    so no third set is needed. */
@@ -1047,6 +1395,156 @@ static int select_wait(rt_loop *loop, int timeout_ms)
     }
     return n;
 }
+
+#else
+
+/* select as Windows has it: a set is a list, as long as FD_SETSIZE, and the
+   numbers in it are of any size.  The lists are written anew for each wait,
+   which looks at all of them anyway; what is wanted stands in the sources. */
+typedef struct {
+    fd_set read, write, broken;
+    uint8_t *marks; /* of each number: the events that a wait brought */
+    size_t cap;
+    int top;   /* greatest descriptor that was ever in */
+    int from;  /* with whom the next wait begins */
+    int count; /* who wants something */
+} select_data;
+
+static int select_open(rt_loop *loop)
+{
+    WSADATA data;
+    loop->backend_fd = -1;
+    if (WSAStartup(MAKEWORD(2, 2), &data) != 0)
+        return -1;
+    loop->backend_data = rt__alloc(loop, sizeof(select_data));
+    if (loop->backend_data)
+        return 0;
+    WSACleanup();
+    return -1;
+}
+
+/* The system counts those who started it. */
+static void select_close(rt_loop *loop)
+{
+    select_data *d = (select_data *)loop->backend_data;
+    rt__free(loop, d->marks, d->cap);
+    rt__free(loop, d, sizeof *d);
+    WSACleanup();
+}
+
+/* by_fd reaches so far already. */
+static int select_reach(rt_loop *loop, select_data *d, int fd)
+{
+    size_t cap = loop->by_fd_cap;
+    uint8_t *p;
+    if (fd > d->top)
+        d->top = fd;
+    if ((size_t)fd < d->cap)
+        return 0;
+    p = (uint8_t *)rt__realloc(loop, d->marks, d->cap, cap);
+    if (!p)
+        return -1;
+    memset(p + d->cap, 0, cap - d->cap);
+    d->marks = p;
+    d->cap = cap;
+    return 0;
+}
+
+static int select_set(rt_loop *loop, rt__source *s, int interest)
+{
+    select_data *d = (select_data *)loop->backend_data;
+    int count = d->count + (interest != 0) - (s->interest != 0);
+    if (count > FD_SETSIZE) {
+        errno = EMFILE;
+        return -1;
+    }
+    if (select_reach(loop, d, s->fd) < 0) {
+        errno = ENOMEM;
+        return -1;
+    }
+    d->count = count;
+    return 0;
+}
+
+/* A watched socket was closed under its watch: each wait would fail for all. */
+static void select_prune(rt_loop *loop)
+{
+    int fd;
+    select_data *d = (select_data *)loop->backend_data;
+    for (fd = 0; fd <= d->top; fd++) {
+        rt__source *s = loop->by_fd[fd];
+        if (!s || !s->interest || fcntl(fd, F_GETFD) >= 0)
+            continue;
+        s->interest = 0;
+        d->count--;
+    }
+    errno = EBADF; /* fcntl wrote it, and the caller still asks it */
+}
+
+/* That connect failed is told as an exception, and as nothing else. */
+static void select_ask(rt_loop *loop, select_data *d)
+{
+    int fd;
+    d->read.fd_count = d->write.fd_count = d->broken.fd_count = 0;
+    for (fd = 0; fd <= d->top; fd++) {
+        const rt__source *s = loop->by_fd[fd];
+        if (s && s->interest & RT_READ)
+            d->read.fd_array[d->read.fd_count++] = (SOCKET)fd;
+        if (!s || !(s->interest & RT_WRITE))
+            continue;
+        d->write.fd_array[d->write.fd_count++] = (SOCKET)fd;
+        d->broken.fd_array[d->broken.fd_count++] = (SOCKET)fd;
+    }
+}
+
+static void select_mark(select_data *d, const fd_set *set, int events)
+{
+    u_int i;
+    for (i = 0; i < set->fd_count; i++)
+        d->marks[set->fd_array[i]] |= (uint8_t)events;
+}
+
+/* Where the batch has no room for all, the next one begins with the first that
+   was left out. */
+static int select_tell(rt_loop *loop, select_data *d)
+{
+    int i, n = 0, fd = d->from, next = -1;
+    for (i = 0; i <= d->top; i++, fd = fd < d->top ? fd + 1 : 0) {
+        if (!d->marks[fd])
+            continue;
+        if (n < RT__BATCH) {
+            loop->ready[n].key = source_key(loop->by_fd[fd]);
+            loop->ready[n++].events = d->marks[fd];
+        } else if (next < 0) {
+            next = fd;
+        }
+        d->marks[fd] = 0;
+    }
+    d->from = next < 0 ? 0 : next;
+    return n;
+}
+
+static int select_wait(rt_loop *loop, int timeout_ms)
+{
+    select_data *d = (select_data *)loop->backend_data;
+    struct timeval t;
+    t.tv_sec = timeout_ms / 1000;
+    t.tv_usec = timeout_ms % 1000 * 1000L;
+    select_ask(loop, d);
+    if (select(0, &d->read, &d->write, &d->broken,
+               timeout_ms < 0 ? NULL : &t) == SOCKET_ERROR) {
+        win_failed();
+        if (errno == EBADF)
+            select_prune(loop);
+        return errno == EINTR || errno == EBADF ? 0 : -1;
+    }
+    select_mark(d, &d->read, RT_READ);
+    select_mark(d, &d->write, RT_WRITE);
+    select_mark(d, &d->broken, RT_READ | RT_WRITE);
+    return select_tell(loop, d);
+}
+
+#endif
 
 static void backend_fill(rt__backend *b, int (*open_it)(rt_loop *),
                          void (*close_it)(rt_loop *),
@@ -1259,9 +1757,7 @@ static void watch_ready(rt_loop *loop, uint64_t id, int events)
 
 /* ---- posts -------------------------------------------------------------- */
 
-/* One write of at most PIPE_BUF bytes is whole, so a pipe is a queue that
-   needs neither lock nor memory of ours (POSIX: PIPE_BUF is 512 at least).
-   Both ends are non-blocking: a full pipe is an answer, not a wait.  Where
+/* Both ends are non-blocking: a full pipe is an answer, not a wait.  Where
    pointers are small a post is as large, so that as many fill the pipe. */
 typedef union {
     struct {
@@ -1270,6 +1766,76 @@ typedef union {
     } is;
     uint64_t size[2];
 } post;
+
+#if !defined(RT__WINSOCK)
+
+/* One write of at most PIPE_BUF bytes is whole, so a pipe is a queue that
+   needs neither lock nor memory of ours (POSIX: PIPE_BUF is 512 at least). */
+static ssize_t post_write(rt_loop *loop, const post *p)
+{
+    return write(loop->pipe[1], p, sizeof *p);
+}
+
+static ssize_t post_read(rt_loop *loop, void *to, size_t room)
+{
+    return read(loop->pipe[0], to, room);
+}
+
+#else
+
+/* A pair of sockets holds any number of posts: what waits in it is counted, for
+   the bound that a pipe has by itself. */
+enum { POSTS_BYTES = 64 * 1024 };
+
+/* A socket may take a part of a post.  The rest of it goes before all others,
+   so a post is whole, whichever thread it is from.  1: that is done; else 0,
+   and errno says why not. */
+static int post_complete(rt_loop *loop)
+{
+    const uint8_t *end = loop->post_rest + sizeof loop->post_rest;
+    ssize_t n = 0;
+    if (loop->post_left > 0)
+        n = send(loop->pipe[1], end - loop->post_left, loop->post_left, 0);
+    if (n > 0)
+        loop->post_left -= (size_t)n;
+    if (n >= 0 && loop->post_left > 0)
+        errno = EAGAIN;
+    return loop->post_left == 0;
+}
+
+static ssize_t post_write(rt_loop *loop, const post *p)
+{
+    SRWLOCK *lock = (SRWLOCK *)&loop->post_lock;
+    ssize_t n = -1;
+    AcquireSRWLockExclusive(lock);
+    if (loop->post_bytes >= POSTS_BYTES)
+        errno = EAGAIN;
+    else if (post_complete(loop))
+        n = send(loop->pipe[1], p, sizeof *p, 0);
+    if (n > 0) {
+        memcpy(loop->post_rest, p, sizeof *p);
+        loop->post_left = sizeof *p - (size_t)n;
+        loop->post_bytes += sizeof *p;
+        n = sizeof *p;
+    }
+    ReleaseSRWLockExclusive(lock);
+    return n;
+}
+
+/* What was read made room for that rest. */
+static ssize_t post_read(rt_loop *loop, void *to, size_t room)
+{
+    SRWLOCK *lock = (SRWLOCK *)&loop->post_lock;
+    ssize_t n = recv(loop->pipe[0], to, room, 0);
+    AcquireSRWLockExclusive(lock);
+    if (n > 0)
+        loop->post_bytes -= (size_t)n;
+    post_complete(loop);
+    ReleaseSRWLockExclusive(lock);
+    return n;
+}
+
+#endif
 
 int rt_post(rt_loop *loop, void (*fn)(rt_loop *, void *), void *arg)
 {
@@ -1281,7 +1847,7 @@ int rt_post(rt_loop *loop, void (*fn)(rt_loop *, void *), void *arg)
     p.is.fn = fn;
     p.is.arg = arg;
     do
-        n = write(loop->pipe[1], &p, sizeof p);
+        n = post_write(loop, &p);
     while (n < 0 && errno == EINTR);
     if (n == (ssize_t)sizeof p)
         return 0;
@@ -1296,7 +1862,7 @@ void rt_stop(rt_loop *loop)
     post p = {{NULL, NULL}};
     __atomic_store_n(&loop->stop, 1, __ATOMIC_RELEASE);
     /* If the pipe is full the loop is about to wake anyway. */
-    if (write(loop->pipe[1], &p, sizeof p) < 0)
+    if (post_write(loop, &p) < 0)
         errno = saved;
     errno = saved;
 }
@@ -1310,7 +1876,7 @@ static void posts_run(rt_loop *loop)
     size_t i, have = loop->post_have, room = sizeof batch - have;
     ssize_t n;
     memcpy(batch, loop->post_part, have);
-    n = read(loop->pipe[0], (char *)batch + have, room);
+    n = post_read(loop, (char *)batch + have, room);
     if (n <= 0 || n > (ssize_t)room)
         return;
     have += (size_t)n;
@@ -1329,6 +1895,7 @@ static void posts_run(rt_loop *loop)
 /* path points into the text that was read and lives as long as that. */
 typedef struct {
     int stream; /* tcp: rather than ws: */
+    int tls;    /* wss: or tls: */
     int local;  /* a path in the file system */
     char host[256];
     int port;
@@ -1378,8 +1945,10 @@ static int url_read(const char *text, url *u)
         u->stream = text[0] == 't';
         return *u->path ? 0 : -1;
     }
-    u->stream = starts_with(text, "tcp://", &p);
-    if (!u->stream && !starts_with(text, "ws://", &p))
+    u->tls = starts_with(text, "tls://", &p) || starts_with(text, "wss://", &p);
+    u->stream = text[0] == 't';
+    if (!u->tls && !starts_with(text, "tcp://", &p) &&
+        !starts_with(text, "ws://", &p))
         return -1;
     end = *p == '[' ? strchr(p, ']') : p + strcspn(p, ":/?");
     if (!end)
@@ -1902,6 +2471,7 @@ void rt__ep_release(rt_loop *loop, rt__ep *ep)
         rt__strfree(loop, ep->dial->headers);
         rt__free(loop, ep->dial, sizeof *ep->dial);
     }
+    rt__tls_conf_release(loop, ep->tls);
     rt__strfree(loop, ep->origins);
     rt__free(loop, ep->proxies, ep->proxy_count * sizeof *ep->proxies);
     rt__free(loop, ep, sizeof *ep);
@@ -1930,6 +2500,7 @@ struct rt__listener {
 
 static void refusal_end(rt_loop *loop, refusal *r);
 
+#if !defined(RT__WINSOCK)
 /* A local socket file that nobody answers on is left over: removes it.  Only
    ECONNREFUSED proves that: one whose backlog is full answers EAGAIN.  lstat
    does not follow a link to somebody else's socket. */
@@ -1953,6 +2524,14 @@ static int local_reclaim(const address *a)
     errno = EADDRINUSE;
     return -1;
 }
+#else
+/* None can be opened there. */
+static int local_reclaim(const address *a)
+{
+    (void)a;
+    return -1;
+}
+#endif
 
 static int socket_bind(int fd, const address *a)
 {
@@ -2257,7 +2836,22 @@ static const char *listen_unfit(const rt_loop *loop, const rt_listen_opts *o,
         return fd_unfit(loop, o->fd);
     if (!u->local && *u->path && strcmp(u->path, "/") != 0)
         return "a listener has no path";
+    if (o->tls && !u->tls)
+        return "tls is for wss and tls";
     return NULL;
+}
+
+/* What a listener does by TLS; -1: see rt_error. */
+static int listener_secure(rt_loop *loop, rt__ep *ep, const char *what,
+                           const rt_tls_opts *o)
+{
+    int of = RT__TLS_SERVER | (ep->wire < RT__STREAM ? RT__TLS_HTTP : 0);
+    rt__tls_conf *conf = rt__tls_conf_new(loop, what, o, of, NULL, ep->user);
+    if (!conf)
+        return -1;
+    rt__tls_conf_release(loop, ep->tls);
+    ep->tls = conf;
+    return 0;
 }
 
 /* All options are looked at before anything is made or opened. */
@@ -2285,6 +2879,10 @@ rt_listener rt_listen(rt_loop *loop, const char *where,
         return rt__fail(loop, RT_EINVAL, what, unfit), handle;
     if (!(l = listener_new(loop, &u, &o)))
         return rt__fail(loop, RT_ENOMEM, what, NULL), handle;
+    if (u.tls && listener_secure(loop, l->ep, what, o.tls) < 0) {
+        listener_free(loop, l);
+        return handle;
+    }
     if (listener_start(loop, l, &u, &o) < 0) {
         fail_errno(loop, what);
         listener_free(loop, l);
@@ -2322,6 +2920,19 @@ int rt_unlisten(rt_loop *loop, rt_listener handle)
         return RT_EGONE;
     listener_free(loop, l);
     return 0;
+}
+
+int rt_tls_reload(rt_loop *loop, rt_listener handle, const rt_tls_opts *opts)
+{
+    rt__listener *l =
+        (rt__listener *)rt__slot_get(loop, handle.id, RT__LISTENER);
+    if (!l)
+        return RT_EGONE;
+    if (!RT__TLS || l->ep->tls)
+        return listener_secure(loop, l->ep, "reload", opts) < 0 ? loop->error
+                                                                : 0;
+    rt__fail(loop, RT_EINVAL, "reload", "the listener is a plain one");
+    return RT_EINVAL;
 }
 
 static void flush_all(rt_loop *loop);
@@ -2910,7 +3521,10 @@ void rt__out_tighten(rt_loop *loop, rt__conn *c)
 /* How many reliable messages wait; those that were loose stand behind. */
 uint32_t rt__out_unsent(const rt__out *o)
 {
-    return o && o->messages > o->tightened ? o->messages - o->tightened : 0;
+    const rt__tls *t = o ? rt__tls_of(o->conn) : NULL;
+    uint32_t sealed = t ? t->messages : 0; /* in a record that did not go */
+    return o && o->messages > o->tightened ? o->messages - o->tightened + sealed
+                                           : sealed;
 }
 
 /* How many of them have no byte sent yet. */
@@ -3101,6 +3715,7 @@ static uint32_t out_drop(rt_loop *loop, rt__out *o)
 /* Forgets even what was begun: nobody reads it any more. */
 void rt__out_abandon(rt_loop *loop, rt__conn *c)
 {
+    rt__tls_mute(loop, c);
     out_free(loop, c);
 }
 
@@ -3179,6 +3794,66 @@ static ssize_t send_some(int fd, struct iovec *v, int count, size_t total)
     return -1;
 }
 
+/* As send(2), of what TLS makes; 0 when the socket is full. */
+ptrdiff_t rt__conn_send(rt_loop *loop, rt__conn *c, const void *data, size_t n)
+{
+    struct iovec v;
+    ssize_t done;
+    v.iov_base = (void *)(uintptr_t)data;
+    v.iov_len = n;
+    done = send_some(c->source.fd, &v, 1, n);
+    if (done < 0)
+        return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -1;
+    loop->stats.bytes_out += (uint64_t)done;
+    return (ptrdiff_t)done;
+}
+
+/* What the next record holds: of pieces that lie apart as many as fit, copied
+   together where there is a buffer for that. */
+static size_t record_gather(rt__out *o, rt__buf *together, const uint8_t **from)
+{
+    struct iovec v[IOVECS];
+    size_t total, n, step;
+    int i, count = gather(o, v, &total);
+    *from = (const uint8_t *)v[0].iov_base;
+    n = v[0].iov_len < RT__RECORD ? v[0].iov_len : (size_t)RT__RECORD;
+    if (count == 1 || n == RT__RECORD || !together)
+        return n;
+    for (i = 0, n = 0; i < count && n < RT__RECORD; i++, n += step) {
+        step = RT__RECORD - n < v[i].iov_len ? RT__RECORD - n : v[i].iov_len;
+        memcpy(rt__buf_data(together) + n, v[i].iov_base, step);
+    }
+    *from = rt__buf_data(together);
+    return n;
+}
+
+/* As out_write, through TLS, a record at a time.  One that the socket did not
+   take wholly waits, and nothing more is sealed before it is gone; what ended
+   in it is neither queued nor sent. */
+static int out_seal(rt_loop *loop, rt__conn *c)
+{
+    rt__out *o = c->out;
+    rt__tls *t = rt__tls_of(c);
+    rt__buf *together = rt__buf_new(loop, RT__RECORD);
+    size_t portion = 0;
+    ptrdiff_t n = 0;
+    histogram_add(&loop->stats.queues, queue_scale, o->bytes);
+    while (n >= 0 && o->bytes > 0 && portion < FLUSH_MOST && !t->rest) {
+        const uint8_t *from;
+        uint32_t before = rt__out_unsent(o);
+        size_t len = record_gather(o, together, &from);
+        n = rt__tls_write(loop, c, from, len);
+        if (n < 0)
+            break;
+        out_taken(loop, c, (size_t)n);
+        portion += (size_t)n;
+        if (t->rest)
+            t->messages = before - rt__out_unsent(o);
+    }
+    rt__buf_release(loop, together);
+    return n < 0 ? -1 : t->rest != NULL;
+}
+
 /* One write of what waits.  0: all or a full portion went; 1: the socket is
    full; < 0: it is broken, see errno.  When all of it went the pieces are not
    walked: conn_drained frees the queue with them. */
@@ -3186,8 +3861,12 @@ static int out_write(rt_loop *loop, rt__conn *c)
 {
     struct iovec v[IOVECS];
     size_t total;
-    int count = gather(c->out, v, &total);
-    ssize_t n = send_some(c->source.fd, v, count, total);
+    int count;
+    ssize_t n;
+    if (rt__tls_of(c))
+        return out_seal(loop, c);
+    count = gather(c->out, v, &total);
+    n = send_some(c->source.fd, v, count, total);
     histogram_add(&loop->stats.queues, queue_scale, c->out->bytes);
     if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
         n = 0;
@@ -3271,6 +3950,11 @@ void rt__conn_write(rt_loop *loop, rt__conn *c, rt__piece piece,
 {
     struct iovec v;
     ssize_t n;
+    if (rt__tls_of(c)) { /* sealed with what else there is, in this flush */
+        if (rt__conn_queue(loop, c, piece, messages) < 0)
+            conn_unqueued(loop, c, piece, messages, 0);
+        return;
+    }
     v.iov_base = rt__buf_data(piece.buf) + piece.off;
     v.iov_len = piece.len;
     n = send_some(c->source.fd, &v, 1, v.iov_len);
@@ -3294,6 +3978,33 @@ void rt__conn_write(rt_loop *loop, rt__conn *c, rt__piece piece,
     conn_block(loop, c);
 }
 
+/* What TLS made and the socket did not take goes first.  0: it is gone, and
+   what is queued may follow, if anything is to. */
+static int rest_flush(rt_loop *loop, rt__conn *c)
+{
+    int left = rt__tls_flush(loop, c);
+    if (left < 0)
+        conn_unsendable(loop, c);
+    else if (left > 0)
+        conn_block(loop, c);
+    if (left || c->state != RT__SECURING)
+        return left;
+    out_free(loop, c); /* nobody has anything to say yet */
+    rt__conn_interest(loop, c);
+    return 1;
+}
+
+/* What TLS says by itself found the socket full: that is waited for. */
+static void rest_await(rt_loop *loop, rt__conn *c)
+{
+    if (!rt__tls_rest(c) || c->state == RT__DEAD)
+        return;
+    if (rt__out_open(loop, c) < 0)
+        rt__conn_lost(loop, c, 1006, RT_BY_ERROR, rt_strerror(RT_ENOMEM));
+    else if (!c->out->blocked)
+        conn_block(loop, c);
+}
+
 /* Writes what waits for one peer: one system call.  Runs no callback.  One that
    is not connected yet, or whose socket is full, waits. */
 void rt__conn_flush(rt_loop *loop, rt__conn *c)
@@ -3302,6 +4013,8 @@ void rt__conn_flush(rt_loop *loop, rt__conn *c)
     uint8_t listed;
     int full;
     if (!o || o->blocked || c->state <= RT__CONNECTING)
+        return;
+    if (rt__tls_rest(c) && rest_flush(loop, c))
         return;
     listed = o->dirty;
     o->dirty = 1; /* what is added now goes with the rest */
@@ -3316,7 +4029,7 @@ void rt__conn_flush(rt_loop *loop, rt__conn *c)
     }
     if (c->session && rt__keep_of(c->session))
         rt__flushed(loop, c);
-    if (o->bytes == 0) {
+    if (o->bytes == 0 && !rt__tls_rest(c)) {
         conn_drained(loop, c);
         rt__conn_interest(loop, c);
         return;
@@ -3581,7 +4294,8 @@ void rt__conn_due(rt_loop *loop, rt__conn *c, uint64_t due)
 
 static size_t block_size(const rt__ep *ep)
 {
-    return sizeof(rt__conn) + (ep->max_per_address ? sizeof(uint64_t) : 0);
+    return sizeof(rt__conn) + (ep->max_per_address ? sizeof(uint64_t) : 0) +
+           (rt__tls_on(ep) ? sizeof(rt__tls *) : 0);
 }
 
 /* Room for a connection and a session; neither is there yet. */
@@ -3770,6 +4484,7 @@ static void dead_free(rt_loop *loop)
             close(c->source.fd);
         in_free(loop, c);
         rt__shake_free(loop, c);
+        rt__tls_free(loop, c);
         block_clear(c);
         rt__block_settle(loop, c);
     }
@@ -3799,6 +4514,7 @@ static void conn_deadline_in(rt_loop *loop, rt__conn *c, uint32_t ms)
    deadline. */
 void rt__conn_finish(rt_loop *loop, rt__conn *c)
 {
+    rt__tls_bye(loop, c);
     if (c->peer_closed && c->wire == RT__WS_SERVER) {
         rt__conn_kill(loop, c); /* RFC 6455, 7.1.1: the server closes first */
         return;
@@ -4152,11 +4868,15 @@ static void stream_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
 /* ---- sockets ------------------------------------------------------------ */
 
 static void proxy_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n);
+static void secure_input(rt_loop *loop, rt__conn *c, const uint8_t *p,
+                         size_t n);
 
 void rt__conn_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
 {
     if (c->state == RT__PROXIED)
         proxy_input(loop, c, p, n);
+    else if (RT__TLS && c->state == RT__SECURING)
+        secure_input(loop, c, p, n);
     else if (c->state == RT__SHAKING)
         rt__shake_input(loop, c, p, n);
     else if (c->state != RT__FAREWELL && !stream_wants(c))
@@ -4169,13 +4889,14 @@ void rt__conn_input(rt_loop *loop, rt__conn *c, uint8_t *p, size_t n)
 
 /* The peer's half is shut.  What we still owe it, it can read.  A stream that
    ends between two messages ends cleanly (1005); WebSocket ends with a close,
-   so here it was 1006 (RFC 6455, 7.1.5).  HOLD_END asks for no more reads: a
-   shut half stays readable for ever. */
+   so here it was 1006 (RFC 6455, 7.1.5).  So is an end that TLS did not
+   announce: anybody on the way can make one.  HOLD_END asks for no more reads:
+   a shut half stays readable for ever. */
 static void conn_eof(rt_loop *loop, rt__conn *c)
 {
     int stream = c->wire >= RT__STREAM;
     int clean =
-        stream &&
+        stream && (!rt__tls_of(c) || rt__tls_ended(c)) &&
         !(c->in && (c->in->head_len || c->in->message || c->in->in_frame));
     rt__session *s = c->session;
     if (s && rt__session_lost(loop, c))
@@ -4186,14 +4907,24 @@ static void conn_eof(rt_loop *loop, rt__conn *c)
         c->hold = RT__HOLD_END;
         rt__conn_interest(loop, c);
     } else {
+        rt__tls_bye(loop, c);
         rt__conn_kill(loop, c);
     }
     if (s)
         rt__session_end(loop, s, clean ? 1005 : 1006, RT_BY_PEER, "");
 }
 
+/* The end that TLS announced is as the peer's FIN, behind all that came before
+   it, also what is kept. */
+static void secure_ended(rt_loop *loop, rt__conn *c)
+{
+    if (rt__tls_ended(c) && c->state < RT__DRAINING && !c->hold &&
+        !(c->in && c->in->kept))
+        conn_eof(loop, c);
+}
+
 /* Goes on with bytes that were kept while nothing was to be read. */
-static void conn_replay(rt_loop *loop, rt__conn *c)
+static void kept_replay(rt_loop *loop, rt__conn *c)
 {
     rt__in *in;
     size_t n;
@@ -4212,6 +4943,12 @@ static void conn_replay(rt_loop *loop, rt__conn *c)
     in->kept = NULL;
     in->kept_off = in->kept_cap = 0;
     rt__in_settle(loop, c);
+}
+
+static void conn_replay(rt_loop *loop, rt__conn *c)
+{
+    kept_replay(loop, c);
+    secure_ended(loop, c);
 }
 
 /* Also interrupted: what is ready is told again by the next wait. */
@@ -4238,14 +4975,38 @@ static void conn_peek(rt_loop *loop, rt__conn *c)
     rt__conn_interest(loop, c);
 }
 
+/* To the end of the inbox: it is opened to its begin.  What comes after our
+   last word is not opened any more. */
+static ssize_t secure_receive(rt_loop *loop, rt__conn *c)
+{
+    uint8_t *to = rt__buf_data(loop->inbox) + RT__CIPHER_AT;
+    size_t room = RT__RECEIVE - RT__CIPHER_AT;
+    ssize_t n = recv(c->source.fd, to, room, 0);
+    if (n > (ssize_t)room)
+        return RT__RECEIVE + 1;
+    if (n <= 0)
+        return n;
+    conn_heard(loop, c);
+    loop->stats.bytes_in += (uint64_t)n;
+    if (c->state == RT__PROXIED)
+        rt__conn_input(loop, c, to, (size_t)n);
+    else if (c->state < RT__DRAINING && !rt__tls_muted(c))
+        secure_input(loop, c, to, (size_t)n);
+    return n;
+}
+
 /* The payload of a long frame is received where it stays, anything else to the
    inbox. */
 static ssize_t conn_receive(rt_loop *loop, rt__conn *c)
 {
     size_t room = RT__RECEIVE;
-    uint8_t *own = rt__ws_room(loop, c, &room);
-    uint8_t *to = own ? own : rt__buf_data(loop->inbox);
-    ssize_t n = recv(c->source.fd, to, room, 0);
+    uint8_t *own, *to;
+    ssize_t n;
+    if (rt__tls_on(c->ep))
+        return secure_receive(loop, c);
+    own = rt__ws_room(loop, c, &room);
+    to = own ? own : rt__buf_data(loop->inbox);
+    n = recv(c->source.fd, to, room, 0);
     if (n > (ssize_t)room)
         return RT__RECEIVE + 1;
     if (n > 0) {
@@ -4307,19 +5068,10 @@ static void conn_readable(rt_loop *loop, rt__conn *c)
     answer_early(loop, c);
 }
 
-/* A dialled session without a handshake of its own is open now. */
-static void conn_connected(rt_loop *loop, rt__conn *c)
+/* The line is there, and safe if it is to be.  A dialled session without a
+   handshake of its own is open now. */
+static void conn_begin(rt_loop *loop, rt__conn *c)
 {
-    /* How connect ended is said once: reading SO_ERROR clears it. */
-    int error = 0;
-    socklen_t len = sizeof error;
-    if (getsockopt(c->source.fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
-        error = errno;
-    if (error) {
-        rt__conn_lost(loop, c, 1006, RT_BY_ERROR, strerror(error));
-        return;
-    }
-    conn_deadline_in(loop, c, c->ep->handshake_ms);
     if (c->wire < RT__STREAM) {
         c->state = RT__SHAKING;
         rt__conn_interest(loop, c);
@@ -4334,6 +5086,26 @@ static void conn_connected(rt_loop *loop, rt__conn *c)
     rt__conn_interest(loop, c);
     if (c->session)
         rt__tell_open(loop, c->session);
+}
+
+static void secure_begin(rt_loop *loop, rt__conn *c);
+
+static void conn_connected(rt_loop *loop, rt__conn *c)
+{
+    /* How connect ended is said once: reading SO_ERROR clears it. */
+    int error = 0;
+    socklen_t len = sizeof error;
+    if (getsockopt(c->source.fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
+        error = errno;
+    if (error) {
+        rt__conn_lost(loop, c, 1006, RT_BY_ERROR, strerror(error));
+        return;
+    }
+    conn_deadline_in(loop, c, c->ep->handshake_ms);
+    if (rt__tls_on(c->ep))
+        secure_begin(loop, c);
+    else
+        conn_begin(loop, c);
 }
 
 static void conn_ready(rt_loop *loop, rt__conn *c, int events)
@@ -4478,6 +5250,16 @@ static void conn_abort(rt_loop *loop, rt__conn *c)
     rt__conn_kill(loop, c);
 }
 
+static void secure_deadline(rt_loop *loop, rt__conn *c)
+{
+    if (c->ep->dial) {
+        rt__conn_lost(loop, c, 1006, RT_BY_TIMEOUT, "handshake timed out");
+        return;
+    }
+    rt__refused(loop, RT__REFUSED_TLS);
+    conn_abort(loop, c);
+}
+
 static void conn_deadline(rt_loop *loop, rt__conn *c)
 {
     switch ((enum rt__conn_state)c->state) {
@@ -4488,6 +5270,9 @@ static void conn_deadline(rt_loop *loop, rt__conn *c)
     case RT__PROXIED:
         rt__refused(loop, RT__REFUSED_PROXY);
         conn_abort(loop, c);
+        return;
+    case RT__SECURING:
+        secure_deadline(loop, c);
         return;
     case RT__SHAKING:
         rt__shake_deadline(loop, c);
@@ -4625,6 +5410,8 @@ static int refusal_read(rt_loop *loop, refusal *r)
 static int refusal_begin(rt_loop *loop, refusal *r, const uint8_t *p, size_t n)
 {
     const rt__ep *ep = r->listener->ep;
+    if (rt__tls_on(ep)) /* it is told nothing before it has shaken hands */
+        return 1;
     if (ep->wire == RT__WS_SERVER)
         return n > 0 ? refusal_feed(loop, r, p, n) : refusal_read(loop, r);
     if (!ep->typed && !(ep->codec && ep->codec->bye))
@@ -4807,6 +5594,11 @@ static void conn_enter(rt_loop *loop, rt__conn *c, const rt__addr *a)
 {
     if (addr_final(c->ep, a))
         rt__conn_from(loop, c, a);
+    if (rt__tls_on(c->ep)) {
+        rt__shake_from(rt__shake_of(c), a);
+        c->state = RT__SECURING;
+        return;
+    }
     if (c->wire >= RT__STREAM && !c->typed) {
         stream_accepted(loop, c);
         return;
@@ -4901,7 +5693,7 @@ static void conn_accepted(rt_loop *loop, rt__listener *l, int fd,
     }
     loop->stats.accepted++;
     rt__timer_set(loop, &c->timer, due);
-    if ((proxied || ep->wire < RT__STREAM || ep->typed) &&
+    if ((proxied || ep->wire < RT__STREAM || ep->typed || rt__tls_on(ep)) &&
         shake_begin(loop, c, peer) < 0) {
         conn_refuse(loop, c, RT__REFUSED_MEMORY, NULL, 0);
         return;
@@ -5211,9 +6003,22 @@ static const char *dial_unfit(const rt_dial_opts *o, const url *u)
         return "bad list of sub-protocols";
     if (!rt__header_lines(o->headers ? o->headers : ""))
         return "bad header lines";
+    if (o->tls && !u->tls)
+        return "tls is for wss and tls";
     return rt__negative(numbers, sizeof numbers / sizeof *numbers)
                ? "a negative limit or time"
                : NULL;
+}
+
+/* What a dial does by TLS; -1: see rt_error. */
+static int dial_secure(rt_loop *loop, rt__ep *ep, const char *what,
+                       const rt_tls_opts *o)
+{
+    int of = ep->wire < RT__STREAM ? RT__TLS_HTTP : 0;
+    if (ep->dial->resume)
+        of |= RT__TLS_AGAIN;
+    ep->tls = rt__tls_conf_new(loop, what, o, of, ep->dial->host, ep->user);
+    return ep->tls ? 0 : -1;
 }
 
 rt_session rt_dial(rt_loop *loop, const char *where, const rt_dial_opts *opts)
@@ -5242,6 +6047,10 @@ rt_session rt_dial(rt_loop *loop, const char *where, const rt_dial_opts *opts)
     if ((unfit = dial_unfit(&o, &u)) != NULL)
         return rt__fail(loop, RT_EINVAL, what, unfit), handle;
     ep = dial_ep(loop, &u, where, &o);
+    if (ep && u.tls && dial_secure(loop, ep, what, o.tls) < 0) {
+        rt__ep_release(loop, ep);
+        return handle;
+    }
     s = ep ? rt__session_new(loop, ep, NULL, 0) : NULL;
     if (ep)
         rt__ep_release(loop, ep); /* the session holds it now */
@@ -5279,6 +6088,100 @@ int rt_resolved(rt_loop *loop, rt_session handle, const char *text)
     if (dial_connect(loop, s->conn, &a) < 0)
         rt__conn_lost(loop, s->conn, 1006, RT_BY_ERROR, strerror(errno));
     return 0;
+}
+
+/* ---- TLS ---------------------------------------------------------------- */
+
+/* What tls.c does not know: the states.  TLS stands where a plain connection
+   reads and writes its bytes, and its handshake before everything else.  Its
+   context is made for the first bytes that come, since it is large: who only
+   connects costs no more than elsewhere. */
+
+/* The handshake is done: what begins on a plain line begins now. */
+static void conn_secured(rt_loop *loop, rt__conn *c)
+{
+    if (c->ep->dial) {
+        conn_begin(loop, c);
+    } else if (c->wire < RT__STREAM || c->typed) {
+        c->state = c->typed ? RT__GREETING : RT__SHAKING;
+    } else if (rt__sessions_full(loop)) { /* since it was let in */
+        rt__refused(loop, RT__REFUSED_SESSIONS);
+        rt__conn_finish_soon(loop, c);
+    } else {
+        stream_accepted(loop, c);
+    }
+}
+
+/* The peer learns why by an alert, which went or waits.  A server that is not
+   whom it should be is not asked again. */
+static void secure_failed(rt_loop *loop, rt__conn *c)
+{
+    rt__session *s = c->session;
+    const rt__tls *t = rt__tls_of(c);
+    if (!c->ep->dial) {
+        rt__refused(loop, RT__REFUSED_TLS);
+        rt__log(loop, RT_LOG_INFO, "TLS handshake failed", t->why);
+    }
+    if (s && t->distrusted)
+        rt__keep_close(loop, s);
+    if (s && rt__session_lost(loop, c))
+        s = NULL;
+    rt__conn_finish_soon(loop, c);
+    if (s)
+        rt__session_end(loop, s, 1006, RT_BY_ERROR, t->why);
+}
+
+/* One step of the handshake; 1: it is done, and the connection lives. */
+static int secure_step(rt_loop *loop, rt__conn *c)
+{
+    int done = rt__tls_shake(loop, c);
+    rest_await(loop, c);
+    if (c->state != RT__SECURING)
+        return 0;
+    if (done < 0)
+        secure_failed(loop, c);
+    else if (done > 0)
+        conn_secured(loop, c);
+    return done > 0 && c->state != RT__DEAD;
+}
+
+/* Opens what came and hands it on; all of it, since what TLS holds makes no
+   socket readable. */
+static void secure_input(rt_loop *loop, rt__conn *c, const uint8_t *p, size_t n)
+{
+    uint8_t *to = rt__buf_data(loop->inbox);
+    const rt__tls *t;
+    ptrdiff_t got;
+    if (!rt__tls_of(c) && rt__tls_open(loop, c) < 0) {
+        rt__refused(loop, RT__REFUSED_MEMORY);
+        rt__conn_kill(loop, c);
+        return;
+    }
+    t = rt__tls_of(c);
+    rt__tls_feed(c, p, n);
+    if (c->state == RT__SECURING && !secure_step(loop, c))
+        return;
+    got = rt__tls_read(loop, c, to, RT__CIPHER_AT);
+    rest_await(loop, c);
+    if (got > 0 && c->state != RT__DEAD)
+        rt__conn_input(loop, c, to, (size_t)got);
+    if (c->state != RT__DEAD && c->state < RT__DRAINING && *t->why)
+        rt__conn_lost(loop, c, 1006, RT_BY_ERROR, t->why);
+    else
+        secure_ended(loop, c);
+}
+
+/* A dial's socket is connected. */
+static void secure_begin(rt_loop *loop, rt__conn *c)
+{
+    c->state = RT__SECURING;
+    if (rt__tls_open(loop, c) < 0) {
+        rt__conn_lost(loop, c, 1006, RT_BY_ERROR, rt_strerror(RT_ENOMEM));
+        return;
+    }
+    rt__conn_interest(loop, c);
+    if (c->state == RT__SECURING)
+        secure_step(loop, c);
 }
 
 /* ---- shutting down ------------------------------------------------------ */
@@ -5591,12 +6494,24 @@ static int can_wait(rt_loop *loop, const rt__ready *r)
     return ((rt__conn *)s)->state < RT__LIVE || (r->events & ~(int)s->interest);
 }
 
+/* How many of RT__NEWCOMERS one stands for: a step of TLS' handshake takes a
+   millisecond or so. */
+static int newcomer_weight(rt_loop *loop, const rt__ready *r)
+{
+    enum { SECURING = 8 };
+    rt__source *s = RT__TLS ? source_of(loop, r->key) : NULL;
+    return s && s->kind == RT__CONN_SOURCE &&
+                   ((rt__conn *)s)->state == RT__SECURING
+               ? SECURING
+               : 1;
+}
+
 /* In a storm there are thousands of those, and a turn that served them all
    would keep everybody's answers until its end.  Whoever has to wait is still
    ready in the next turn, and further in front. */
 static void sources_ready(rt_loop *loop, int n)
 {
-    int i, later = 0;
+    int i, later = 0, room = RT__NEWCOMERS;
     for (i = 0; i < n; i++) {
         if (i + 4 < n) /* of thousands, the next ones are in no cache */
             RT__PREFETCH(loop->by_fd[(uint32_t)loop->ready[i + 4].key]);
@@ -5605,8 +6520,10 @@ static void sources_ready(rt_loop *loop, int n)
         else
             source_ready(loop, &loop->ready[i]);
     }
-    for (i = 0; i < later && i < RT__NEWCOMERS; i++)
+    for (i = 0; i < later && room > 0; i++) {
+        room -= newcomer_weight(loop, &loop->ready[i]);
         source_ready(loop, &loop->ready[i]);
+    }
 }
 
 static void turn_end(rt_loop *loop, uint64_t began)
@@ -5922,7 +6839,7 @@ static void page_value(page *p, const char *name, const char *type,
 static void page_labelled(page *p, const char *name, const char *label,
                           const char *is, uint64_t value)
 {
-    char text[160];
+    char text[200];
     snprintf(text, sizeof text, "rtnet_%s{%s=\"%s\"} %llu\n", name, label, is,
              (unsigned long long)value);
     page_add(p, text);
@@ -5946,8 +6863,8 @@ static void page_closes(page *p, const rt__stats *s)
 static void page_refusals(page *p, const rt__stats *s)
 {
     static const char cause[RT__REFUSALS][12] = {
-        "rate",    "address", "sessions", "handshakes",  "proxy",
-        "request", "origin",  "host",     "descriptors", "memory"};
+        "rate",   "address", "sessions",    "handshakes", "proxy", "request",
+        "origin", "host",    "descriptors", "memory",     "tls"};
     static const char limit[3][9] = {"rate", "messages", "bytes"};
     int i;
     page_head(p, "refused_total", "counter",

@@ -372,6 +372,49 @@ typedef struct {
     int spin_us;
 } rt_loop_opts;
 
+/* ---- TLS ---------------------------------------------------------------
+ * wss:// and tls:// work where the library was built with a TLS library
+ * (make TLS=mbedtls); elsewhere they are RT_EINVAL, "built without TLS". */
+
+/* A certificate, with those that lead up to its issuer behind it, and its
+   private key.  Each is PEM: the text (it begins with "-----BEGIN"), or the
+   path of a file that is read at once. */
+typedef struct {
+    const char *cert, *key;
+} rt_tls_cert;
+
+/*
+ * What rt_listen_opts.tls and rt_dial_opts.tls point to; copied.  TLS 1.2 and
+ * up, ECDHE with AEAD ciphers alone, no renegotiation; sessions resume by
+ * tickets.  A dial checks whom it talks to, always: with neither ca nor pin it
+ * is RT_EINVAL.  Where that check fails on_close tells 1006, RT_BY_ERROR, and
+ * why, like "certificate: wrong host", and a session with opts.resume does not
+ * try again.  A peer that goes without saying so (close_notify) gives 1006,
+ * never 1005.  mbedTLS takes its memory from libc, beside rt_loop_opts.realloc:
+ * with Debian's 2.28 an idle accepted connection costs some 37,000 bytes, most
+ * of it two buffers for a record each.
+ */
+typedef struct {
+    const char *cert, *key; /* of a listener; of a dial only if it is asked */
+    const rt_tls_cert *others; /* a listener's further ones, for sni */
+    int other_count;
+    /* Which certificate for the host that a client names: 0: cert; n:
+       others[n - 1]; < 0: none, its handshake is refused.  user is opts.user.
+       Not asked when the client names none: that gets cert. */
+    int (*sni)(void *user, const char *host);
+    /* PEM, text or path.  Of a dial: whom to trust.  Of a listener: clients
+       must have a certificate of these.  NULL: none. */
+    const char *ca;
+    /* Of a dial: the server's key is one of these, whoever vouches for it:
+       SHA-256 of its SubjectPublicKeyInfo in base64 (RFC 7469, 2.4), several
+       divided by spaces.  Without ca it replaces all other checks, with ca
+       both must hold. */
+    const char *pin;
+    /* Of a dial: the name that the certificate must be for (mbedTLS before 3.5
+       knows DNS names alone, no addresses); NULL: the url's host. */
+    const char *name;
+} rt_tls_opts;
+
 /*
  * Options of rt_listen.  0 is the default named behind each; everything is
  * copied, .on too, except what codec points to.
@@ -430,7 +473,8 @@ typedef struct {
     int max_header;        /* request line and headers; 8,192, at most
                               61,440; else 431 */
     int max_handshakes;    /* in progress; 1,024; then the oldest goes */
-    int handshake_ms;      /* whole request, from the accept; 5,000 */
+    int handshake_ms;      /* whole request, from the accept, TLS and all;
+                              5,000 */
     int assembly_ms;       /* whole message, from its first byte; 30,000 */
     int ping_ms;           /* ping after so long without a message or a pong to
                               our ping; 15,000 (streams without a ping: TCP's
@@ -441,6 +485,7 @@ typedef struct {
     int hard_mark;         /* bytes queued: RT_EFULL; 1,048,576 */
     int backlog;           /* as listen(2); 1,024 */
     int reuse_port;        /* 1: several loops share the port; off */
+    const rt_tls_opts *tls; /* for wss:// and tls://, which need it */
 } rt_listen_opts;
 
 /* Options of rt_dial, as those of rt_listen where the names are the same. */
@@ -456,6 +501,7 @@ typedef struct {
     int max_message, max_fragments, max_header;
     int handshake_ms, assembly_ms, ping_ms, dead_pings, close_ms;
     int soft_mark, hard_mark;
+    const rt_tls_opts *tls; /* for wss:// and tls://, which need it */
 } rt_dial_opts;
 
 /* ---- the loop --------------------------------------------------------- */
@@ -515,6 +561,7 @@ int rt_error(rt_loop *loop, const char **text);
  * Listens.  ws://host:port speaks HTTP/1.1 and WebSocket, tcp://host:port the
  * framing of the options; unix:/path is ws on a local socket, tcp+unix:/path
  * is tcp on one (a socket file left behind by a dead server is replaced).
+ * wss:// and tls:// are ws:// and tcp:// inside TLS, with opts.tls.
  * host: a literal address, "localhost", or nothing for all addresses, IPv4 and
  * IPv6; port 0: any free one.  opts may be NULL.  {0}: see rt_error.
  */
@@ -534,6 +581,13 @@ rt_fd rt_listener_fd(rt_loop *loop, rt_listener listener);
 
 /* Stops listening.  Sessions that came in through it live on. */
 int rt_unlisten(rt_loop *loop, rt_listener listener);
+
+/* Other certificates and keys for a wss or tls listener: connections that come
+   from now on have them, those there keep the old, and tickets of before are
+   worth a whole handshake.  RT_EINVAL, RT_ENOMEM: all stays as it was, and
+   rt_error has a text that says why.  RT_EGONE. */
+int rt_tls_reload(rt_loop *loop, rt_listener listener,
+                  const rt_tls_opts *opts);
 
 /*
  * Connects to a server; the same forms of url, with a path and query for ws.

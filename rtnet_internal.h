@@ -18,6 +18,12 @@
 #undef RT__KQUEUE /* elsewhere whoever defines it has the calls, too */
 #define RT__KQUEUE 1
 #endif
+#if defined(_WIN32)
+#define RT__WINSOCK 1
+#ifndef __USE_MINGW_ANSI_STDIO
+#define __USE_MINGW_ANSI_STDIO 1 /* an snprintf that keeps to C99 */
+#endif
+#endif
 /* What every processor of the kind has, so that nothing is chosen at run
    time.  The order of bytes in NEON's lanes is that of little-endian ones. */
 #if defined(__SSE2__)
@@ -70,7 +76,12 @@ enum {
     RT__RING_COUNT = 128,            /* messages kept for a replay, */
     RT__RING_BYTES = 64 * 1024,      /* and their payload */
     RT__AWAY_MOST = 10000,           /* sessions of a loop that are away */
-    RT__PROXY_MOST = 536             /* bytes of a PROXY protocol header */
+    RT__PROXY_MOST = 536,            /* bytes of a PROXY protocol header */
+    RT__RECORD = 16 * 1024,          /* most that one record of TLS holds */
+    RT__CIPHER_AT = 144 * 1024       /* of the inbox: where what is still
+                                        sealed is received, behind the room for
+                                        what comes of it (and of a record that
+                                        began before) */
 };
 
 typedef struct rt__conn rt__conn;
@@ -79,6 +90,7 @@ typedef struct rt__shake rt__shake;
 typedef struct rt__group rt__group;
 typedef struct rt__listener rt__listener;
 typedef struct rt__apptimer rt__apptimer;
+typedef struct rt__tls_conf rt__tls_conf;
 
 /* ---- handles ------------------------------------------------------------ */
 
@@ -247,6 +259,7 @@ enum rt__refusal {
     RT__REFUSED_HOST,        /* on_request or the bind policy said no */
     RT__REFUSED_DESCRIPTORS, /* there are none left */
     RT__REFUSED_MEMORY,      /* an allocation failed */
+    RT__REFUSED_TLS,         /* a TLS handshake failed, or was too slow */
     RT__REFUSALS             /* their number; also: not refused */
 };
 
@@ -294,6 +307,7 @@ typedef struct rt__ep {
     uint8_t typed;      /* a stream that speaks rtnet.1 */
     uint32_t resume_ms; /* how long a session may be away; 0: not at all */
     const rt_codec *codec;
+    rt__tls_conf *tls; /* NULL: plain; once it is set never again */
     struct rt__dial *dial;  /* where to, for a dialled session; else NULL */
     rt__listener *listener; /* NULL: it is gone, or this is a dial's */
     uint64_t id;            /* of that listener, also when it is gone */
@@ -430,6 +444,7 @@ enum rt__conn_state {
     RT__RESOLVING = 1, /* dialled: the host looks the name up */
     RT__CONNECTING,    /* dialled: connect is under way */
     RT__PROXIED,       /* accepted: a PROXY protocol header is awaited */
+    RT__SECURING,      /* TLS shakes hands */
     RT__SHAKING,       /* HTTP */
     RT__GREETING,      /* rtnet.1: h or w is awaited */
     RT__LIVE,          /* carries a session */
@@ -525,7 +540,8 @@ struct rt__session {
  * session has a connection in another block, and each block stays while one of
  * the two is used.  What an event touches stands together; what only deadlines
  * and handshakes ask for, at the end.  Behind it, where the endpoint counts
- * addresses, stands the hash of this one's in loop->sketch.
+ * addresses, stands the hash of this one's in loop->sketch, and last, where it
+ * has TLS, a pointer to that.
  */
 struct rt__conn {
     rt__source source;      /* first: a source of that kind is cast to this */
@@ -604,6 +620,139 @@ int rt__control_in(rt_loop *loop, rt__conn *c);
 uint8_t *rt__in_room(rt_loop *loop, rt__conn *c, size_t n, uint64_t expected);
 rt__buf *rt__in_take(rt_loop *loop, rt__conn *c);
 void rt__in_began(rt_loop *loop, rt__conn *c);
+
+/* ---- tls.c -------------------------------------------------------------- */
+
+/* What the others see of a connection's TLS. */
+typedef struct rt__tls {
+    rt__buf *rest;      /* sealed and not taken by the socket; NULL: nothing */
+    uint32_t rest_off;  /* so much of it was taken since */
+    uint32_t messages;  /* reliable ones that end in it */
+    uint8_t ended;      /* the peer's close_notify came */
+    uint8_t distrusted; /* the peer is not whom its certificate should name */
+    uint8_t muted;      /* nothing is opened or sealed any more */
+    char why[100];      /* what failed; "": nothing */
+} rt__tls;
+
+/* Of whom the options are. */
+enum { RT__TLS_SERVER = 1, RT__TLS_HTTP = 2, RT__TLS_AGAIN = 4 };
+
+ptrdiff_t rt__conn_send(rt_loop *loop, rt__conn *c, const void *data, size_t n);
+
+#if defined(RT_TLS_MBEDTLS)
+#define RT__TLS 1
+#else
+#define RT__TLS 0
+#endif
+
+#if RT__TLS
+rt__tls_conf *rt__tls_conf_new(rt_loop *loop, const char *what,
+                               const rt_tls_opts *o, int of, const char *host,
+                               void *user);
+void rt__tls_conf_release(rt_loop *loop, rt__tls_conf *conf);
+int rt__tls_open(rt_loop *loop, rt__conn *c);
+void rt__tls_free(rt_loop *loop, rt__conn *c);
+void rt__tls_feed(rt__conn *c, const uint8_t *p, size_t n);
+int rt__tls_shake(rt_loop *loop, rt__conn *c);
+ptrdiff_t rt__tls_read(rt_loop *loop, rt__conn *c, uint8_t *to, size_t room);
+ptrdiff_t rt__tls_write(rt_loop *loop, rt__conn *c, const void *data, size_t n);
+int rt__tls_flush(rt_loop *loop, rt__conn *c);
+void rt__tls_bye(rt_loop *loop, rt__conn *c);
+void rt__tls_mute(rt_loop *loop, rt__conn *c);
+#else
+static inline rt__tls_conf *rt__tls_conf_new(rt_loop *loop, const char *what,
+                                             const rt_tls_opts *o, int of,
+                                             const char *host, void *user)
+{
+    (void)o, (void)of, (void)host, (void)user;
+    rt__fail(loop, RT_EINVAL, what, "built without TLS");
+    return NULL;
+}
+static inline void rt__tls_conf_release(rt_loop *loop, rt__tls_conf *conf)
+{
+    (void)loop, (void)conf;
+}
+static inline int rt__tls_open(rt_loop *loop, rt__conn *c)
+{
+    (void)loop, (void)c;
+    return RT_EINVAL;
+}
+static inline void rt__tls_free(rt_loop *loop, rt__conn *c)
+{
+    (void)loop, (void)c;
+}
+static inline void rt__tls_feed(rt__conn *c, const uint8_t *p, size_t n)
+{
+    (void)c, (void)p, (void)n;
+}
+static inline int rt__tls_shake(rt_loop *loop, rt__conn *c)
+{
+    (void)loop, (void)c;
+    return RT_EINVAL;
+}
+static inline ptrdiff_t rt__tls_read(rt_loop *loop, rt__conn *c, uint8_t *to,
+                                     size_t room)
+{
+    (void)loop, (void)c, (void)to, (void)room;
+    return 0;
+}
+static inline ptrdiff_t rt__tls_write(rt_loop *loop, rt__conn *c,
+                                      const void *data, size_t n)
+{
+    (void)loop, (void)c, (void)data, (void)n;
+    return RT_EINVAL;
+}
+static inline int rt__tls_flush(rt_loop *loop, rt__conn *c)
+{
+    (void)loop, (void)c;
+    return 0;
+}
+static inline void rt__tls_bye(rt_loop *loop, rt__conn *c)
+{
+    (void)loop, (void)c;
+}
+static inline void rt__tls_mute(rt_loop *loop, rt__conn *c)
+{
+    (void)loop, (void)c;
+}
+#endif
+
+/* Without TLS all of these are constants, and what hangs on them is left out
+   by the compiler. */
+static inline int rt__tls_on(const rt__ep *ep)
+{
+    return RT__TLS && ep->tls;
+}
+
+static inline rt__tls **rt__tls_at(const rt__conn *c)
+{
+    size_t before = c->ep->max_per_address ? sizeof(uint64_t) : 0;
+    return (rt__tls **)((char *)(uintptr_t)(c + 1) + before);
+}
+
+static inline rt__tls *rt__tls_of(const rt__conn *c)
+{
+    return rt__tls_on(c->ep) ? *rt__tls_at(c) : NULL;
+}
+
+static inline int rt__tls_rest(const rt__conn *c)
+{
+    const rt__tls *t = rt__tls_of(c);
+    return t && t->rest;
+}
+
+static inline int rt__tls_muted(const rt__conn *c)
+{
+    const rt__tls *t = rt__tls_of(c);
+    return t && t->muted;
+}
+
+/* The peer said that nothing more comes. */
+static inline int rt__tls_ended(const rt__conn *c)
+{
+    const rt__tls *t = rt__tls_of(c);
+    return t && t->ended;
+}
 
 /* ---- ws.c --------------------------------------------------------------- */
 
@@ -836,6 +985,8 @@ int rt__tell_request(rt_loop *loop, rt__conn *c, rt_session handle,
 int rt__tell_open(rt_loop *loop, rt__session *s);
 int rt__tell_message(rt_loop *loop, rt__session *s, int kind, uint8_t *data,
                      size_t len);
+int rt__tell_sni(int (*sni)(void *, const char *), void *user,
+                 const char *host);
 void rt__tell_presence(rt_loop *loop,
                        void (*fn)(rt_loop *, rt_group, rt_session, int),
                        rt_group group, rt_session who, int what);
@@ -912,6 +1063,12 @@ struct rt_loop {
     int pipe[2];      /* posts; a source watches the reading end */
     size_t post_have; /* bytes of one that was read in part */
     uint8_t post_part[16];
+#if defined(RT__WINSOCK)
+    void *post_lock;   /* who writes; NULL: nobody */
+    size_t post_bytes; /* written and not read */
+    size_t post_left;  /* of post_rest, which was written in part: its end */
+    uint8_t post_rest[16];
+#endif
     rt__source wake;
     int spare; /* given up to shed a connection at EMFILE */
     int stop;  /* set by rt_stop, atomically */

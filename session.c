@@ -315,7 +315,7 @@ int rt__session_released(rt_loop *loop, rt__session *s)
 static void session_unheld(rt_loop *loop, rt__session *s)
 {
     if ((limits_of(s) && limits_of(s)->late) ||
-        (s->conn->in && s->conn->in->kept))
+        (s->conn->in && s->conn->in->kept) || rt__tls_ended(s->conn))
         rt__conn_wake(loop, s->conn);
 }
 
@@ -579,6 +579,13 @@ static void tell_resolve(rt_loop *loop, rt__session *s)
     if (loop->opts.resolve(loop, rt__ep_of(s)->dial->host, handle_of(s)) < 0 &&
         s->conn)
         rt__conn_lost(loop, s->conn, 1006, RT_BY_ERROR, "name not found");
+}
+
+/* Asked within a handshake: nobody knows of that connection yet, so that no
+   call can end it. */
+int rt__tell_sni(int (*sni)(void *, const char *), void *user, const char *host)
+{
+    return sni(user, host);
 }
 
 /* No session and no connection is left of those that rt_shutdown ended. */
@@ -1134,6 +1141,9 @@ uint64_t rt_unsent(rt_loop *loop, rt_session handle)
     rt__conn *c = s ? s->conn : NULL;
     if (c && c->crowd)
         return rt__crowd_unsent(loop, c);
+    if (c && rt__tls_rest(c))
+        return c->out->bytes + rt__tls_of(c)->rest->len -
+               rt__tls_of(c)->rest_off;
     return c && c->out ? c->out->bytes : 0;
 }
 

@@ -1989,7 +1989,7 @@ static void shake_end(rt_loop *loop, rt__conn *c)
 {
     rt__shake *k = rt__shake_of(c);
     char reason[32];
-    if (c->state == RT__PROXIED) {
+    if (c->state == RT__PROXIED || c->state == RT__SECURING) {
         rt__refused(loop, RT__REFUSED_SESSIONS);
         rt__conn_kill(loop, c); /* it has not said yet what it wants */
     } else if (c->state == RT__GREETING) {

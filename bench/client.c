@@ -97,11 +97,11 @@ const char *client_target(load *l)
 {
     const char *url = l->set.url, *bad;
     size_t len;
-    if (strncmp(url, "wss://", 6) == 0)
+    if (strncmp(url, "wss://", 6) == 0 && line_ready(l) < 0)
         return "there is no TLS here: ws:// only";
-    if (strncmp(url, "ws://", 5) != 0)
+    if (!l->secure && strncmp(url, "ws://", 5) != 0)
         return "it does not begin with ws://";
-    url += 5;
+    url += 5 + l->secure;
     len = strcspn(url, "/?#");
     bad = authority_read(l, url, len);
     if (bad)
@@ -118,6 +118,7 @@ static void conn_shut(load *l, conn *c)
     if (c->state >= CONN_CONNECTING && c->state < CONN_OPEN)
         l->opening--;
     wire_ack_drop(l, c);
+    line_end(c);
     if (c->fd >= 0) {
         close(c->fd);
         l->alive--;
@@ -276,8 +277,16 @@ static size_t request_of(const load *l, const conn *c, const char **text)
 static void conn_request(load *l, conn *c)
 {
     const char *text;
-    size_t len = request_of(l, c, &text);
-    ssize_t n = send(c->fd, text, len, MSG_NOSIGNAL);
+    int ready = line_shake(l, c);
+    struct iovec v;
+    size_t len;
+    ssize_t n = ready;
+    if (ready == 0)
+        return;
+    len = request_of(l, c, &text);
+    v = (struct iovec){.iov_base = (void *)(uintptr_t)text, .iov_len = len};
+    if (ready > 0)
+        n = line_send(c, &v, 1);
     if (n == (ssize_t)len)
         c->state = CONN_UPGRADING;
     else if (n >= 0)
@@ -493,14 +502,15 @@ static int conn_broken(load *l, conn *c)
  */
 static int conn_receive(load *l, conn *c)
 {
-    size_t want = wire_want(l, c), skip = (size_t)wire_skippable(l, c);
+    size_t want = wire_want(l, c);
+    size_t skip = l->secure ? 0 : (size_t)wire_skippable(l, c);
     int flags = 0, bad;
     ssize_t n;
     if (skip >= SKIP_MIN) {
         want = skip < IN_MAX ? skip : IN_MAX;
         flags = MSG_TRUNC;
     }
-    n = recv(c->fd, l->in, want, flags);
+    n = line_recv(c, l->in, want, flags);
     if (n < 0)
         return conn_broken(l, c);
     if (n == 0)
@@ -512,7 +522,9 @@ static int conn_receive(load *l, conn *c)
         bad = answer_feed(l, c, l->in, (size_t)n);
     else
         bad = wire_feed(l, c, l->in, (size_t)n);
-    return bad < 0 ? -1 : (size_t)n < want;
+    if (bad < 0 || c->secure) /* which may have more */
+        return bad < 0 ? -1 : 0;
+    return (size_t)n < want;
 }
 
 static void conn_read(load *l, conn *c, int ended)
@@ -536,7 +548,8 @@ static void conn_read(load *l, conn *c, int ended)
 static ssize_t send_control(conn *c)
 {
     size_t len = (size_t)c->control_len - c->control_at;
-    ssize_t n = send(c->fd, c->control + c->control_at, len, MSG_NOSIGNAL);
+    struct iovec v = {.iov_base = c->control + c->control_at, .iov_len = len};
+    ssize_t n = line_send(c, &v, 1);
     if (n <= 0)
         return n;
     c->control_at = (uint8_t)(c->control_at + n);
@@ -549,17 +562,12 @@ static ssize_t send_control(conn *c)
 static ssize_t send_messages(load *l, conn *c)
 {
     struct iovec iov[IOV_COUNT];
-    struct msghdr m = {.msg_iov = iov};
     size_t len = 0;
     ssize_t n;
     int count = wire_gather(l, c, iov);
     for (int i = 0; i < count; i++)
         len += iov[i].iov_len;
-    m.msg_iovlen = (size_t)count;
-    if (count == 1)
-        n = send(c->fd, iov->iov_base, len, MSG_NOSIGNAL);
-    else
-        n = sendmsg(c->fd, &m, MSG_NOSIGNAL);
+    n = line_send(c, iov, count);
     if (n < 0)
         return n;
     wire_written(l, c, (size_t)n);
@@ -632,7 +640,7 @@ static void conn_connected(load *l, conn *c, uint32_t events)
         connect_failed(l, c, error ? error : ECONNRESET);
     } else if (events & EPOLLOUT && l->set.raw) {
         conn_opened(l, c);
-    } else if (events & EPOLLOUT) {
+    } else if (events & EPOLLOUT || l->secure) {
         conn_request(l, c);
     }
 }
@@ -646,8 +654,10 @@ void conn_event(load *l, conn *c, uint32_t events)
         conn_connected(l, c, events);
         return;
     }
-    if (events & EPOLLOUT)
+    if (events & EPOLLOUT) {
         c->blocked = 0;
+        line_flush(c);
+    }
     if (events & readable)
         conn_read(l, c, (events & (EPOLLRDHUP | EPOLLHUP)) != 0);
     else if (c->state >= CONN_GREETING)

@@ -88,6 +88,7 @@ enum {
 #define NO_SEAT UINT32_MAX
 
 typedef struct conn conn;
+typedef struct secure secure;
 struct conn {
     int fd;
     uint8_t state;    /* enum conn_state */
@@ -99,6 +100,7 @@ struct conn {
     uint32_t id;      /* its place in load.conns */
     uint32_t seat;    /* its number among those that send, or NO_SEAT */
     conn *refill_next;
+    secure *secure; /* its TLS, or NULL */
 
     /* Out: numbers of messages begun, wholly written, and answered. */
     uint64_t begun, sent, done;
@@ -172,6 +174,7 @@ typedef struct {
     uint8_t *out;
 
     int epoll, timer;
+    int secure;      /* wss */
     int source;      /* n: connect from 127.0.0.n; 0: the system chooses */
     int phase;       /* enum phase */
     int fatal;       /* going on makes no sense */
@@ -227,6 +230,19 @@ static inline int is_talking(const load *l)
 {
     return l->set.scenario <= SCENE_MIXED;
 }
+
+/* ---- line.c: the bytes of a connection, plain or through TLS */
+
+/* For wss.  0, or -1: it is not built in. */
+int line_ready(load *l);
+/* 1: bytes may be sent; 0: the handshake goes on; -1: see errno. */
+int line_shake(load *l, conn *c);
+/* Sends what waits for room in the socket. */
+void line_flush(conn *c);
+/* As sendmsg and recv; of TLS they may do less. */
+ssize_t line_send(conn *c, struct iovec *v, int count);
+ssize_t line_recv(conn *c, void *to, size_t n, int flags);
+void line_end(conn *c);
 
 /* ---- rtload.c */
 

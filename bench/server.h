@@ -23,7 +23,7 @@ enum { SERVER_LOOPS_MAX = 64 };
 enum { SERVER_OPTIONS_MAX = 16 };
 
 typedef struct {
-    const char *host, *backend, *congestion;
+    const char *host, *backend, *congestion, *cert, *key;
     long port, max_message, max_fragments, hard_mark, resume, sndbuf, loops,
         spin;
 } server_options;
@@ -131,6 +131,9 @@ static int server_options_read(const server *s, server_options *o, int argc,
          "TCP's congestion control, like cubic (the system's)"},
         {"sndbuf", OPTION_INT, &o->sndbuf, 0, 1 << 30,
          "bytes of a socket's send buffer; 0: it grows (0)"},
+        {"cert", OPTION_TEXT, &o->cert, 0, 0,
+         "a PEM file: wss instead of ws, where TLS is built in (none)"},
+        {"key", OPTION_TEXT, &o->key, 0, 0, "its private key, a PEM file"},
     };
     *o = (server_options){.host = "127.0.0.1",
                           .backend = "auto",
@@ -170,6 +173,8 @@ static int server_listen(const server_options *o, rt_loop *loop, long port,
 {
     char url[256];
     const char *why = "out of memory", *colon = strchr(o->host, ':');
+    const rt_tls_opts tls = {.cert = o->cert, .key = o->key};
+    int secure = o->cert || o->key;
     rt_listener listener;
     rt_listen_opts opts = {.on = *on,
                            .origins = "*",
@@ -177,10 +182,11 @@ static int server_listen(const server_options *o, rt_loop *loop, long port,
                            .max_fragments = (int)o->max_fragments,
                            .resume_ms = (int)o->resume,
                            .hard_mark = server_hard_mark(o),
-                           .reuse_port = o->loops > 1};
+                           .reuse_port = o->loops > 1,
+                           .tls = secure ? &tls : NULL};
     snprintf(url, sizeof url,
-             colon && *o->host != '[' ? "ws://[%s]:%ld" : "ws://%s:%ld",
-             o->host, port);
+             colon && *o->host != '[' ? "%s://[%s]:%ld" : "%s://%s:%ld",
+             secure ? "wss" : "ws", o->host, port);
     listener = rt_listen(loop, url, &opts);
     if (listener.id == 0) {
         rt_error(loop, &why);

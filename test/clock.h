@@ -41,6 +41,8 @@ int clock_gettime(clockid_t which, struct timespec *out)
     *out = now;
     return 0;
 }
+#elif defined(_WIN32)
+#include "ticks.h"
 #endif
 
 #endif

@@ -35,6 +35,7 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LIBRARY = ("rtnet.c", "ws.c", "session.c", "group.c", "ratelimit.c")
+TLS = ("tls.c",)  # and the others once more, where mbedTLS is installed
 HEADERS = ("rtnet_internal.h", "rtnet.h")
 BRANCHES = 98.0
 FLAGS = "-O0 -g --coverage"
@@ -132,11 +133,19 @@ class Line:
         return self.count > 0 and self.missing() == 0
 
 
-def counted(build, source):
+def objects_of(build):
+    """The objects that were run, without their endings."""
+    names = [source[:-2] for source in LIBRARY]
+    tls = ["tls_" + source[:-2] for source in LIBRARY + TLS]
+    return names + [name for name in tls
+                    if os.path.exists(f"{ROOT}/{build}/t/{name}.gcda")]
+
+
+def counted(build, name):
     """What gcov says of one object: a list of files with their lines."""
     said = subprocess.run(
         ["gcov", "--branch-probabilities", "--json-format", "--stdout",
-         f"{build}/t/{source[:-2]}.gcda"],
+         f"{build}/t/{name}.gcda"],
         cwd=ROOT, text=True, check=True, stdout=subprocess.PIPE).stdout
     return json.loads(said)["files"]
 
@@ -149,9 +158,9 @@ def texts_of(name):
 def gather(build):
     """{(file, line, function): Line} of the library."""
     found = {}
-    texts = {name: texts_of(name) for name in LIBRARY + HEADERS}
-    for source in LIBRARY:
-        for file in counted(build, source):
+    texts = {name: texts_of(name) for name in LIBRARY + TLS + HEADERS}
+    for name in objects_of(build):
+        for file in counted(build, name):
             if file["file"] not in texts:
                 continue
             for line in file["lines"]:
@@ -247,7 +256,7 @@ def judge(found, allowed, tests_passed):
     """[(case, what is wrong with it)], one for each file, "" when all is
     well; the entries of the list are cases, too."""
     cases = [("every test passes", "" if tests_passed else "see above")]
-    for name in LIBRARY + HEADERS:
+    for name in LIBRARY + TLS + HEADERS:
         left = [f"{key[1]} {found[key].text}" for key in sorted(found)
                 if key[0] == name and key not in allowed
                 and found[key].count == 0]
@@ -267,9 +276,9 @@ def page(build):
     objects = f"{ROOT}/{build}/lcov"
     shutil.rmtree(objects, ignore_errors=True)
     os.makedirs(objects)
-    for source in LIBRARY:
+    for name in objects_of(build):
         for kind in ("gcda", "gcno"):
-            shutil.copy(f"{ROOT}/{build}/t/{source[:-2]}.{kind}", objects)
+            shutil.copy(f"{ROOT}/{build}/t/{name}.{kind}", objects)
     branches = ("--rc", "lcov_branch_coverage=1")
     subprocess.run(["lcov", "-q", "-c", "-d", objects, "-b", ROOT, *branches,
                     "--no-external", "-o", f"{objects}/info"],
@@ -285,7 +294,7 @@ def write(found, allowed, seconds):
               "seconds": round(seconds),
               "all": sums(found, allowed),
               "files": {name: sums(found, allowed, name)
-                        for name in LIBRARY + HEADERS}}
+                        for name in LIBRARY + TLS + HEADERS}}
     with open(f"{ROOT}/build/coverage.json", "w", encoding="ascii") as f:
         json.dump(result, f, indent=1)
 
@@ -301,7 +310,7 @@ def main():
     passed = words.no_run or run(words.build)
     found = gather(words.build)
     allowed, cases = listed(found)
-    for name in LIBRARY + HEADERS:
+    for name in LIBRARY + TLS + HEADERS:
         row(name, sums(found, allowed, name))
     row("all", sums(found, allowed))
     if words.gaps:

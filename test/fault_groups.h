@@ -97,7 +97,7 @@ static void members_go_away_and_come_back(void)
 static void one_is_in_many_groups(void)
 {
     rt_group g[10];
-    char name[8];
+    char name[20];
     int i;
 
     ws_door();
@@ -124,7 +124,7 @@ static void there_are_many_of_all(void)
     enum { MANY = 40 };
     rt_session none = {0};
     rt_group g[MANY];
-    char name[16];
+    char name[20];
     int i;
 
     ws_door();
@@ -533,7 +533,7 @@ static void groups_of_groups(void)
 static void groups_are_bounded(void)
 {
     rt_group g[4];
-    char name[8];
+    char name[20];
     int i;
 
     ws_door();

@@ -1,10 +1,20 @@
 #!/bin/sh
 # Installs on Debian what `make check` needs beyond a C compiler and make:
+# clang with its sanitizers, valgrind, the linters, tools for network
+# namespaces, Node with the packages of test/peers, Python's websockets,
+# Chromium, openssl, Redis, hiredis and promtool.  Run as root; what is there
+# already is left alone, so a second run takes about a second.
 # clang with its sanitizers, valgrind, the linters, cmake and meson, cross
 # compilers and qemu for other machines, tools for network namespaces, Node with
 # the packages of test/peers, Python's websockets, Chromium, Redis, hiredis and
 # promtool.  Run as root; what is there already is left alone, so a second run
 # takes about a second.
+# compilers and qemu for other machines, tools for network namespaces, Node with the packages of test/peers, Python's websockets,
+# Chromium, Redis, hiredis and promtool.  Run as root; what is there already is
+# Chromium, Redis, hiredis, promtool, mingw-w64 and Wine.  Run as root; what is there already is
+# left alone, so a second run takes about a second.
+# lowdown, Chromium, Redis, hiredis and promtool.  Run as root; what is there
+# already is left alone, so a second run takes about a second.
 set -eu
 cd "$(dirname "$0")"
 
@@ -80,15 +90,21 @@ want musl-tools musl-gcc
 want iproute2 ip
 want nftables nft
 want curl curl
+want openssl openssl
 want nodejs node
 want npm npm
 want python3
 want python3-websockets
+want lowdown lowdown
 want chromium chromium
+want libnss3-tools certutil
 want fonts-dejavu-core
 want redis-server redis-server
 want libhiredis-dev
+want libmbedtls-dev
 want prometheus promtool
+want gcc-mingw-w64-x86-64 x86_64-w64-mingw32-gcc
+want wine64
 install_wanted
 
 # The sanitizers' libraries are a package of their own, named after clang.

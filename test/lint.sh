@@ -89,18 +89,30 @@ compile_library() # compiler
     done
 }
 
-has_hiredis() # compiler
+has_header() # compiler header
 {
-    "$1" -E -include hiredis/async.h -x c /dev/null >/dev/null 2>&1
+    "$1" -E -include "$2" -x c /dev/null >/dev/null 2>&1
+}
+
+# The header of a library that the program needs and that is not there.
+lacks() # compiler file
+{
+    if grep -q '<hiredis/' "$2" && ! has_header "$1" hiredis/async.h; then
+        echo 'no hiredis'
+    elif grep -q 'tls_certs.h\|<mbedtls/' "$2" &&
+        ! has_header "$1" mbedtls/ssl.h; then
+        echo 'no mbedTLS'
+    fi
 }
 
 compile_programs() # compiler
 {
-    local file
+    local file what
     for file in "${programs[@]}"; do
-        if grep -q '<hiredis/' "$file" && ! has_hiredis "$1"; then
+        what=$(lacks "$1" "$file")
+        if [ -n "$what" ]; then
             skipped=$((skipped + 1))
-            echo "SKIP $1: $file: no hiredis, run test/install-deps.sh"
+            echo "SKIP $1: $file: $what, run test/install-deps.sh"
             continue
         fi
         check "$1: $file" "$1" -std=c99 "${warnings[@]}" -I. -Itest -Ibench \
@@ -237,6 +249,43 @@ objects() # compiler
     done
 }
 
+# ---- with TLS ---------------------------------------------------------------
+
+tls_tidy()
+{
+    clang-tidy --quiet --checks="$tidy_checks" --warnings-as-errors='*' \
+        tls.c -- -std=c99 -DRT_TLS_MBEDTLS 2>"$work/tidy" && return 0
+    grep -v 'warnings generated' "$work/tidy"
+    return 1
+}
+
+# What is nothing in the other checks.
+secured()
+{
+    local file compiler object=$work/tls.o
+    if ! has_header cc mbedtls/ssl.h; then
+        skipped=$((skipped + 1))
+        echo 'SKIP with TLS: no mbedTLS, run test/install-deps.sh'
+        return
+    fi
+    for compiler in gcc clang; do
+        have "$compiler" "$compiler with TLS" || continue
+        for file in "${library[@]}"; do
+            check "$compiler with TLS: $file" "$compiler" -std=c99 -O2 \
+                -DRT_TLS_MBEDTLS "${strict[@]}" -c -o "$object" "$file"
+        done
+    done
+    check 'g++ with TLS: tls.c' \
+        g++ -x c++ -std=c++17 -DRT_TLS_MBEDTLS -fsyntax-only tls.c
+    check 'gcc -fanalyzer with TLS: tls.c' \
+        gcc -std=c99 -O2 -DRT_TLS_MBEDTLS -fanalyzer \
+        -Wno-analyzer-null-dereference -Werror -c -o "$object" tls.c
+    check 'with TLS, only rt_ is global' foreign_symbols "$object"
+    check 'with TLS, nothing writable' writable_symbols "$object"
+    check 'with TLS, no effect on the process' process_symbols "$object"
+    have clang-tidy 'clang-tidy with TLS' && check 'clang-tidy: TLS' tls_tidy
+}
+
 # ---- the header and the texts -----------------------------------------------
 
 # A prototype starts in the first column and ends in ");"; the line before it
@@ -307,6 +356,7 @@ for compiler in g++ clang++; do
     have "$compiler" "$compiler" && compile_cpp "$compiler"
 done
 analyse
+secured
 texts
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]

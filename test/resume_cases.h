@@ -763,6 +763,22 @@ static void a_keyed_one_is_freed_by_h(void)
     HEARS(&st.b, "w:0:1:resumed");
 }
 
+/* Each by itself, whatever became of those before it. */
+static void keyed_ones_are_freed_together(void)
+{
+    stage_and_open();
+    EQUAL(send_kind(RT_TEXT | rt_latest(1), "k"), 0);
+    HEARS(&st.a, "uk");
+    EQUAL(send_kind(RT_TEXT | rt_latest(2), "j"), 0);
+    HEARS(&st.a, "uj");
+    EQUAL(send_text(1, "1"), 0);
+    HEARS(&st.a, "m1");
+    line_cut(&st.a);
+    TOLD("away");
+    line_return(&st.b, &st.a.w, 1, 1);
+    HEARS(&st.b, "w:0:1:resumed");
+}
+
 static void the_newest_value_survives_a_gap(void)
 {
     stage_and_lose();
@@ -1832,6 +1848,7 @@ static void server_cases(void)
     RUN_WIRES(uncounted_ones_wait_for_counted_ones);
     RUN_WIRES(a_keyed_one_is_held_until_a_later_number_is_known);
     RUN_WIRES(a_keyed_one_is_freed_by_h);
+    RUN_WIRES(keyed_ones_are_freed_together);
     RUN_WIRES(the_newest_value_survives_a_gap);
     RUN_WIRES(there_are_64_keys_at_most);
     RUN_WIRES(what_waits_is_not_lost);

@@ -895,9 +895,11 @@ static inline void stage_run(const char *name, void (*test)(void))
         for (wire = 0; wire < WIRES; wire++) {
             test_begin("%s, %s, %s", name, wire_names[wire],
                        peer_backends[i].name);
-            stage_begin(peer_backends[i].which, wire);
-            test();
-            stage_end();
+            if (!test_lacks) {
+                stage_begin(peer_backends[i].which, wire);
+                test();
+                stage_end();
+            }
             test_end();
         }
 }

@@ -994,6 +994,33 @@ static void a_bad_url_is_not_dialled(int backend)
     app_end();
 }
 
+/* test_tls has a build with it. */
+static void tls_is_refused_where_it_is_not_built_in(int backend)
+{
+    rt_tls_opts tls = {.cert = "cert.pem", .key = "key.pem", .ca = "ca.pem"};
+    rt_listen_opts lo = {.tls = &tls};
+    rt_dial_opts o = {.on = handler, .tls = &tls};
+    rt_listener plain;
+    size_t heap;
+    app_open(backend, 0);
+    plain = rt_listen(app.loop, "ws://127.0.0.1:0", NULL);
+    EQUAL(rt_dial(app.loop, "ws://127.0.0.1:1/", &o).id, 0);
+    check_error(RT_EINVAL, "tls is for wss and tls");
+    EQUAL(rt_listen(app.loop, "tcp://127.0.0.1:0", &lo).id, 0);
+    check_error(RT_EINVAL, "tls is for wss and tls");
+    peer_quiet(app.loop);
+    heap = peer_heap;
+    EQUAL(rt_dial(app.loop, "wss://127.0.0.1:1/", &o).id, 0);
+    check_error(RT_EINVAL, "built without TLS");
+    EQUAL(rt_listen(app.loop, "tls://127.0.0.1:0", &lo).id, 0);
+    check_error(RT_EINVAL, "built without TLS");
+    EQUAL(rt_tls_reload(app.loop, plain, &tls), RT_EINVAL);
+    check_error(RT_EINVAL, "built without TLS");
+    EQUAL(rt_tls_reload(app.loop, (rt_listener){0}, &tls), RT_EGONE);
+    EQUAL(peer_heap, heap);
+    app_end();
+}
+
 static char asked_for[256]; /* what the last request wanted */
 
 static int note_request(rt_loop *loop, rt_session s, const rt_request *r)
@@ -3156,6 +3183,7 @@ static void address_cases(void)
     RUN_EACH(the_socket_of_a_living_server_is_not_replaced);
     RUN_EACH(a_file_that_is_no_socket_is_not_replaced);
     RUN_EACH(a_bad_url_is_not_dialled);
+    RUN_EACH(tls_is_refused_where_it_is_not_built_in);
     RUN_EACH(a_dial_asks_for_what_its_url_and_options_say);
     RUN_EACH(a_dial_without_a_path_asks_for_the_root);
     RUN_EACH(a_name_is_resolved_at_once);

@@ -2065,6 +2065,64 @@ static void every_dial_has_a_key_of_its_own(void)
     CHECK(memcmp(key[0] + 12, key[1] + 12, 10) != 0);
 }
 
+/* ---- the descriptor 0 -----------------------------------------------------
+ */
+
+/* A daemon closes it, and the next thing opened gets it. */
+static int opens_there;
+
+static void open_there(rt_loop *l, rt_session s)
+{
+    (void)l;
+    (void)s;
+    opens_there++;
+}
+
+static void stage(int now, int wanted)
+{
+    if (now == wanted)
+        close(0);
+}
+
+/* One of the four steps finds 0 free. */
+static void with_0_free(int backend, int step)
+{
+    rt_loop_opts o = {.backend = backend};
+    rt_listen_opts served = {.on = {.open = open_there}};
+    rt_dial_opts client = {.on = {.open = open_there}};
+    char url[40];
+    rt_loop *l;
+    int n;
+
+    opens_there = 0;
+    stage(0, step);
+    l = rt_loop_new(&o);
+    stage(1, step);
+    n = rt_listener_port(l, rt_listen(l, "tcp://127.0.0.1:0", &served));
+    stage(2, step);
+    snprintf(url, sizeof url, "tcp://127.0.0.1:%d", n);
+    CHECK(rt_dial(l, url, &client).id != 0);
+    stage(3, step);
+    for (n = 0; n < 100 && opens_there < 2; n++)
+        rt_poll(l, 10);
+    EQUAL(opens_there, 2);
+    CHECK(fcntl(0, F_GETFD) >= 0);
+    rt_loop_free(l);
+}
+
+static void descriptor_0_is_one_like_any_other(void)
+{
+    int saved = fcntl(0, F_DUPFD, 100), before = descriptors(64), i;
+
+    for (i = 0; i < 8; i++) {
+        with_0_free(i < 4 ? RT_AUTO : RT_SELECT, i % 4);
+        EQUAL(fcntl(0, F_GETFD), -1);
+        EQUAL(dup2(saved, 0), 0);
+        EQUAL(descriptors(64), before);
+    }
+    close(saved);
+}
+
 /* ---- all ----------------------------------------------------------------- */
 
 static void run_handles(void)
@@ -2137,5 +2195,6 @@ int main(void)
     RUN(all_of_it_under_the_moving_allocator);
     RUN(every_client_frame_has_a_mask_of_its_own);
     RUN(every_dial_has_a_key_of_its_own);
+    RUN(descriptor_0_is_one_like_any_other);
     return test_done();
 }

@@ -2632,6 +2632,38 @@ static void who_is_refused_behind_a_proxy_has_only_the_rest_of_its_time(void)
     world_end();
 }
 
+/* A deadline of an earlier arrival goes into the middle of the list; who leaves
+   behind it must not take it along. */
+static void who_is_refused_late_is_still_found_when_others_have_gone(void)
+{
+    rt_listen_opts o = {
+        .proxies = "127.0.0.1", .proxy_protocol = 1, .max_per_address = 1};
+    static const char line[] = "PROXY TCP4 9.9.9.9 127.0.0.1 5 9000\r\n";
+    sim_peer *a, *b, *c;
+
+    world();
+    serve(&o);
+    a = sim_connect(PORT);
+    turns(2);
+    pass(1000);
+    b = sim_connect_from(PORT, "9.9.9.9");
+    turns(2);
+    c = sim_connect_from(PORT, "9.9.9.9");
+    turns(2);
+    sim_peer_send(a, line, sizeof line - 1); /* in front of c */
+    turns(3);
+    sim_peer_close(c);
+    turns(2);
+    EQUAL(sim_streams(), 2);
+    pass(3990);
+    EQUAL(sim_streams(), 2);
+    pass(20);
+    EQUAL(sim_streams(), 1); /* b has its own time */
+    sim_peer_close(a);
+    sim_peer_close(b);
+    world_end();
+}
+
 static size_t mute_bye(void *ctx, uint8_t out[256], int code,
                        const char *reason)
 {
@@ -2659,6 +2691,170 @@ static void who_is_refused_by_a_codec_without_words_hears_nothing(void)
     EQUAL(sim_peer_waiting(b), 0);
     sim_peer_close(a);
     sim_peer_close(b);
+    world_end();
+}
+
+/* The connection's one timer runs each millisecond, for its pings. */
+static void a_pause_ends_in_its_millisecond_and_not_before(void)
+{
+    rt_listen_opts o = {.rate_limit = 1,
+                        .rate_ms = 100,
+                        .rate_over = RT_OVER_PAUSE,
+                        .ping_ms = 1,
+                        .dead_pings = RT_OFF};
+    ws_peer *w;
+    uint64_t then;
+
+    world();
+    serve(&o);
+    w = peer();
+    then = sim_now();
+    ws_send(w, WS_TEXT, "one", 3);
+    ws_send(w, WS_TEXT, "two", 3);
+    ws_pump(w);
+    turns(3);
+    CHECK(strcmp(host.got, "one|") == 0);
+    EQUAL(sim_now(), then);
+    pass(99);
+    CHECK(strcmp(host.got, "one|") == 0);
+    pass(1);
+    turns(2);
+    CHECK(strcmp(host.got, "one|two|") == 0);
+    ws_free(w);
+    world_end();
+}
+
+/* Two wait and one goes, again and again: the queue is no longer for it. */
+static void a_short_queue_that_moves_on_does_not_grow(void)
+{
+    static const char text[40000]; /* a buffer for each */
+    rt__session *s;
+    ws_peer *w;
+    int i;
+
+    world();
+    serve(NULL);
+    w = peer();
+    s = (rt__session *)rt__slot_get(host.loop, host.last.id, RT__SESSION);
+    sim_peer_window(w->line, 0);
+    for (i = 0; i < 40; i++) {
+        EQUAL(rt_send(host.loop, host.last, RT_BINARY, text, sizeof text),
+              i > 0);
+        turns(2);
+        CHECK(s->conn->out->cap <= 4);
+        if (i < 2)
+            continue;
+        sim_peer_window(w->line, 40004); /* one frame */
+        turns(2);
+        ws_pump(w);
+        sim_peer_window(w->line, 0);
+        EQUAL(rt_unsent(host.loop, host.last), 2 * 40004);
+    }
+    ws_free(w);
+    world_end();
+}
+
+/* Of 300,000 bytes. */
+static void a_buffer_that_was_kept_takes_a_long_message_from_its_eighth_on(void)
+{
+    static const uint8_t text[300000];
+    static const uint8_t head[14] = {0x82, 0xff, 0, 0, 0, 0, 0, 4, 0x93, 0xe0};
+    rt_listen_opts o = {.max_message = 1 << 20};
+    rt__session *s;
+    ws_peer *w;
+    int i;
+
+    world();
+    serve(&o);
+    w = peer();
+    ws_send(w, WS_BINARY, text, sizeof text);
+    for (i = 0; i < 20; i++) {
+        ws_pump(w);
+        turns(1);
+    }
+    CHECK(strcmp(host.got, "|") == 0);
+    CHECK(host.loop->large_kept >= sizeof text);
+    s = (rt__session *)rt__slot_get(host.loop, host.last.id, RT__SESSION);
+    ws_raw(w, head, sizeof head);
+    ws_raw(w, text, 30000);
+    ws_pump(w);
+    turns(2);
+    CHECK(s->conn->in->data->cap < 100000); /* who only announces gets none */
+    ws_raw(w, text, 10000);
+    ws_pump(w);
+    turns(2);
+    CHECK(s->conn->in->data->cap >= sizeof text);
+    ws_free(w);
+    world_end();
+}
+
+/* They were bound in another order than they went. */
+static void for_a_new_login_the_one_away_for_longest_makes_room(void)
+{
+    static const int order[] = {0, 2, 1};
+    rt_loop_opts o = {.bind_policy = RT_BIND_MANY, .bind_max = 3};
+    rt_session s[3];
+    ws_peer *w[4];
+    char token[23];
+    int i;
+
+    world_with(&o, NULL);
+    serve(NULL);
+    for (i = 0; i < 3; i++) {
+        w[i] = peer();
+        s[i] = host.last;
+        EQUAL(rt_keep(host.loop, s[i], 60000, token), 0);
+        EQUAL(rt_bind(host.loop, s[i], "anna"), 0);
+    }
+    for (i = 0; i < 3; i++) {
+        sim_peer_reset(w[order[i]]->line);
+        pass(10);
+    }
+    w[3] = peer();
+    EQUAL(rt_bind(host.loop, host.last, "anna"), 0);
+    turns(2);
+    EQUAL(rt_state(host.loop, s[0]), RT_EGONE);
+    EQUAL(rt_state(host.loop, s[1]), RT_AWAY);
+    EQUAL(rt_state(host.loop, s[2]), RT_AWAY);
+    for (i = 0; i < 4; i++)
+        ws_free(w[i]);
+    world_end();
+}
+
+/* Of bytes there is no frame to be taken off. */
+static void what_is_kept_of_raw_bytes_is_bounded_by_their_number(void)
+{
+    static const char text[2000];
+    rt_listen_opts o = {.framing = RT_RAW};
+    char token[23];
+    sim_peer *p;
+    int i;
+
+    world();
+    CHECK(listen_on("tcp://127.0.0.1:9000", &o).id != 0);
+    p = sim_connect(PORT);
+    turns(3);
+    EQUAL(rt_keep(host.loop, host.last, 60000, token), 0);
+    sim_peer_reset(p);
+    turns(2);
+    for (i = 0; i < 40; i++)
+        CHECK(rt_send(host.loop, host.last, RT_BINARY, text, sizeof text) >= 0);
+    EQUAL(host.loop->replay_bytes, 65536 / 2000 * 2000);
+    sim_peer_close(p);
+    world_end();
+}
+
+static void an_interrupted_wait_tells_of_no_event(void)
+{
+    static const enum sim_call waits[] = {
+        [RT_EPOLL] = SIM_epoll_wait,
+        [RT_KQUEUE] = SIM_kevent,
+        [RT_SELECT] = SIM_select,
+    };
+
+    world();
+    sim_fail(waits[host.backend], 1, EINTR);
+    EQUAL(rt_poll(host.loop, 0), 0);
     world_end();
 }
 
@@ -3138,6 +3334,13 @@ static const struct test_case cases[] = {
     CASE(a_client_welcomed_without_memory_stays_away),
     CASE(a_snapshot_that_lacks_memory_ends_nothing_else),
     CASE(who_is_refused_by_a_codec_without_words_hears_nothing),
+    CASE(who_is_refused_late_is_still_found_when_others_have_gone),
+    CASE(a_pause_ends_in_its_millisecond_and_not_before),
+    CASE(a_short_queue_that_moves_on_does_not_grow),
+    CASE(a_buffer_that_was_kept_takes_a_long_message_from_its_eighth_on),
+    CASE(for_a_new_login_the_one_away_for_longest_makes_room),
+    CASE(what_is_kept_of_raw_bytes_is_bounded_by_their_number),
+    CASE(an_interrupted_wait_tells_of_no_event),
     CASE(a_listener_that_rests_still_ends_whom_it_refused),
     CASE(too_many_handshakes_are_one_listeners_affair),
     CASE(a_filter_may_answer_with_memory_of_its_own),

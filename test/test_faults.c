@@ -444,20 +444,28 @@ static void peers_go(void)
     st.peer_count = st.line_count = 0;
 }
 
+/* Those that dial, too, which rt_next_session passes over. */
+static void all_close(void)
+{
+    rt_session s = {0};
+
+    while (rt__slot_next(st.loop, &s.id, RT__SESSION))
+        rt_close(st.loop, s, 0, NULL);
+    turns(3);
+}
+
 /* Once all the others are gone, nothing is left of them. */
 static void nobody_is_left(void)
 {
-    rt_session s = {0};
     rt_loop *l = st.loop;
 
     peers_go();
-    /* Those that dial, too, which rt_next_session passes over. */
-    while (rt__slot_next(l, &s.id, RT__SESSION))
-        rt_close(l, s, 0, NULL);
+    all_close();
     if (st.by)
         ws_free(st.by);
     st.by = NULL;
-    turns(3);
+    pass(200); /* a listener that rests lets the last of them in late */
+    all_close();
     pass(16000);
     if (l->conn_count || l->session_count || l->in_use[RT__SHAKE] ||
         l->in_use[RT__SESSION] || l->away_count || l->shake_count)

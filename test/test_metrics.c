@@ -305,6 +305,27 @@ static void the_bounds_of_a_bucket_are_exact(void)
     app_end();
 }
 
+static void closes_have_a_line_for_each_code_and_one_for_others(void)
+{
+    static const int codes[] = {1000, 1015, 4001, 4003, 4501, 4504};
+    static const char line[] = "\nrtnet_closes_total{code=\"";
+    char *page, *p, name[64];
+    int lines = 0;
+    size_t i;
+    app_open(RT_AUTO, 0);
+    p = page = page_of(app.loop);
+    for (; (p = strstr(p, line)) != NULL; p += sizeof line)
+        lines++;
+    EQUAL(lines, 16 + 3 + 4 + 1);
+    for (i = 0; i < COUNT(codes); i++) {
+        snprintf(name, sizeof name, "%s%d\"} 0\n", line, codes[i]);
+        CHECK(strstr(page, name) != NULL);
+    }
+    CHECK(strstr(page, "rtnet_closes_total{code=\"other\"} 0\n") != NULL);
+    free(page);
+    app_end();
+}
+
 static void a_sum_ends_at_the_greatest_number(void)
 {
     char *page;
@@ -1272,6 +1293,7 @@ static void run_page(void)
 {
     RUN_EACH(each_family_stands_once_with_help_and_type);
     RUN(the_bounds_of_a_bucket_are_exact);
+    RUN(closes_have_a_line_for_each_code_and_one_for_others);
     RUN(a_sum_ends_at_the_greatest_number);
     RUN_EACH(turns_are_timed_without_their_wait);
     RUN_EACH(a_send_queue_is_observed_at_each_write);

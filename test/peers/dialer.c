@@ -29,6 +29,7 @@ typedef struct {
     int messages, size, text, window, sessions, echo, wait, limit_ms, backend;
     int code, ping_ms, handshake_ms, connect_ms, max_message;
     const char *url, *reason, *protocols, *headers;
+    rt_tls_opts tls; /* for wss and tls */
 } plan;
 
 struct dialer {
@@ -157,6 +158,11 @@ static void out_of_time(rt_loop *l, void *arg)
     rt_stop(l);
 }
 
+static int is_secure(const char *url)
+{
+    return !strncmp(url, "wss://", 6) || !strncmp(url, "tls://", 6);
+}
+
 static int dial(dialer *d, peer *me)
 {
     const plan *p = &d->plan;
@@ -169,6 +175,7 @@ static int dial(dialer *d, peer *me)
         .connect_ms = p->connect_ms,
         .handshake_ms = p->handshake_ms,
         .ping_ms = p->ping_ms,
+        .tls = is_secure(p->url) ? &p->tls : NULL,
     };
     const char *why = "";
     me->all = d;
@@ -273,6 +280,11 @@ static int read_flags(plan *p, int argc, char **argv)
         {"--reason", NULL, &p->reason},
         {"--protocols", NULL, &p->protocols},
         {"--headers", NULL, &p->headers},
+        {"--ca", NULL, &p->tls.ca},
+        {"--pin", NULL, &p->tls.pin},
+        {"--name", NULL, &p->tls.name},
+        {"--cert", NULL, &p->tls.cert},
+        {"--key", NULL, &p->tls.key},
         {NULL, NULL, NULL},
     };
     if (argc < 2)

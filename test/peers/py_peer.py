@@ -32,7 +32,7 @@ def text_of(size):
 
 async def start(program, *args):
     child = await asyncio.create_subprocess_exec(
-        os.path.join(BUILD, program), *map(str, args),
+        os.path.join(BUILD, program), *map(str, args), cwd=ROOT,
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE)
     children.add(child)
@@ -310,20 +310,22 @@ async def run(function, backend):
         return 1
     finally:
         for child in list(children):
-            child.kill()
+            if child.returncode is None:
+                child.kill()
             children.discard(child)
     print(f"ok   {name}", flush=True)
     return 0
 
 
-async def main():
-    total = len(CASES) * len(BACKENDS)
+async def main(cases):
+    total = len(cases) * len(BACKENDS)
     failed = 0
     for backend in BACKENDS:
-        for function in CASES:
+        for function in cases:
             failed += await run(function, backend)
     print(f"{total - failed} passed, {failed} failed, 0 skipped", flush=True)
     return failed != 0
 
 
-sys.exit(asyncio.run(main()))
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main(CASES)))

@@ -71,5 +71,21 @@ node_part 'rtnet.js over bad lines' 400 rtnet_chat.mjs
 node_part 'restart' 200 restart.mjs
 node_part 'cluster' 200 cluster.mjs
 
+# TLS: certificates are made by each part itself.
+if ! (cd ../.. && [ -x "$BUILD/secure" ]); then
+    miss 'TLS' 'built without mbedTLS, run test/install-deps.sh'
+elif ! command -v openssl >/dev/null; then
+    miss 'TLS' 'there is no openssl, run test/install-deps.sh'
+else
+    node_part 'TLS: openssl and curl' 120 tls_cli.mjs
+    node_part 'TLS: Node as both' 200 tls_node.mjs
+    if [ -n "$python" ]; then
+        part 'TLS: Python as both' 120 "$python" py_tls.py
+    else
+        miss 'TLS: Python as both' 'no python3 has websockets'
+    fi
+    node_part 'TLS: Chromium' 200 tls_browser.mjs
+fi
+
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]
