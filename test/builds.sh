@@ -355,6 +355,13 @@ with_cmake()
     check 'cmake: the soname' equal "$(readelf -d \
         "$work/cmake-shared/lib/librtnet.so" |
         sed -n 's/.*SONAME.*\[\(.*\)\]/\1/p')" "$soname"
+    have x86_64-w64-mingw32-gcc 'cmake for Windows' &&
+        check 'cmake for Windows' cmake_build "$work/windows" \
+            test/builds/add_subdirectory -DRTNET="$PWD" \
+            -DCMAKE_SYSTEM_NAME=Windows \
+            -DCMAKE_C_COMPILER=x86_64-w64-mingw32-gcc &&
+        check 'cmake for Windows: a program' test -e \
+            "$work/windows/consumer.exe"
     has_mbedtls 'cmake, RTNET_TLS' &&
         cmake_consumer add_subdirectory-tls add_subdirectory \
             -DRTNET="$PWD" -DRTNET_TLS=ON &&
@@ -407,6 +414,8 @@ amalgamated()
     done
     can_m32 && check 'gcc -m32' alone gcc -std=c99 -m32 -O1 \
         -idirafter /usr/include/x86_64-linux-gnu
+    have x86_64-w64-mingw32-gcc 'rtnet_all.c for Windows' &&
+        check 'rtnet_all.c for Windows' alone x86_64-w64-mingw32-gcc -std=c99
     has_mbedtls 'rtnet_all.c with TLS' && check 'rtnet_all.c with TLS' \
         alone gcc -std=c99 -DRT_TLS_MBEDTLS
 }
