@@ -307,7 +307,7 @@ typedef struct rt__ep {
     uint8_t typed;      /* a stream that speaks rtnet.1 */
     uint32_t resume_ms; /* how long a session may be away; 0: not at all */
     const rt_codec *codec;
-    rt__tls_conf *tls; /* NULL: plain; once it is set never again */
+    rt__tls_conf *tls;      /* NULL: plain; once it is set never again */
     struct rt__dial *dial;  /* where to, for a dialled session; else NULL */
     rt__listener *listener; /* NULL: it is gone, or this is a dial's */
     uint64_t id;            /* of that listener, also when it is gone */
