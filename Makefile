@@ -23,6 +23,14 @@ HIREDIS := $(shell $(CC) -E -include hiredis/async.h -x c /dev/null \
              >/dev/null 2>&1 && echo cluster)
 PROGRAMS += $(HIREDIS)
 
+# Elsewhere, with GNU make, all is the same but for the programs that ask Linux
+# for what it has alone (epoll, timerfd, accept4).
+UNAME := $(shell uname -s)
+ifneq ($(UNAME),Linux)
+PROGRAMS := $(filter-out rtload limit memory storm rooms_server restart, \
+              $(PROGRAMS))
+endif
+
 all: $(BUILD)/librtnet.a $(PROGRAMS:%=$(BUILD)/%)
 
 $(BUILD):
@@ -42,17 +50,26 @@ $(BUILD)/librtnet.a: $(OBJ)
 # in the name that programs ask for.
 VERSION := $(shell sed -n 's/^.define RT_VERSION_[A-Z]* //p' rtnet.h | \
              paste -sd. -)
-SONAME = librtnet.so.$(basename $(VERSION))
-shared: $(BUILD)/librtnet.so
+MINOR = $(basename $(VERSION))
+SO = librtnet.so
+SONAME = $(SO).$(MINOR)
+SOFILE = $(SO).$(VERSION)
+SOFLAGS = -shared -Wl,-soname,$(SONAME)
+ifeq ($(UNAME),Darwin)
+SO = librtnet.dylib
+SONAME = librtnet.$(MINOR).dylib
+SOFILE = librtnet.$(VERSION).dylib
+SOFLAGS = -dynamiclib -Wl,-install_name,$(LIBDIR)/$(SONAME)
+endif
+shared: $(BUILD)/$(SO)
 
 $(BUILD)/pic/%.o: %.c rtnet.h rtnet_internal.h $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) -fPIC -c $< -o $@
 
-$(BUILD)/librtnet.so: $(LIB:%=$(BUILD)/pic/%.o)
-	$(CC) $(CFLAGS) $(LDFLAGS) -shared -Wl,-soname,$(SONAME) $^ $(LIBS) \
-	    -o $@.$(VERSION)
-	ln -sf librtnet.so.$(VERSION) $(BUILD)/$(SONAME)
+$(BUILD)/$(SO): $(LIB:%=$(BUILD)/pic/%.o)
+	$(CC) $(CFLAGS) $(LDFLAGS) $(SOFLAGS) $^ $(LIBS) -o $(BUILD)/$(SOFILE)
+	ln -sf $(SOFILE) $(BUILD)/$(SONAME)
 	ln -sf $(SONAME) $@
 
 # PREFIX=/usr, DESTDIR=stage for packagers; what install puts there, uninstall
@@ -61,16 +78,15 @@ PREFIX = /usr/local
 LIBDIR = $(PREFIX)/lib
 INCLUDEDIR = $(PREFIX)/include
 INSTALLED = $(INCLUDEDIR)/rtnet.h $(LIBDIR)/pkgconfig/rtnet.pc \
-            $(addprefix $(LIBDIR)/librtnet.,a so so.$(VERSION)) \
-            $(LIBDIR)/$(SONAME)
+            $(addprefix $(LIBDIR)/,librtnet.a $(SO) $(SONAME) $(SOFILE))
 
 install: $(BUILD)/librtnet.a shared
 	install -d $(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(LIBDIR)/pkgconfig
 	install -m 644 rtnet.h $(DESTDIR)$(INCLUDEDIR)
 	install -m 644 $(BUILD)/librtnet.a $(DESTDIR)$(LIBDIR)
-	install -m 755 $(BUILD)/librtnet.so.$(VERSION) $(DESTDIR)$(LIBDIR)
-	ln -sf librtnet.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME)
-	ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/librtnet.so
+	install -m 755 $(BUILD)/$(SOFILE) $(DESTDIR)$(LIBDIR)
+	ln -sf $(SOFILE) $(DESTDIR)$(LIBDIR)/$(SONAME)
+	ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/$(SO)
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' \
 	    -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' -e 's|@VERSION@|$(VERSION)|' \
 	    -e 's|@LIBS@|$(LIBS)|' rtnet.pc.in \

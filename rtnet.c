@@ -3715,7 +3715,6 @@ static uint32_t out_drop(rt_loop *loop, rt__out *o)
 /* Forgets even what was begun: nobody reads it any more. */
 void rt__out_abandon(rt_loop *loop, rt__conn *c)
 {
-    rt__tls_mute(loop, c);
     out_free(loop, c);
 }
 

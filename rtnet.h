@@ -301,7 +301,7 @@ enum rt_backend {
     RT_AUTO = 0, /* the best the system has */
     RT_EPOLL,
     RT_KQUEUE,
-    RT_SELECT /* everywhere; descriptors below FD_SETSIZE */
+    RT_SELECT /* everywhere; descriptors below FD_SETSIZE, on Windows so many */
 };
 
 /* How loud a line of the log is. */
@@ -465,26 +465,26 @@ typedef struct {
        rt_listen fails; 0: none.  Of url, which must be a good one, only the
        kind (ws or tcp) counts then, and no file is ever removed. */
     rt_fd fd;
-    rt_filter filter[8];   /* run in this order, up to the first NULL */
-    const rt_codec *codec; /* the host's own wire format */
-    int framing;           /* of a tcp:// listener: rt_framing */
-    int max_fragments;     /* of one message; 1,024; else 1009 */
-    int max_body;          /* of a plain request; 65,536; 413 */
-    int max_header;        /* request line and headers; 8,192, at most
-                              61,440; else 431 */
-    int max_handshakes;    /* in progress; 1,024; then the oldest goes */
-    int handshake_ms;      /* whole request, from the accept, TLS and all;
-                              5,000 */
-    int assembly_ms;       /* whole message, from its first byte; 30,000 */
-    int ping_ms;           /* ping after so long without a message or a pong to
-                              our ping; 15,000 (streams without a ping: TCP's
-                              keep-alive, in s) */
-    int dead_pings;        /* unanswered: close RT_CLOSE_DEAD; 2 */
-    int close_ms;          /* peer answers a close within; 5,000 */
-    int soft_mark;         /* bytes queued: rt_send returns 1; 65,536 */
-    int hard_mark;         /* bytes queued: RT_EFULL; 1,048,576 */
-    int backlog;           /* as listen(2); 1,024 */
-    int reuse_port;        /* 1: several loops share the port; off */
+    rt_filter filter[8];    /* run in this order, up to the first NULL */
+    const rt_codec *codec;  /* the host's own wire format */
+    int framing;            /* of a tcp:// listener: rt_framing */
+    int max_fragments;      /* of one message; 1,024; else 1009 */
+    int max_body;           /* of a plain request; 65,536; 413 */
+    int max_header;         /* request line and headers; 8,192, at most
+                               61,440; else 431 */
+    int max_handshakes;     /* in progress; 1,024; then the oldest goes */
+    int handshake_ms;       /* whole request, from the accept, TLS and all;
+                               5,000 */
+    int assembly_ms;        /* whole message, from its first byte; 30,000 */
+    int ping_ms;            /* ping after so long without a message or a pong to
+                               our ping; 15,000 (streams without a ping: TCP's
+                               keep-alive, in s) */
+    int dead_pings;         /* unanswered: close RT_CLOSE_DEAD; 2 */
+    int close_ms;           /* peer answers a close within; 5,000 */
+    int soft_mark;          /* bytes queued: rt_send returns 1; 65,536 */
+    int hard_mark;          /* bytes queued: RT_EFULL; 1,048,576 */
+    int backlog;            /* as listen(2); 1,024 */
+    int reuse_port;         /* 1: several loops share the port; off */
     const rt_tls_opts *tls; /* for wss:// and tls://, which need it */
 } rt_listen_opts;
 
@@ -560,7 +560,8 @@ int rt_error(rt_loop *loop, const char **text);
 /*
  * Listens.  ws://host:port speaks HTTP/1.1 and WebSocket, tcp://host:port the
  * framing of the options; unix:/path is ws on a local socket, tcp+unix:/path
- * is tcp on one (a socket file left behind by a dead server is replaced).
+ * is tcp on one (a socket file left behind by a dead server is replaced; none
+ * on Windows).
  * wss:// and tls:// are ws:// and tcp:// inside TLS, with opts.tls.
  * host: a literal address, "localhost", or nothing for all addresses, IPv4 and
  * IPv6; port 0: any free one.  opts may be NULL.  {0}: see rt_error.
@@ -586,8 +587,7 @@ int rt_unlisten(rt_loop *loop, rt_listener listener);
    from now on have them, those there keep the old, and tickets of before are
    worth a whole handshake.  RT_EINVAL, RT_ENOMEM: all stays as it was, and
    rt_error has a text that says why.  RT_EGONE. */
-int rt_tls_reload(rt_loop *loop, rt_listener listener,
-                  const rt_tls_opts *opts);
+int rt_tls_reload(rt_loop *loop, rt_listener listener, const rt_tls_opts *opts);
 
 /*
  * Connects to a server; the same forms of url, with a path and query for ws.

@@ -658,7 +658,6 @@ ptrdiff_t rt__tls_read(rt_loop *loop, rt__conn *c, uint8_t *to, size_t room);
 ptrdiff_t rt__tls_write(rt_loop *loop, rt__conn *c, const void *data, size_t n);
 int rt__tls_flush(rt_loop *loop, rt__conn *c);
 void rt__tls_bye(rt_loop *loop, rt__conn *c);
-void rt__tls_mute(rt_loop *loop, rt__conn *c);
 #else
 static inline rt__tls_conf *rt__tls_conf_new(rt_loop *loop, const char *what,
                                              const rt_tls_opts *o, int of,
@@ -708,10 +707,6 @@ static inline int rt__tls_flush(rt_loop *loop, rt__conn *c)
     return 0;
 }
 static inline void rt__tls_bye(rt_loop *loop, rt__conn *c)
-{
-    (void)loop, (void)c;
-}
-static inline void rt__tls_mute(rt_loop *loop, rt__conn *c)
 {
     (void)loop, (void)c;
 }

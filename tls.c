@@ -76,7 +76,6 @@ typedef struct {
     uint8_t shaken;  /* the handshake is done */
     uint8_t reading; /* mbedtls_ssl_read runs */
     uint8_t spoke;   /* and wrote something by itself */
-    uint8_t said;    /* our close_notify */
     uint8_t last;    /* the kind of the record written last */
     int error;       /* errno of what failed in a callback of mbedTLS */
 } secure;
@@ -750,27 +749,18 @@ int rt__tls_flush(rt_loop *loop, rt__conn *c)
     return 0;
 }
 
-/* The last word, before the FIN: tried once. */
+/* The last word, before the FIN: tried once.  Behind half a record nothing is
+   readable, so where the socket is full it is not heard. */
 void rt__tls_bye(rt_loop *loop, rt__conn *c)
 {
     secure *t = secure_of(c);
-    if (!t || t->head.muted || !t->shaken || t->said || c->source.fd < 0)
+    if (!t || t->head.muted || !t->shaken)
         return;
-    t->said = 1;
     mbedtls_ssl_close_notify(&t->ssl);
-    rt__tls_mute(loop, c);
-}
-
-/* Nobody reads what waits, and nothing may follow half a record. */
-void rt__tls_mute(rt_loop *loop, rt__conn *c)
-{
-    rt__tls *t = rt__tls_of(c);
-    if (t) {
-        rt__buf_release(loop, t->rest);
-        t->rest = NULL;
-        t->messages = 0;
-        t->muted = 1;
-    }
+    rt__buf_release(loop, t->head.rest);
+    t->head.rest = NULL;
+    t->head.messages = 0;
+    t->head.muted = 1;
 }
 
 #endif

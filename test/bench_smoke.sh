@@ -1,10 +1,11 @@
 #!/bin/bash
 # The programs of bench/, for a moment each: every scenario passes against the
 # server that is made for it, and is failed by one that is not; each server ends
-# well when it is told to.  BUILD: where the programs are.
+# well when it is told to.  BUILD: where the programs are; TLS_BUILD: where those
+# with TLS are, if there are any.
 # Prints "N passed, N failed, N skipped" as its last line.
 cd "$(dirname "$0")/.." || exit 1
-build=${BUILD:-build}
+build=${BUILD:-build} scheme=ws
 work=$(mktemp -d)
 passed=0 failed=0
 port=0 server=0 program=
@@ -56,7 +57,7 @@ load() # status expression scenario options...
 {
     local status=$1 expression=$2 scenario=$3 got
     shift 3
-    timeout 20 "$build/rtload" "ws://127.0.0.1:$port/" --quiet --json \
+    timeout 20 "$build/rtload" "$scheme://127.0.0.1:$port/" --quiet --json \
         --duration 0.3 --warmup 0.05 --timeout 2 --scenario "$scenario" "$@" \
         >"$work/said" 2>&1
     got=$?
@@ -106,6 +107,27 @@ serve limit wsecho
 good echo --connections 10
 good storm --connections 50
 load 0 '"errors": 0,' rooms --connections 3 --room 1
+
+# ---- what is right, through TLS ---------------------------------------------
+
+through_tls()
+{
+    local build=$TLS_BUILD scheme=wss
+    local pair=(--cert "$work/cert" --key "$work/key")
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
+        -subj /CN=localhost -keyout "$work/key" -out "$work/cert" 2>/dev/null
+    serve echo_server "${pair[@]}"
+    good echo --connections 10 --depth 4
+    good echo --connections 4 --size 16K --text --rate 100 --processes 2
+    good storm --connections 4
+    load 0 '"alive": 20,' idle --connections 20
+    serve fanout_server "${pair[@]}" --hard-mark 64M --sndbuf 4608
+    good fanout --connections 20 --senders 3 --depth 5
+    load 0 '"slow_dropped": 0,' slow --connections 20 --slow 5 --size 4K \
+        --depth 5 --rcvbuf 2304
+    stop
+}
+[ -z "$TLS_BUILD" ] || through_tls
 
 # ---- what is wrong ----------------------------------------------------------
 

@@ -5,16 +5,16 @@
 # Chromium, openssl, Redis, hiredis and promtool.  Run as root; what is there
 # already is left alone, so a second run takes about a second.
 # clang with its sanitizers, valgrind, the linters, cmake and meson, cross
-# compilers and qemu for other machines, tools for network namespaces, Node with
-# the packages of test/peers, Python's websockets, Chromium, Redis, hiredis and
-# promtool.  Run as root; what is there already is left alone, so a second run
-# takes about a second.
 # compilers and qemu for other machines, tools for network namespaces, Node with the packages of test/peers, Python's websockets,
 # Chromium, Redis, hiredis and promtool.  Run as root; what is there already is
 # Chromium, Redis, hiredis, promtool, mingw-w64 and Wine.  Run as root; what is there already is
 # left alone, so a second run takes about a second.
 # lowdown, Chromium, Redis, hiredis and promtool.  Run as root; what is there
 # already is left alone, so a second run takes about a second.
+# compilers and qemu for other machines, tools for network namespaces, Node with
+# the packages of test/peers, Python's websockets, Chromium, Redis, hiredis and
+# promtool.  Run as root; what is there already is left alone, so a second run
+# takes about a second.
 set -eu
 cd "$(dirname "$0")"
 

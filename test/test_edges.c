@@ -2844,6 +2844,68 @@ static void what_is_kept_of_raw_bytes_is_bounded_by_their_number(void)
     world_end();
 }
 
+static uint8_t pinged[4];
+
+static void ping_kept(ws_peer *w, int op, const uint8_t *data, size_t len)
+{
+    (void)w;
+    if (op == WS_PING && len == sizeof pinged)
+        memcpy(pinged, data, len);
+}
+
+/* Of the same length, or the beginning of the right one. */
+static void a_pong_that_repeats_another_ping_is_no_answer(void)
+{
+    rt_listen_opts o = {.ping_ms = 1000};
+    uint8_t other[4];
+    ws_peer *w;
+
+    world();
+    serve(&o);
+    w = peer();
+    w->pongs = 0;
+    w->on = ping_kept;
+    pass(1100);
+    ws_pump(w);
+    EQUAL(w->pings_got, 1);
+    memcpy(other, pinged, 4);
+    other[3] ^= 1;
+    ws_frame(w, 0x80 | WS_PONG, other, 4);
+    ws_frame(w, 0x80 | WS_PONG, pinged, 3);
+    ws_pump(w);
+    turns(2);
+    EQUAL(rt_rtt(host.loop, host.last, NULL, NULL), RT_ESTATE);
+    ws_frame(w, 0x80 | WS_PONG, pinged, 4);
+    ws_pump(w);
+    turns(2);
+    EQUAL(rt_rtt(host.loop, host.last, NULL, NULL), 0);
+    ws_free(w);
+    world_end();
+}
+
+static void an_answer_that_waited_behind_a_pause_ends_a_farewell_at_once(void)
+{
+    rt_listen_opts o = {.rate_limit = 1, .rate_over = RT_OVER_PAUSE};
+    ws_peer *w;
+
+    world();
+    serve(&o);
+    w = peer();
+    ws_send(w, WS_TEXT, "one", 3);
+    ws_send(w, WS_TEXT, "two", 3);
+    ws_close(w, 1000);
+    ws_pump(w);
+    turns(2);
+    CHECK(strcmp(host.got, "one|") == 0);
+    EQUAL(sim_streams(), 1);
+    EQUAL(rt_close(host.loop, host.last, 4000, NULL), 0);
+    turns(3);
+    EQUAL(sim_streams(), 0);
+    CHECK(strcmp(host.got, "one|") == 0);
+    ws_free(w);
+    world_end();
+}
+
 static void an_interrupted_wait_tells_of_no_event(void)
 {
     static const enum sim_call waits[] = {
@@ -3340,6 +3402,8 @@ static const struct test_case cases[] = {
     CASE(a_buffer_that_was_kept_takes_a_long_message_from_its_eighth_on),
     CASE(for_a_new_login_the_one_away_for_longest_makes_room),
     CASE(what_is_kept_of_raw_bytes_is_bounded_by_their_number),
+    CASE(a_pong_that_repeats_another_ping_is_no_answer),
+    CASE(an_answer_that_waited_behind_a_pause_ends_a_farewell_at_once),
     CASE(an_interrupted_wait_tells_of_no_event),
     CASE(a_listener_that_rests_still_ends_whom_it_refused),
     CASE(too_many_handshakes_are_one_listeners_affair),

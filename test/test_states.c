@@ -6,7 +6,8 @@
  * The other tables are walked elsewhere: session x event of rtnet.1, for the
  * server and for the client, in test_resume.c (resume_server.h,
  * resume_client.h: RT_OPENING, RT_OPEN, RT_AWAY, RT_CLOSING and gone, on
- * WebSocket and TCP); frames x state in test_exhaustive.c.
+ * WebSocket and TCP); frames x state in test_exhaustive.c.  RT__SECURING is
+ * there only with TLS: test_tls.c has what can happen to it.
  *
  *   test_states           every cell
  *   test_states --print   what comes of each, as the table below has it
@@ -444,9 +445,10 @@ static const char *line_text(void)
 
 static void result(int rc, char text[256])
 {
-    static const char *const names[] = {
-        "gone",     "resolving", "connecting", "proxied",   "shaking",
-        "greeting", "live",      "farewell",   "finishing", "draining"};
+    static const char *const names[] = {"gone",      "resolving", "connecting",
+                                        "proxied",   "securing",  "shaking",
+                                        "greeting",  "live",      "farewell",
+                                        "finishing", "draining"};
     int status = st.peer ? st.peer->status : 0;
     int n = snprintf(text, 256, "%d %s,%s;", rc,
                      st.loop ? names[conn_state()] : "freed", st.told);

@@ -13,6 +13,8 @@
 #include <malloc.h>
 #endif
 
+enum { WAIT = 20000 }; /* ms, in vain */
+
 /* ---- certificates -------------------------------------------------------- */
 
 static struct {
@@ -185,7 +187,7 @@ static void stage_dial(const char *scheme)
 /* Turns until *what is at least that; false: it does not become so. */
 static int turns_until(const int *what, int least)
 {
-    uint64_t end = peer_clock() + 5000;
+    uint64_t end = peer_clock() + WAIT;
     while (*what < least && peer_clock() < end)
         rt_poll(st.loop, 5);
     return *what >= least;
@@ -301,7 +303,7 @@ static int wants(int code)
 /* 0, or why not; WANT_READ: it takes too long. */
 static int probe_shake(probe *p)
 {
-    uint64_t end = peer_clock() + 5000;
+    uint64_t end = peer_clock() + WAIT;
     int code;
     do {
         rt_poll(st.loop, 1);
@@ -312,7 +314,7 @@ static int probe_shake(probe *p)
 
 static void probe_write(probe *p, const void *data, size_t n)
 {
-    uint64_t end = peer_clock() + 5000;
+    uint64_t end = peer_clock() + WAIT;
     int code = 0;
     do {
         code = mbedtls_ssl_write(&p->ssl, (const unsigned char *)data, n);
@@ -325,7 +327,7 @@ static void probe_write(probe *p, const void *data, size_t n)
 /* What mbedtls_ssl_read says, once it says anything. */
 static int probe_read(probe *p, void *to, size_t n)
 {
-    uint64_t end = peer_clock() + 5000;
+    uint64_t end = peer_clock() + WAIT;
     int code;
     do {
         code = mbedtls_ssl_read(&p->ssl, (unsigned char *)to, n);
@@ -350,7 +352,7 @@ static void probe_read_all(probe *p, void *to, size_t n)
 /* The other side shut its half, after all that it sent. */
 static int probe_fin(probe *p)
 {
-    uint64_t end = peer_clock() + 5000;
+    uint64_t end = peer_clock() + WAIT;
     char some[4096];
     ssize_t n;
     do {

@@ -7,7 +7,8 @@
 cd "$(dirname "$0")/.." || exit 1
 build=${BUILD:-build}/windows
 cc=x86_64-w64-mingw32-gcc
-library=(rtnet ws session group ratelimit)
+library=(rtnet ws session group ratelimit tls)
+five=(rtnet.c ws.c session.c group.c ratelimit.c) # do, without TLS
 # What is beside test_windows: the rest wants more of POSIX than there is.
 tests=(windows ws ratelimit histogram core lifetime limits metrics api
        regressions threads conformance resume)
@@ -86,7 +87,7 @@ hosts()
     done
     for file in echo chat arena; do
         check "mingw, no flags: $file" "$cc" -I. "examples/$file.c" \
-            "${library[@]/%/.c}" -lws2_32 -o "$work/$file.exe"
+            "${five[@]}" -lws2_32 -o "$work/$file.exe"
     done
     check 'nothing but the libraries of the system' foreign_dlls
 }
@@ -143,18 +144,33 @@ prefix()
 
 run() # name
 {
-    timeout -k 5 200 "$wine" "$build/test_$1.exe" </dev/null \
+    timeout -k 5 400 "$wine" "$build/test_$1.exe" </dev/null \
         >"$work/$1.out" 2>&1
 }
 
 sum='s/^\([0-9]*\) passed, \([0-9]*\) failed, \([0-9]*\) skipped$/\1 \2 \3/p'
+count() # name
+{
+    tr -d '\r' <"$work/$1.out" | tail -n 1 | sed -n "$sum"
+}
+
+# Deadlines are hard to keep beside others, under Wine: what failed is tried
+# once more, alone, and what is said then counts.
 tell() # name
 {
     local name=$1
+    case $(count "$name") in
+    *' 0 '*) ;;
+    *)
+        echo "test_$name failed, or did not come to its end: once more"
+        grep -a '^FAIL' "$work/$name.out" | tr -d '\r'
+        run "$name"
+        ;;
+    esac
     echo "== test_$name"
     tr -d '\r' <"$work/$name.out" | tail -n 40 | cut -c 1-200
     # shellcheck disable=SC2046 # three numbers
-    set -- $(tr -d '\r' <"$work/$name.out" | tail -n 1 | sed -n "$sum")
+    set -- $(count "$name")
     [ $# -eq 3 ] || echo "FAIL test_$name: it did not come to its end"
     passed=$((passed + ${1:-0}))
     failed=$((failed + ${2:-1}))

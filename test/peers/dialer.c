@@ -45,7 +45,7 @@ static void fill(const plan *p, int i, char *out)
 {
     for (int j = 0; j < p->size; j++) {
         int n = i * 7 + j * 31 + (j >> 8);
-        out[j] = p->text ? (char)('a' + n % 26) : (char)(n & 0xff);
+        out[j] = (char)(p->text ? 'a' + n % 26 : n & 0xff);
     }
 }
 
@@ -90,8 +90,8 @@ static void ask_rtt(rt_loop *l, void *arg)
 static void on_open(rt_loop *l, rt_session s)
 {
     peer *me = rt_context(l, s);
-    const char *protocol =
-        rt_header(rt_request_of(l, s), "sec-websocket-protocol");
+    const rt_request *r = rt_request_of(l, s); /* a stream has none */
+    const char *protocol = r ? rt_header(r, "sec-websocket-protocol") : NULL;
     me->opened++;
     printf("open protocol=%s\n", protocol ? protocol : "");
     if (me->all->plan.ping_ms)

@@ -48,7 +48,8 @@ export async function withSecure(args, play) {
 }
 
 // A program of others: its exit code and all it said.  Its input is input, or
-// whatever play(child, said) writes.
+// whatever play(child, said) writes; said(what) waits for that text, or gives
+// what matches that expression.
 export async function command(program, args, input = '', limit = 15000) {
     const child = spawn(program, args.map(String), { cwd: dir });
     const self = { child, out: '' };
@@ -61,8 +62,9 @@ export async function command(program, args, input = '', limit = 15000) {
     });
     try {
         if (typeof input === 'function')
-            await input(child, (text) => until(5000, `${program}: ${text}`,
-                                               () => self.out.includes(text)));
+            await input(child, (what) => until(10000, `${program}: ${what}`,
+                () => typeof what === 'string' ? self.out.includes(what)
+                                               : what.exec(self.out)));
         else
             child.stdin.end(input);
         self.code = await within(limit, program, ended);
@@ -75,6 +77,8 @@ export async function command(program, args, input = '', limit = 15000) {
 // The dialer that knows TLS, and how it ended.
 export async function dial(url, ...args) {
     const self = await run('tls_dialer', [url, ...args]);
+    if (self.signal)
+        throw new Error(`the dialer died of ${self.signal}`);
     const end = /^end code=(\d+) cause=(\d+) lost=\d+ reason=(.*)$/m
         .exec(self.out);
     return { exit: self.code, out: self.out, code: Number(end?.[1]),

@@ -246,18 +246,62 @@ test('a client needs a certificate where the server asks for one', () =>
                      keyFile('user'));
     }));
 
-test('speed: 8 MiB come back whole through s_client', () =>
+// 8 MiB there and back.
+async function loaded(server, ...args) {
+    const text = `${'0123456789abcdef'.repeat(64)}\n`.repeat(8192);
+    const { out } = await client(server, ['-quiet', '-nocommands', ...args],
+        async (child, said) => {
+            child.stdin.write(`${text}the end`);
+            await said('the end');
+            child.kill();
+        });
+    assert.equal(out.slice(out.indexOf('0123')), `${text}the end`);
+}
+
+test('8 MiB come back whole through s_client', () =>
+    withSecure(['host', ...raw], (server) => loaded(server)));
+
+// OpenSSL ends a line whose records are longer than was agreed upon.
+test('a client that asks for short records gets short ones', () =>
     withSecure(['host', ...raw], async (server) => {
-        const line = `${'0123456789abcdef'.repeat(64)}\n`;
-        const text = line.repeat(8192);
-        const { out } = await client(server, ['-quiet', '-nocommands'],
-            async (child, said) => {
-                child.stdin.write(`${text}the end`);
-                await said('the end');
-                child.kill();
-            });
-        assert.equal(out.slice(out.indexOf('0123')), `${text}the end`);
-    }));
+        for (const most of [512, 1024, 2048, 4096])
+            await loaded(server, '-tls1_2', '-maxfraglen', most);
+    }), 60000);
+
+// ---- openssl as the server ----
+
+// What the dialer tells of a server that does play(child) once it is there.
+async function dialled(play) {
+    let told;
+    await command('openssl', ['s_server', '-accept', '127.0.0.1:0', '-tls1_2',
+                              '-cert', certFile('host'), '-key',
+                              keyFile('host')], async (child, said) => {
+        const [, port] = await said(/ACCEPT 127\.0\.0\.1:(\d+)/);
+        const end = dial(`tls://localhost:${port}`, '--ca',
+                         certFile('authority'), '--messages', 0, '--wait', 1,
+                         '--limit-ms', 8000);
+        await said('CIPHER is');
+        play(child);
+        told = await end;
+        child.kill();
+    });
+    assert.match(told.out, /^open /m);
+    return told;
+}
+
+test('dialled: renegotiation is refused and ends the session', async () => {
+    for (const word of ['r', 'R']) {
+        const told = await dialled((child) => child.stdin.write(`${word}\n`));
+        assert.deepEqual([told.code, told.reason],
+                         [1006, 'TLS: renegotiation']);
+    }
+});
+
+test('dialled: s_server that goes without close_notify is 1006', async () => {
+    for (const go of [(child) => child.stdin.write('q\n'),
+                      (child) => child.kill('SIGKILL')])
+        assert.equal((await dialled(go)).code, 1006);
+});
 
 // ---- curl ----
 

@@ -181,6 +181,24 @@ test('tls: half a client may end and still be answered', () =>
         await server.sees('end code=1005 cause=2');
     }));
 
+test('tls: who does not read for a while gets all of it, whole', () =>
+    withSecure(['host', '--scheme', 'tls'], async (server) => {
+        const data = bytes(32 << 20), parts = [];
+        let got = 0;
+        const socket = await shake(server.port);
+        socket.pause();
+        socket.write(data);
+        // More than fits on the way, so that the server waits for us.
+        await sleep(1000);
+        assert.ok(socket.writableLength > 0, 'the server reads no more');
+        socket.on('data', (part) => (got += part.length, parts.push(part)));
+        socket.resume();
+        await until(20000, 'the echo', () => got >= data.length);
+        assert.ok(Buffer.concat(parts).equals(data));
+        socket.end();
+        await server.sees('end code=1005 cause=2');
+    }), 30000);
+
 // ---- Node as the server ----
 
 async function listen(name, options = {}) {
@@ -319,6 +337,24 @@ test('dialled: an old TLS, a weak suite, h2 alone: none is spoken',
             assert.match(told.reason, /^TLS: /);
         }
     }, 30000);
+
+test('dialled: close_notify is an end, the mere end of a line is not',
+    async () => {
+        const ends = [(socket) => socket.end(),
+                      (socket) => socket.destroy()];
+        const codes = [];
+        for (const end of ends) {
+            const server = tls.createServer(
+                { cert: cert('host'), key: key('host') }, end);
+            server.listen(0, '127.0.0.1');
+            await once(server, 'listening');
+            const told = await dial(`tls://localhost:${server.address().port}`,
+                                    ...trust, '--messages', 0, '--wait', 1);
+            codes.push(told.code);
+            server.close();
+        }
+        assert.deepEqual(codes, [1005, 1006]);
+    });
 
 test('dialled: what speaks no TLS is told so', async () => {
     const plain = net.createServer((socket) => {
@@ -504,7 +540,7 @@ test('a ClientHello byte by byte meets the deadline', () =>
         }
         const ms = Date.now() - start;
         assert.ok(slow.over, 'it was closed');
-        assert.ok(ms > 900 && ms < 2500, `${ms} ms`);
+        assert.ok(ms > 900 && ms < 5000, `${ms} ms`);
         slow.destroy();
         await well(server);
         assert.equal(server.count('open'), 1);
@@ -535,7 +571,8 @@ test('a ClientHello byte by byte in time is served', () =>
     }));
 
 test('half-open handshakes are capped; a good client comes in', () =>
-    withSecure(['host', '--max-handshakes', 50], async (server) => {
+    withSecure(['host', '--max-handshakes', 50, '--handshake-ms', 20000],
+               async (server) => {
         const hello = await clientHello();
         const silent = [];
         for (let i = 0; i < 200; i++) {

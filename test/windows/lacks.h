@@ -21,6 +21,7 @@ static inline const char *windows_lacks(const char *name)
         {"no_on_close_comes_without_an_on", "on Windows, there is no dup2"},
         {"a_page_that_is_read_slowly_is_not_cut", slow},
         {"the_last_page_is_not_cut_either", slow},
+        {"descriptor_0_is_one", "on Windows, it is no descriptor"},
         {"opening a watch when any", "on Windows, no file can be watched"},
         {"opening a local listener when any", local},
         /* test_lifetime */
@@ -32,7 +33,9 @@ static inline const char *windows_lacks(const char *name)
         {"request/select/bytes [25] one of 8200 bytes", slow},
         /* test_metrics */
         {"want_of_descriptors_has_its_cause", files},
+        {"sessions_end_evenly_over_the_window", slow},
         /* test_resume */
+        {"a_ping_of_0_does_not_spin", slow},
         {"without_random_bytes_there_is_no_token, tcp", shuts},
         {"without_a_token_a_session_ends_with_its_line, tcp", shuts},
         {"without_rt_keep_it_ends_with_its_line", shuts},

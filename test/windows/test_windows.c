@@ -8,6 +8,7 @@
 #include "rtnet.h"
 #include "test.h"
 
+#include "args.h"
 #include "peer.h"
 
 #include <signal.h>
@@ -466,6 +467,35 @@ static void one_session_too_many_is_told_to_come_back(void)
     app_end();
 }
 
+/* ---- a system that takes less than it is given -----------------------------
+ */
+
+static int cut_sends; /* of up to 16 bytes, as posts are */
+
+static int(WINAPI *real_send(void))(SOCKET, const char *, int, int)
+{
+    static int(WINAPI * real)(SOCKET, const char *, int, int);
+    FARPROC found;
+    if (real)
+        return real;
+    found = GetProcAddress(GetModuleHandleA("ws2_32.dll"), "send");
+    memcpy(&real, &found, sizeof real);
+    return real;
+}
+
+static int WINAPI cut_send(SOCKET s, const char *from, int n, int flags)
+{
+    static unsigned count;
+    unsigned draw = __atomic_add_fetch(&count, 7, __ATOMIC_RELAXED);
+    if (cut_sends && n > 1 && n <= 16 && draw % 3 == 0)
+        n = 1 + (int)(draw / 3 % (unsigned)(n - 1));
+    return real_send()(s, from, n, flags);
+}
+
+/* The linker finds it here before it looks in the library of imports. */
+extern int(WINAPI *const __imp_send)(SOCKET, const char *, int, int);
+int(WINAPI *const __imp_send)(SOCKET, const char *, int, int) = cut_send;
+
 /* ---- threads ---------------------------------------------------------------
  */
 
@@ -495,7 +525,7 @@ static void *post_all(void *arg)
     return NULL;
 }
 
-/* More than the pair of sockets holds: each is whole, once and in order. */
+/* More than the loop takes at once: each is whole, once and in order. */
 static void posts_of_four_threads_all_run_and_the_last_stops_the_loop(void)
 {
     pthread_t threads[THREADS];
@@ -516,6 +546,14 @@ static void posts_of_four_threads_all_run_and_the_last_stops_the_loop(void)
             wrong += letters[i][k] != 1;
     EQUAL(wrong, 0);
     app_end();
+}
+
+static void posts_are_whole_though_a_send_takes_a_part(void)
+{
+    real_send();
+    cut_sends = 1;
+    posts_of_four_threads_all_run_and_the_last_stops_the_loop();
+    cut_sends = 0;
 }
 
 static void *stop_soon(void *arg)
@@ -568,7 +606,9 @@ static void crowd(int n)
 {
     peer *p = calloc((size_t)n, sizeof *p);
     int i, good = 0;
-    app_open("ws://127.0.0.1:0");
+    app_begin(0);
+    app.opts.ping_ms = RT_OFF; /* they read late, on a slow machine */
+    app_listen("ws://127.0.0.1:0");
     for (i = 0; i < n; i++)
         good += peer_ws(&p[i], app.loop, app.port, "/");
     EQUAL(good, n);
@@ -689,14 +729,20 @@ static void a_local_socket_is_refused_with_a_sentence(void)
     app_end();
 }
 
-/* SO_REUSEADDR would give either of them the port. */
+/* SO_REUSEADDR would give either of them the port; not so under Wine, hence a
+   look at the option. */
 static void a_port_belongs_to_one_listener(void)
 {
     char url[64];
     const char *text;
     struct sockaddr_in a;
-    int on = 1, thief = socket(AF_INET, SOCK_STREAM, 0);
+    int on = 1, shared = -1, thief = socket(AF_INET, SOCK_STREAM, 0);
+    socklen_t len = sizeof shared;
     app_open("ws://127.0.0.1:0");
+    EQUAL(getsockopt((int)rt_listener_fd(app.loop, app.listener), SOL_SOCKET,
+                     SO_REUSEADDR, &shared, &len),
+          0);
+    EQUAL(shared, 0);
     snprintf(url, sizeof url, "ws://127.0.0.1:%d", app.port);
     EQUAL(rt_listen(app.loop, url, &app.opts).id, 0);
     EQUAL(rt_error(app.loop, &text), RT_ESYS);
@@ -777,6 +823,43 @@ static void a_watch_tells_of_a_socket(void)
     app_end();
 }
 
+static int told[CROWD];
+
+static void not_read(rt_loop *loop, rt_watch w, int events, void *arg)
+{
+    (void)loop;
+    (void)w;
+    (void)events;
+    ++*(int *)arg;
+}
+
+/* All stay readable: the first would fill each batch. */
+static void those_beyond_a_batch_have_their_turn(void)
+{
+    static int fd[CROWD][2];
+    int i, good = 0, never = 0;
+    app_begin(0);
+    memset(told, 0, sizeof told);
+    for (i = 0; i < CROWD; i++) {
+        EQUAL(socketpair(AF_INET, SOCK_STREAM, 0, fd[i]), 0);
+        good += rt_watch_start(app.loop, fd[i][0], RT_READ, not_read, &told[i])
+                    .id != 0;
+        send(fd[i][1], "x", 1, 0);
+    }
+    EQUAL(good, CROWD);
+    for (i = 0; i < 4; i++)
+        CHECK(rt_poll(app.loop, 100) > 0);
+    for (i = 0; i < CROWD; i++)
+        never += told[i] == 0;
+    EQUAL(never, 0);
+    rt_loop_free(app.loop);
+    for (i = 0; i < CROWD; i++) {
+        close(fd[i][0]);
+        close(fd[i][1]);
+    }
+    EQUAL(peer_heap, 0);
+}
+
 /* It would fail each wait for everybody. */
 static void a_watched_socket_that_is_closed_stops_nobody(void)
 {
@@ -789,6 +872,7 @@ static void a_watched_socket_that_is_closed_stops_nobody(void)
     CHECK(w.id != 0);
     close(fd[0]);
     close(fd[1]);
+    CHECK(rt_poll(app.loop, 0) >= 0);
     CHECK(peer_ws(&p, app.loop, app.port, "/"));
     peer_text(&p, "still here");
     CHECK(peer_got(&p, RT_TEXT, "still here"));
@@ -855,33 +939,37 @@ static void one_socket_more_than_select_takes_is_refused(void)
         close(fd[i]);
 }
 
-int main(void)
+#define CASE(name) (wanted(#name, argc, argv) ? RUN(name) : (void)0)
+
+int main(int argc, char **argv)
 {
-    RUN(a_websocket_gets_its_words_back);
-    RUN(so_does_a_stream);
-    RUN(so_does_who_is_dialled);
-    RUN(all_addresses_are_those_of_ipv4_and_ipv6);
-    RUN(the_chat_example_passes_words_on);
-    RUN(the_arena_example_plays_and_drains_at_an_interrupt);
-    RUN(a_session_comes_back_with_what_it_missed);
-    RUN(timers_run_when_they_are_due_and_do_not_drift);
-    RUN(one_session_too_many_is_told_to_come_back);
-    RUN(posts_of_four_threads_all_run_and_the_last_stops_the_loop);
-    RUN(rt_stop_of_another_thread_ends_a_wait_at_once);
-    RUN(a_loop_that_is_full_of_posts_says_so);
-    RUN(two_hundred_connections_are_served_at_once);
-    RUN(more_than_a_batch_are_served_at_once);
-    RUN(a_big_message_waits_for_a_slow_reader);
-    RUN(a_shutdown_sends_all_away_and_is_told);
-    RUN(a_dial_to_nobody_ends_with_connection_refused);
-    RUN(a_reset_is_the_peers_end);
-    RUN(a_local_socket_is_refused_with_a_sentence);
-    RUN(a_port_belongs_to_one_listener);
-    RUN(a_listening_socket_is_taken_over);
-    RUN(what_is_no_listening_socket_is_not_taken);
-    RUN(a_watch_tells_of_a_socket);
-    RUN(a_watched_socket_that_is_closed_stops_nobody);
-    RUN(an_urgent_byte_is_a_byte_of_the_stream);
-    RUN(one_socket_more_than_select_takes_is_refused);
+    CASE(a_websocket_gets_its_words_back);
+    CASE(so_does_a_stream);
+    CASE(so_does_who_is_dialled);
+    CASE(all_addresses_are_those_of_ipv4_and_ipv6);
+    CASE(the_chat_example_passes_words_on);
+    CASE(the_arena_example_plays_and_drains_at_an_interrupt);
+    CASE(a_session_comes_back_with_what_it_missed);
+    CASE(timers_run_when_they_are_due_and_do_not_drift);
+    CASE(one_session_too_many_is_told_to_come_back);
+    CASE(posts_of_four_threads_all_run_and_the_last_stops_the_loop);
+    CASE(posts_are_whole_though_a_send_takes_a_part);
+    CASE(rt_stop_of_another_thread_ends_a_wait_at_once);
+    CASE(a_loop_that_is_full_of_posts_says_so);
+    CASE(two_hundred_connections_are_served_at_once);
+    CASE(more_than_a_batch_are_served_at_once);
+    CASE(a_big_message_waits_for_a_slow_reader);
+    CASE(a_shutdown_sends_all_away_and_is_told);
+    CASE(a_dial_to_nobody_ends_with_connection_refused);
+    CASE(a_reset_is_the_peers_end);
+    CASE(a_local_socket_is_refused_with_a_sentence);
+    CASE(a_port_belongs_to_one_listener);
+    CASE(a_listening_socket_is_taken_over);
+    CASE(what_is_no_listening_socket_is_not_taken);
+    CASE(a_watch_tells_of_a_socket);
+    CASE(those_beyond_a_batch_have_their_turn);
+    CASE(a_watched_socket_that_is_closed_stops_nobody);
+    CASE(an_urgent_byte_is_a_byte_of_the_stream);
+    CASE(one_socket_more_than_select_takes_is_refused);
     return test_done();
 }
