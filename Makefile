@@ -96,29 +96,26 @@ uninstall:
 	rm -f $(INSTALLED:%=$(DESTDIR)%)
 
 # The whole library as one header and one source, for who wants to copy only
-# that.  tls.c does nothing there without its macro.
-ALL = $(filter-out tls,$(LIB)) $(basename $(wildcard tls.c))
+# that.  TLS sleeps in it until RT_TLS_MBEDTLS is defined.
 dist: $(BUILD)/dist/rtnet.h $(BUILD)/dist/rtnet_all.c
 
 $(BUILD)/dist/rtnet.h: rtnet.h
 	@mkdir -p $(@D)
 	cp rtnet.h $@
 
-$(BUILD)/dist/rtnet_all.c: rtnet_internal.h LICENSE $(ALL:%=%.c)
+$(BUILD)/dist/rtnet_all.c: rtnet_internal.h LICENSE $(LIB:%=%.c)
 	@mkdir -p $(@D)
 	@echo 'one file of $^'
 	@{ echo "/* rtnet $(VERSION) in one file, made by make dist."; \
 	   sed -e 's/^/ * /' -e 's/ *$$//' LICENSE; echo ' */'; \
 	   cat rtnet_internal.h; \
-	   for file in $(ALL:%=%.c); do \
-	       echo; [ $$file != tls.c ] || echo '#ifdef RT_TLS_MBEDTLS'; \
-	       sed '/^.include "rtnet_internal.h"/d' $$file; \
-	       [ $$file != tls.c ] || echo '#endif'; \
+	   for file in $(LIB:%=%.c); do \
+	       echo; sed '/^.include "rtnet_internal.h"/d' $$file; \
 	   done; } >$@
 
 # Bytes of each file at -Os.
 size:
-	@CC='$(CC)' sh test/size.sh $(ALL:%=%.c)
+	@CC='$(CC)' sh test/size.sh $(LIB:%=%.c)
 
 RTLOAD = $(addprefix bench/,rtload.c rtload_result.c rtload_share.c client.c \
            drive.c line.c wire.c)

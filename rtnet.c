@@ -3815,7 +3815,7 @@ static size_t record_gather(rt__out *o, rt__buf *together, const uint8_t **from)
     size_t total, n, step;
     int i, count = gather(o, v, &total);
     *from = (const uint8_t *)v[0].iov_base;
-    n = v[0].iov_len < RT__RECORD ? v[0].iov_len : RT__RECORD;
+    n = v[0].iov_len < RT__RECORD ? v[0].iov_len : (size_t)RT__RECORD;
     if (count == 1 || n == RT__RECORD || !together)
         return n;
     for (i = 0, n = 0; i < count && n < RT__RECORD; i++, n += step) {

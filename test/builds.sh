@@ -51,9 +51,12 @@ said() # wanted command...: its output, within a minute
     equal "$(timeout 60 "$@" 2>&1)" "$wanted"
 }
 
-has_header() # header
+has_mbedtls() # name: else a skip
 {
-    echo "#include <$1>" | cc -E -x c - >/dev/null 2>&1
+    echo '#include <mbedtls/ssl.h>' | cc -E -x c - >/dev/null 2>&1 && return 0
+    skipped=$((skipped + 1))
+    echo "SKIP $1: there is no mbedTLS, run test/install-deps.sh"
+    return 1
 }
 
 version=$(sed -n 's/^.define RT_VERSION_[A-Z]* //p' rtnet.h | paste -sd. -)
@@ -228,6 +231,25 @@ consume() # [-static]
     cc -std=c99 test/builds/consumer.c ${1:+"$1"} $flags -o "$work/consumer"
 }
 
+speaks_tls() # program
+{
+    nm "$1" | grep 'mbedtls_ssl_handshake$'
+}
+
+# With TLS whoever links statically has to be told of mbedTLS.
+install_tls()
+{
+    has_mbedtls 'make install TLS=mbedtls' || return
+    check 'make install TLS=mbedtls' make_install install TLS=mbedtls \
+        PREFIX="$work/tls" || return
+    export PKG_CONFIG_PATH=$work/tls/lib/pkgconfig
+    check 'pkg-config -static, TLS: consumer.c' consume -static &&
+        check 'pkg-config -static, TLS: an echo' said "$version" \
+            "$work/consumer" &&
+        check 'pkg-config -static, TLS: it is there' \
+            speaks_tls "$work/consumer"
+}
+
 make_install() # make's words...
 {
     make -s "$@" BUILD="$work/make" CFLAGS=-O1
@@ -270,6 +292,7 @@ installed()
     meson_consumer
     check 'make uninstall' make_install uninstall PREFIX="$to"
     check 'nothing is left behind' equal "$(files_in "$to")" ''
+    install_tls
 }
 
 # ---- meson and CMake --------------------------------------------------------
@@ -332,14 +355,18 @@ with_cmake()
     check 'cmake: the soname' equal "$(readelf -d \
         "$work/cmake-shared/lib/librtnet.so" |
         sed -n 's/.*SONAME.*\[\(.*\)\]/\1/p')" "$soname"
-    [ -e tls.c ] || return
-    if has_header mbedtls/ssl.h; then
+    have x86_64-w64-mingw32-gcc 'cmake for Windows' &&
+        check 'cmake for Windows' cmake_build "$work/windows" \
+            test/builds/add_subdirectory -DRTNET="$PWD" \
+            -DCMAKE_SYSTEM_NAME=Windows \
+            -DCMAKE_C_COMPILER=x86_64-w64-mingw32-gcc &&
+        check 'cmake for Windows: a program' test -e \
+            "$work/windows/consumer.exe"
+    has_mbedtls 'cmake, RTNET_TLS' &&
         cmake_consumer add_subdirectory-tls add_subdirectory \
-            -DRTNET="$PWD" -DRTNET_TLS=ON
-    else
-        skipped=$((skipped + 1))
-        echo 'SKIP cmake, RTNET_TLS: no mbedtls, run test/install-deps.sh'
-    fi
+            -DRTNET="$PWD" -DRTNET_TLS=ON &&
+        check 'cmake: RTNET_TLS is TLS' \
+            speaks_tls "$work/add_subdirectory-tls/consumer"
 }
 
 # ---- make dist --------------------------------------------------------------
@@ -387,17 +414,18 @@ amalgamated()
     done
     can_m32 && check 'gcc -m32' alone gcc -std=c99 -m32 -O1 \
         -idirafter /usr/include/x86_64-linux-gnu
-    [ -e tls.c ] && has_header mbedtls/ssl.h &&
-        check 'with Mbed TLS' alone gcc -std=c99 -DRT_TLS_MBEDTLS
+    have x86_64-w64-mingw32-gcc 'rtnet_all.c for Windows' &&
+        check 'rtnet_all.c for Windows' alone x86_64-w64-mingw32-gcc -std=c99
+    has_mbedtls 'rtnet_all.c with TLS' && check 'rtnet_all.c with TLS' \
+        alone gcc -std=c99 -DRT_TLS_MBEDTLS
 }
 
 # ---- make size --------------------------------------------------------------
 
-# The code of all but tls.c, which not everybody has.
+# As it is built by default, which is without TLS.
 code()
 {
-    awk '$1 ~ /\.c$/ && $1 != "tls.c" { sum += $2 } END { print sum + 0 }' \
-        "$work/size"
+    awk '$1 == "sum" { print $2 }' "$work/size"
 }
 
 sizes()

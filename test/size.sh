@@ -1,5 +1,6 @@
 #!/bin/sh
-# How large the library is: bytes of each FILE.c at -Os, and their sum.  Usage:
+# How large the library is: bytes of each FILE.c at -Os, and their sum; then the
+# sum with TLS, where mbedTLS is installed.  Usage:
 #   CC=gcc sh test/size.sh FILE.c...
 # code is what runs (.text), constants are tables and texts (.rodata), unwinding
 # is what a debugger and C++ need to walk through it (.eh_frame; it is not there
@@ -17,14 +18,21 @@ row() # name: of size -A, on stdin
                   unwinding, code + constants + unwinding }'
 }
 
+compile() # file options...
+{
+    object=$work/$(basename "$1" .c).o
+    ${CC:-cc} -std=c99 -Os -c "$@" -o "$object" || exit 1
+}
+
 printf '%-12s %9s %9s %9s %9s\n' file code constants unwinding all
 for file in "$@"; do
-    object=$work/$(basename "$file" .c).o
-    if [ "$file" = tls.c ]; then
-        echo '#include <mbedtls/ssl.h>' |
-            ${CC:-cc} -E -x c - >/dev/null 2>&1 || continue
-    fi
-    ${CC:-cc} -std=c99 -Os -DRT_TLS_MBEDTLS -c "$file" -o "$object" || exit 1
+    compile "$file"
     size -A "$object" | row "$file"
 done
 size -A "$work"/*.o | row sum
+
+echo '#include <mbedtls/ssl.h>' | ${CC:-cc} -E -x c - >/dev/null 2>&1 || exit 0
+for file in "$@"; do
+    compile "$file" -DRT_TLS_MBEDTLS
+done
+size -A "$work"/*.o | row 'TLS=mbedtls'
