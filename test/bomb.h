@@ -95,7 +95,8 @@
     X(rt_watch_stop)                                                           \
     X(rt_metrics)                                                              \
     X(rt_observe)                                                              \
-    X(rt_shutdown)
+    X(rt_shutdown)                                                             \
+    X(rt_tls_reload)
 
 /* Where a call is made: the callbacks of rtnet.h that may make calls, those of
    dialled sessions apart, on_close inside rt_loop_free, and between two turns.
@@ -132,8 +133,8 @@
     X(close_in_free, "close")                                                  \
     X(between, "")
 
-/* The header says that these make no call, or (a codec's) gives them no loop
-   to make one with. */
+/* The header says that these make no call, or (a codec's, and sni) gives them
+   no loop to make one with. */
 #define BOMB_MUTE(X)                                                           \
     X(log)                                                                     \
     X(realloc)                                                                 \
@@ -142,7 +143,8 @@
     X(decode)                                                                  \
     X(head)                                                                    \
     X(beat)                                                                    \
-    X(bye)
+    X(bye)                                                                     \
+    X(sni)
 
 #define BOMB_ENUM(name) BOMB_##name,
 #define BOMB_PLACE_ENUM(name, of) AT_##name,

@@ -473,6 +473,18 @@ static void do_rt_unlisten(void)
     door_shut(aim_listener());
 }
 
+/* This build has no TLS, and no listener here would have. */
+static void do_rt_tls_reload(void)
+{
+    rt_listener l = aim_listener();
+    const struct door *d = door_of(l);
+    rt_tls_opts o = {.cert = "none", .key = "none"};
+    int open = d && d->open;
+
+    answered(rt_tls_reload(w.loop, l, sim_choose(2) ? &o : NULL), 0,
+             open ? E(RT_EINVAL) : E(RT_EGONE));
+}
+
 /* ---- dialled sessions --------------------------------------------------- */
 
 enum {
