@@ -45,7 +45,8 @@ SAN = ("-O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined")
 CONTROL = 25
 # Those that take long, look at no fault of this kind or are linked with a
 # library of their own: not run; or with options that make them shorter.
-OPTIONS = {"histogram": None, "kernel": None, "planted": None,
+OPTIONS = {"histogram": None, "kernel": None, "planted": None, "tls": None,
+           "tls_faults": None,
            "exhaustive": "one_byte two_bytes edges code"}
 # Whose subject a file is, so that these come first; then the quick ones.
 FIRST = {"rtnet.c": ("core", "lifetime", "admission", "regressions"),

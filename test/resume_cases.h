@@ -763,6 +763,14 @@ static void a_keyed_one_is_freed_by_h(void)
     HEARS(&st.b, "w:0:1:resumed");
 }
 
+/* On a stream nothing below has looked at it. */
+static void a_text_that_is_no_utf8_ends_the_session(void)
+{
+    stage_and_open();
+    say(&st.a, "m\xff");
+    TOLD("close:1007:0");
+}
+
 /* Each by itself, whatever became of those before it. */
 static void keyed_ones_are_freed_together(void)
 {
@@ -1849,6 +1857,7 @@ static void server_cases(void)
     RUN_WIRES(a_keyed_one_is_held_until_a_later_number_is_known);
     RUN_WIRES(a_keyed_one_is_freed_by_h);
     RUN_WIRES(keyed_ones_are_freed_together);
+    RUN_WIRES(a_text_that_is_no_utf8_ends_the_session);
     RUN_WIRES(the_newest_value_survives_a_gap);
     RUN_WIRES(there_are_64_keys_at_most);
     RUN_WIRES(what_waits_is_not_lost);
