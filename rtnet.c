@@ -3811,13 +3811,16 @@ ptrdiff_t rt__conn_send(rt_loop *loop, rt__conn *c, const void *data, size_t n)
    together where there is a buffer for that. */
 static size_t record_gather(rt__out *o, rt__buf *together, const uint8_t **from)
 {
+    const rt__piece *first = o->count ? &o->q[o->head] : &o->loose[0].piece;
+    size_t total, step, n = RT__RECORD;
     struct iovec v[IOVECS];
-    size_t total, n, step;
-    int i, count = gather(o, v, &total);
-    *from = (const uint8_t *)v[0].iov_base;
-    n = v[0].iov_len < RT__RECORD ? v[0].iov_len : (size_t)RT__RECORD;
-    if (count == 1 || n == RT__RECORD || !together)
+    int i, count;
+    if (first->len < n)
+        n = first->len;
+    *from = rt__buf_data(first->buf) + first->off;
+    if (o->count + o->loose_count == 1 || n == RT__RECORD || !together)
         return n;
+    count = gather(o, v, &total);
     for (i = 0, n = 0; i < count && n < RT__RECORD; i++, n += step) {
         step = RT__RECORD - n < v[i].iov_len ? RT__RECORD - n : v[i].iov_len;
         memcpy(rt__buf_data(together) + n, v[i].iov_base, step);
