@@ -372,10 +372,6 @@ typedef struct {
     int spin_us;
 } rt_loop_opts;
 
-/* ---- TLS ---------------------------------------------------------------
- * wss:// and tls:// work where the library was built with a TLS library
- * (make TLS=mbedtls); elsewhere they are RT_EINVAL, "built without TLS". */
-
 /* A certificate, with those that lead up to its issuer behind it, and its
    private key.  Each is PEM: the text (it begins with "-----BEGIN"), or the
    path of a file that is read at once. */
@@ -384,7 +380,9 @@ typedef struct {
 } rt_tls_cert;
 
 /*
- * What rt_listen_opts.tls and rt_dial_opts.tls point to; copied.  TLS 1.2 and
+ * What rt_listen_opts.tls and rt_dial_opts.tls point to, for wss:// and tls://;
+ * copied.  These work where the library was built with a TLS library (make
+ * TLS=mbedtls); elsewhere they are RT_EINVAL, "built without TLS".  TLS 1.2 and
  * up, ECDHE with AEAD ciphers alone, no renegotiation; sessions resume by
  * tickets.  A dial checks whom it talks to, always: with neither ca nor pin it
  * is RT_EINVAL.  Where that check fails on_close tells 1006, RT_BY_ERROR, and

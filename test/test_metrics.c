@@ -1190,6 +1190,7 @@ static void sessions_that_are_away_end_at_once(int backend)
     rt_drop(app.loop, app.s[2], 1011, NULL);
     EQUAL(rt_state(app.loop, app.s[2]), RT_AWAY);
     CHECK(becomes("rtnet_connections", 2));
+    EQUAL(metric("rtnet_dialled_total"), 1);
     rt_shutdown(app.loop, 60000);
     rt_poll(app.loop, 0);
     EQUAL(app.closes, 2);
