@@ -119,7 +119,7 @@ size:
 
 RTLOAD = $(addprefix bench/,rtload.c rtload_result.c rtload_share.c client.c \
            drive.c line.c wire.c)
-$(BUILD)/rtload: $(RTLOAD) $(wildcard bench/*.h) | $(BUILD)
+$(BUILD)/rtload: $(RTLOAD) $(wildcard bench/*.h) $(BUILD)/flags
 	$(CC) $(FLAGS) $(RTLOAD) -o $@ $(LIBS) -lm
 
 STORM = $(addprefix bench/storm,.c _result.c _picture.c)
@@ -155,8 +155,6 @@ test check:
 # rtnet.3.  Needs Python 3 and lowdown.
 docs:
 	python3 test/docs.py rtnet.h $(BUILD)/docs
-
-.PHONY: docs
 
 # All of it, with what is installed: the same steps as in a fresh clone.
 ci:
@@ -209,6 +207,6 @@ bench-peers: all $(LWS:%=$(BUILD)/%)
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all demo test check ci coverage prove mutate nightly report fuzz \
+.PHONY: all demo docs test check ci coverage prove mutate nightly report fuzz \
         fuzz-afl bench bench-peers clean shared install uninstall dist size \
         always

@@ -108,8 +108,7 @@ static const struct win_error {
     {WSAEWOULDBLOCK, EAGAIN, "it would block"},
     {WSAEINTR, EINTR, "interrupted"},
     {WSAECONNRESET, ECONNRESET, "connection reset by peer"},
-    /* Of a line that is open: its peer is silent, or it wrote behind a reset.
-     */
+    /* Of an open line: its peer is silent, or it wrote behind a reset. */
     {WSAECONNABORTED, ECONNRESET, "connection reset by peer"},
     {WSAESHUTDOWN, EPIPE, "broken pipe"},
     {WSAECONNREFUSED, ECONNREFUSED, "connection refused"},
@@ -131,7 +130,7 @@ static const struct win_error {
     {WSAEBADF, EBADF, "not an open socket"},
     {WSAENOTSOCK, EBADF, "not an open socket"},
     {WSAEOPNOTSUPP, EOPNOTSUPP, "not supported"},
-    {0, EPROTONOSUPPORT, "there are no local sockets here"},
+    {-1, EPROTONOSUPPORT, "there are no local sockets here"},
 };
 
 enum { WIN_ERRORS = sizeof win_errors / sizeof *win_errors };
@@ -326,8 +325,10 @@ static int win_clock(struct timespec *t)
 static int pair_listen(struct sockaddr_in *a)
 {
     int len = sizeof *a, fd = socket(AF_INET, SOCK_STREAM, 0);
+    const int alone = 1;
     if (fd < 0)
         return -1;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &alone, sizeof alone);
     memset(a, 0, sizeof *a);
     a->sin_family = AF_INET;
     a->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -1854,8 +1855,9 @@ int rt_post(rt_loop *loop, void (*fn)(rt_loop *, void *), void *arg)
     return errno == EAGAIN ? RT_EFULL : RT_ESYS;
 }
 
-/* May run in a signal handler: an atomic store, a write, and errno as it was.
-   The flag comes before the byte that wakes, so whoever wakes sees it. */
+/* May run in a signal handler: an atomic store, a write, and errno as it was (on
+   Windows a lock, too: its handlers have a thread of their own).  The flag comes
+   before the byte that wakes, so whoever wakes sees it. */
 void rt_stop(rt_loop *loop)
 {
     int saved = errno;
@@ -2551,11 +2553,8 @@ static int listen_on(const address *a, const rt_listen_opts *o, int dual)
     int saved, fd = socket_open(a->storage.ss_family);
     if (fd < 0)
         return -1;
-    /* A server that starts again may bind while connections of the one before
-       are in TIME_WAIT. */
     if (a->storage.ss_family != AF_UNIX)
         fd_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
-    /* Systems differ in what an IPv6 socket takes by default: it is said. */
     if (a->storage.ss_family == AF_INET6)
         fd_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, !dual);
 #if defined(SO_REUSEPORT)

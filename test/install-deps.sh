@@ -1,20 +1,10 @@
 #!/bin/sh
 # Installs on Debian what `make check` needs beyond a C compiler and make:
-# clang with its sanitizers, valgrind, the linters, tools for network
-# namespaces, Node with the packages of test/peers, Python's websockets,
-# Chromium, openssl, Redis, hiredis and promtool.  Run as root; what is there
-# already is left alone, so a second run takes about a second.
 # clang with its sanitizers, valgrind, the linters, cmake and meson, cross
-# compilers and qemu for other machines, tools for network namespaces, Node with the packages of test/peers, Python's websockets,
-# Chromium, Redis, hiredis and promtool.  Run as root; what is there already is
-# Chromium, Redis, hiredis, promtool, mingw-w64 and Wine.  Run as root; what is there already is
-# left alone, so a second run takes about a second.
-# lowdown, Chromium, Redis, hiredis and promtool.  Run as root; what is there
-# already is left alone, so a second run takes about a second.
-# compilers and qemu for other machines, tools for network namespaces, Node with
-# the packages of test/peers, Python's websockets, Chromium, Redis, hiredis and
-# promtool.  Run as root; what is there already is left alone, so a second run
-# takes about a second.
+# compilers and qemu for other machines, mingw-w64 and Wine, tools for network
+# namespaces, Node with the packages of test/peers, Python's websockets,
+# lowdown, Chromium, openssl, mbedTLS, Redis, hiredis and promtool.  Run as
+# root; what is there already is left alone, so a second run takes a second.
 set -eu
 cd "$(dirname "$0")"
 

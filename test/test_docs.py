@@ -34,7 +34,7 @@ FRAGMENT = ["-Wno-unused-function", "-Wno-unused-variable",
             "-Wno-unused-const-variable"]
 PRELUDE = '#include "rtnet.h"\n#include <stdlib.h>\n#include <string.h>\n'
 # What a reader has, or is told to install.
-COMMANDS = {"cat", "cc", "make", "pkg-config", "python3", "redis-server"}
+COMMANDS = {"cat", "cc", "ldconfig", "make", "pkg-config", "python3", "redis-server"}
 PEERS = ("mg_", "lws_")  # their names are not ours to look after
 
 
