@@ -1855,9 +1855,9 @@ int rt_post(rt_loop *loop, void (*fn)(rt_loop *, void *), void *arg)
     return errno == EAGAIN ? RT_EFULL : RT_ESYS;
 }
 
-/* May run in a signal handler: an atomic store, a write, and errno as it was (on
-   Windows a lock, too: its handlers have a thread of their own).  The flag comes
-   before the byte that wakes, so whoever wakes sees it. */
+/* May run in a signal handler: an atomic store, a write, and errno as it was
+   (on Windows a lock, too: its handlers have a thread of their own).  The flag
+   comes before the byte that wakes, so whoever wakes sees it. */
 void rt_stop(rt_loop *loop)
 {
     int saved = errno;

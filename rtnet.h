@@ -560,11 +560,11 @@ int rt_error(rt_loop *loop, const char **text);
 /*
  * Listens.  ws://host:port speaks HTTP/1.1 and WebSocket, tcp://host:port the
  * framing of the options; unix:/path is ws on a local socket, tcp+unix:/path
- * is tcp on one (a socket file left behind by a dead server is replaced).  There
- * are no local sockets on Windows.  wss:// and tls:// are ws:// and tcp:// inside
- * TLS, with opts.tls.
- * host: a literal address, "localhost", or nothing for all addresses, IPv4 and
- * IPv6; port 0: any free one.  opts may be NULL.  {0}: see rt_error.
+ * is tcp on one (a socket file left behind by a dead server is replaced). There
+ * are no local sockets on Windows.  wss:// and tls:// are ws:// and tcp://
+ * inside TLS, with opts.tls. host: a literal address, "localhost", or nothing
+ * for all addresses, IPv4 and IPv6; port 0: any free one.  opts may be NULL.
+ * {0}: see rt_error.
  */
 rt_listener rt_listen(rt_loop *loop, const char *url,
                       const rt_listen_opts *opts);

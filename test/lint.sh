@@ -9,7 +9,8 @@ library=(*.c)
 headers=(*.h)
 programs=(bench/*.c examples/*.c test/*.c test/peers/*.c test/builds/*.c)
 every=("${library[@]}" "${headers[@]}" "${programs[@]}" bench/*.h examples/*.h
-       test/*.h test/prove/*.[ch] examples/*.[ch]pp test/builds/*.cpp)
+       test/*.h test/windows/*.[ch] test/prove/*.[ch] examples/*.[ch]pp
+       test/builds/*.cpp)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 passed=0 failed=0 skipped=0

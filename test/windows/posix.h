@@ -81,8 +81,7 @@ static inline int posix_answer(int n)
     return n == SOCKET_ERROR ? posix_failed() : n;
 }
 
-/* ---- sockets --------------------------------------------------------------
- */
+/* ---- sockets ------------------------------------------------------------ */
 
 /* Some tests open a socket before there is a loop, whose affair it is. */
 static inline int posix_socket(int family, int type)
@@ -186,8 +185,7 @@ static inline int posix_getsockopt(int fd, int level, int name, void *v,
 #define getsockopt(fd, level, name, value, size)                               \
     posix_getsockopt(fd, level, name, value, size)
 
-/* ---- and the rest ---------------------------------------------------------
- */
+/* ---- and the rest ------------------------------------------------------- */
 
 /* Two sockets that are connected: for tests that watch a descriptor. */
 static inline int socketpair(int family, int type, int protocol, int fd[2])
