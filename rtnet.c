@@ -3830,14 +3830,17 @@ static size_t record_gather(rt__out *o, rt__buf *together, const uint8_t **from)
 
 /* As out_write, through TLS, a record at a time.  One that the socket did not
    take wholly waits, and nothing more is sealed before it is gone; what ended
-   in it is neither queued nor sent. */
+   in it is neither queued nor sent.  Each counts in the portion for what it
+   costs: a peer may ask for records of 512 bytes. */
 static int out_seal(rt_loop *loop, rt__conn *c)
 {
     rt__out *o = c->out;
     rt__tls *t = rt__tls_of(c);
     rt__buf *together = rt__buf_new(loop, RT__RECORD);
+    enum { RECORD_COST = 4096 };
     size_t portion = 0;
     ptrdiff_t n = 0;
+    int saved;
     histogram_add(&loop->stats.queues, queue_scale, o->bytes);
     while (n >= 0 && o->bytes > 0 && portion < FLUSH_MOST && !t->rest) {
         const uint8_t *from;
@@ -3847,11 +3850,13 @@ static int out_seal(rt_loop *loop, rt__conn *c)
         if (n < 0)
             break;
         out_taken(loop, c, (size_t)n);
-        portion += (size_t)n;
+        portion += n > RECORD_COST ? (size_t)n : (size_t)RECORD_COST;
         if (t->rest)
             t->messages = before - rt__out_unsent(o);
     }
+    saved = errno;
     rt__buf_release(loop, together);
+    errno = saved;
     return n < 0 ? -1 : t->rest != NULL;
 }
 

@@ -222,24 +222,32 @@ static int ca_read(rt_loop *loop, rt__tls_conf *conf, const char *what,
     return 0;
 }
 
+/* 1: it is one more. */
+static int pin_add(rt__tls_conf *conf, const char *text, size_t n)
+{
+    size_t got = 0;
+    return conf->pin_count < PINS && n == PIN_TEXT &&
+           mbedtls_base64_decode(conf->pins[conf->pin_count++], 32, &got,
+                                 (const unsigned char *)text, n) == 0 &&
+           got == 32;
+}
+
+/* A list of none is no list: it would ask for less than was meant. */
 static int pins_read(rt_loop *loop, rt__tls_conf *conf, const char *what,
                      const char *list)
 {
-    size_t n, got = 0;
+    int good = 0;
+    size_t n;
     for (; *(list += strspn(list, " ")); list += n) {
         n = strcspn(list, " ");
-        if (conf->pin_count < PINS && n == PIN_TEXT &&
-            mbedtls_base64_decode(conf->pins[conf->pin_count], 32, &got,
-                                  (const unsigned char *)list, n) == 0 &&
-            got == 32) {
-            conf->pin_count++;
-            continue;
-        }
-        rt__fail(loop, RT_EINVAL, what,
-                 "pin: not up to 8 SHA-256 sums in base64");
-        return -1;
+        good = pin_add(conf, list, n);
+        if (!good)
+            break;
     }
-    return 0;
+    if (good)
+        return 0;
+    rt__fail(loop, RT_EINVAL, what, "pin: not up to 8 SHA-256 sums in base64");
+    return -1;
 }
 
 /* What cannot be meant is refused, rather than ignored. */
@@ -334,6 +342,10 @@ static void versions_choose(mbedtls_ssl_config *ssl)
                                  MBEDTLS_SSL_MINOR_VERSION_3);
 #endif
     mbedtls_ssl_conf_ciphersuites(ssl, suites);
+#if defined(MBEDTLS_SSL_PROTO_TLS1_3)
+    mbedtls_ssl_conf_tls13_key_exchange_modes(
+        ssl, MBEDTLS_SSL_TLS1_3_KEY_EXCHANGE_MODE_EPHEMERAL_ALL);
+#endif
 #if MBEDTLS_VERSION_NUMBER >= 0x03010000
     mbedtls_ssl_conf_groups(ssl, groups);
 #else
@@ -491,7 +503,15 @@ static int trusted(void *of, mbedtls_x509_crt *crt, int depth, uint32_t *flags)
     return 0;
 }
 
-static const char *distrust(const secure *t)
+/* Of its use, its curve or the length of its chain no flag tells. */
+static int certificate_fault(int code)
+{
+    return code == MBEDTLS_ERR_SSL_BAD_HS_CERTIFICATE ||
+           code == MBEDTLS_ERR_X509_CERT_VERIFY_FAILED ||
+           code == MBEDTLS_ERR_X509_FATAL_ERROR;
+}
+
+static const char *distrust(const secure *t, int code)
 {
     if (t->unlike)
         return "certificate: not the pinned key";
@@ -503,7 +523,9 @@ static const char *distrust(const secure *t)
         return "certificate: not valid yet";
     if (t->flags & MBEDTLS_X509_BADCERT_CN_MISMATCH)
         return "certificate: wrong host";
-    return t->flags ? "certificate: not acceptable" : NULL;
+    if (t->flags || (!t->shaken && certificate_fault(code)))
+        return "certificate: not acceptable";
+    return NULL;
 }
 
 /* ---- a connection ------------------------------------------------------- */
@@ -511,7 +533,7 @@ static const char *distrust(const secure *t)
 /* What failed, for on_close and the log. */
 static void explain(secure *t, int code)
 {
-    const char *why = distrust(t);
+    const char *why = distrust(t, code);
     char text[80];
     t->head.distrusted = why != NULL;
     if (!why && t->spoke > 1)
@@ -585,8 +607,9 @@ static int bio_read(void *of, unsigned char *p, size_t n)
 static int client_begin(secure *t)
 {
     int bad = mbedtls_ssl_set_hostname(&t->ssl, t->conf->name);
-    if (!bad && t->conf->has_saved)
-        bad = mbedtls_ssl_set_session(&t->ssl, &t->conf->saved);
+    if (!bad && t->conf->has_saved) /* else it is a whole handshake */
+        t->conf->has_saved =
+            mbedtls_ssl_set_session(&t->ssl, &t->conf->saved) == 0;
     return bad;
 }
 
@@ -674,15 +697,29 @@ int rt__tls_shake(rt_loop *loop, rt__conn *c)
     return RT_EREFUSED;
 }
 
-/* Why mbedtls_ssl_read ended; 1: it goes on. */
-static int read_ended(secure *t, int said)
+/* With TLS 1.3 a server sends its tickets when it likes. */
+static int ticket_came(secure *t, int said)
 {
 #if defined(MBEDTLS_ERR_SSL_RECEIVED_NEW_SESSION_TICKET)
     if (said == MBEDTLS_ERR_SSL_RECEIVED_NEW_SESSION_TICKET) {
         session_save(t);
         return 1;
     }
+#else
+    (void)t;
+    (void)said;
 #endif
+    return 0;
+}
+
+/* Why mbedtls_ssl_read ended; 1: it goes on, as behind a record of which
+   nothing came (0) or that only it was told (a warning, a ticket). */
+static int read_ended(secure *t, int said)
+{
+    if (said == 0 || (said == MBEDTLS_ERR_SSL_WANT_READ && t->in_len > 0))
+        return 1;
+    if (ticket_came(t, said))
+        return 1;
     if (said == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY)
         t->head.ended = 1;
     else if (said != MBEDTLS_ERR_SSL_WANT_READ)
@@ -721,10 +758,13 @@ ptrdiff_t rt__tls_read(rt_loop *loop, rt__conn *c, uint8_t *to, size_t room)
 ptrdiff_t rt__tls_write(rt_loop *loop, rt__conn *c, const void *data, size_t n)
 {
     secure *t = secure_of(c);
-    int said = t->head.muted
-                   ? MBEDTLS_ERR_NET_SEND_FAILED
-                   : mbedtls_ssl_write(&t->ssl, (const unsigned char *)data, n);
+    int said = MBEDTLS_ERR_NET_SEND_FAILED;
     (void)loop;
+    while (!t->head.muted) {
+        said = mbedtls_ssl_write(&t->ssl, (const unsigned char *)data, n);
+        if (said >= 0 || !ticket_came(t, said))
+            break;
+    }
     if (said > 0)
         return said;
     errno = t->error ? t->error : EPROTO;
@@ -756,10 +796,10 @@ void rt__tls_bye(rt_loop *loop, rt__conn *c)
     secure *t = secure_of(c);
     if (!t || t->head.muted || !t->shaken)
         return;
-    mbedtls_ssl_close_notify(&t->ssl);
+    if (!t->head.rest) /* nothing may follow half a record */
+        mbedtls_ssl_close_notify(&t->ssl);
     rt__buf_release(loop, t->head.rest);
-    t->head.rest = NULL;
-    t->head.messages = 0;
+    t->head.rest = NULL; /* the messages in it stay counted: they are lost */
     t->head.muted = 1;
 }
 

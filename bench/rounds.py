@@ -58,10 +58,12 @@ def cpu_seconds(pid):
 
 
 class Server:
-    """One that is started, and listens.  {port} stands for its port."""
+    """One that is started, and listens.  {port} stands for its port; with
+    --cert it has TLS."""
 
     def __init__(self, place, command):
         self.place, self.command = place, command
+        self.scheme = "wss" if "--cert" in command else "ws"
         self.port = free_port()
         words = shlex.split(command.replace("{port}", str(self.port)))
         try:
@@ -90,8 +92,8 @@ class Server:
         raise Broken(f"{self.command}: nobody listens on {self.port}")
 
     def load_command(self, words):
-        return [self.place.rtload, f"ws://127.0.0.1:{self.port}/", "--json",
-                "--quiet", *words]
+        return [self.place.rtload, f"{self.scheme}://127.0.0.1:{self.port}/",
+                "--json", "--quiet", *words]
 
     def start(self, words):
         """Starts rtload against it."""

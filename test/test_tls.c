@@ -246,6 +246,83 @@ static void lost_counts_those_in_a_record_that_did_not_go(void)
     }
 }
 
+/* On a WebSocket, too, where the peer's end is the end of all. */
+static void lost_counts_them_when_the_peer_goes(void)
+{
+    static uint8_t data[5000];
+    int small = 16384, sent = 0, got, i;
+    probe p;
+    stage_begin();
+    st.silent = 1;
+    st.lo.hard_mark = 64 * 1024 * 1024;
+    stage_listen("wss");
+    probe_begin(&p, 0);
+    setsockopt(p.fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+    probe_connect(&p);
+    EQUAL(probe_shake(&p), 0);
+    probe_upgrade(&p);
+    CHECK(turns_until(&st.server.opened, 1));
+    while (!rt__tls_rest(conn_of(&st.server)) && sent < 100000) {
+        for (i = 0; i < 10; i++, sent++) {
+            memset(data, sent, sizeof data);
+            rt_send(st.loop, st.server.s, RT_BINARY, data, sizeof data);
+        }
+        rt_flush(st.loop);
+    }
+    shutdown(p.fd, SHUT_WR);
+    CHECK(turns_until(&st.server.closed, 1));
+    got = messages_read(&p, sizeof data, sent + 1);
+    EQUAL(st.server.lost, sent - got);
+    CHECK(st.server.lost > 0);
+    probe_end(&p);
+    stage_end();
+}
+
+/* ---- odd records --------------------------------------------------------- */
+
+/* One message of a length, behind records of which nothing comes. */
+static void message_behind(void (*odd)(probe *))
+{
+    probe p;
+    stage_begin();
+    st.silent = 1;
+    stage_listen("tls");
+    probe_begin(&p, 0);
+    probe_connect(&p);
+    EQUAL(probe_shake(&p), 0);
+    CHECK(turns_until(&st.server.opened, 1));
+    odd(&p);
+    probe_write(&p, "\0\0\0\1x", 5);
+    CHECK(turns_until(&st.server.messages, 1));
+    EQUAL(st.server.closed, 0);
+    probe_end(&p);
+    stage_end();
+}
+
+static void empty_records(probe *p)
+{
+    EQUAL(mbedtls_ssl_write(&p->ssl, (const unsigned char *)"", 0), 0);
+    EQUAL(mbedtls_ssl_write(&p->ssl, (const unsigned char *)"", 0), 0);
+}
+
+static void a_warning(probe *p)
+{
+    EQUAL(
+        mbedtls_ssl_send_alert_message(&p->ssl, MBEDTLS_SSL_ALERT_LEVEL_WARNING,
+                                       MBEDTLS_SSL_ALERT_MSG_NO_RENEGOTIATION),
+        0);
+}
+
+static void empty_records_are_passed_over(void)
+{
+    message_behind(empty_records);
+}
+
+static void what_comes_behind_a_warning_is_read(void)
+{
+    message_behind(a_warning);
+}
+
 /* ---- the end ------------------------------------------------------------- */
 
 static void row_76_a_server_closes_by_websocket_then_tls_then_tcp(void)
@@ -460,10 +537,10 @@ static void a_record_that_was_changed_ends_the_session(void)
 /* ---- whom a client trusts ------------------------------------------------ */
 
 /* Dials a server with that certificate; reason NULL: it opens. */
-static void trust(const tls_made *is, const char *reason)
+static void trust_pair(const char *cert, const char *key, const char *reason)
 {
-    st.ls.cert = is->cert;
-    st.ls.key = is->key;
+    st.ls.cert = cert;
+    st.ls.key = key;
     stage_listen("wss");
     stage_dial("wss");
     if (!reason) {
@@ -481,6 +558,11 @@ static void trust(const tls_made *is, const char *reason)
         CHECK(strncmp(st.logged, "TLS handshake failed: ", 22) == 0);
     }
     stage_end();
+}
+
+static void trust(const tls_made *is, const char *reason)
+{
+    trust_pair(is->cert, is->key, reason);
 }
 
 static void a_certificate_for_another_host_is_refused(void)
@@ -575,6 +657,28 @@ static void a_distrusted_server_is_not_tried_again(void)
     stage_begin();
     st.od.resume = 1;
     trust(&certs.late, "certificate: expired");
+}
+
+/* Of what is wrong with it no flag tells. */
+static void a_chain_that_is_too_long_is_refused_for_good(void)
+{
+    enum { LINKS = 11 };
+    static tls_made link[LINKS];
+    static char chain[LINKS * sizeof link->cert];
+    int i;
+    for (i = 0; i < LINKS; i++) {
+        tls_authority = i < LINKS - 1;
+        EQUAL(tls_make(&link[i], tls_authority ? "a link" : "localhost",
+                       i ? &link[i - 1] : &certs.ca, 2020, 2040),
+              0);
+    }
+    for (i = LINKS; i-- > 0;)
+        strcat(chain, link[i].cert);
+    stage_begin();
+    st.od.resume = 1;
+    trust_pair(chain, link[LINKS - 1].key, "certificate: not acceptable");
+    for (i = 0; i < LINKS; i++)
+        tls_unmake(&link[i]);
 }
 
 static void a_server_asks_for_certificates_of_its_authority(void)
@@ -853,6 +957,9 @@ static void a_dial_that_trusts_nobody_is_refused(void)
     o.pin = " ";
     undialled("wss://127.0.0.1:1", &o, "neither ca nor pin");
     o.pin = "AAAA";
+    undialled("wss://127.0.0.1:1", &o, "pin: not");
+    o = st.ds;
+    o.pin = " ";
     undialled("wss://127.0.0.1:1", &o, "pin: not");
     o = st.ds;
     o.cert = certs.user.cert;
@@ -1560,6 +1667,9 @@ int main(int argc, char **argv)
     RUN(a_shared_buffer_of_a_group_reaches_members_with_tls);
     RUN(what_a_slow_peer_was_sent_comes_whole_when_it_reads);
     RUN(lost_counts_those_in_a_record_that_did_not_go);
+    RUN(lost_counts_them_when_the_peer_goes);
+    RUN(empty_records_are_passed_over);
+    RUN(what_comes_behind_a_warning_is_read);
     RUN(row_76_a_server_closes_by_websocket_then_tls_then_tcp);
     RUN(row_76_a_client_says_close_notify_and_leaves_the_fin);
     RUN(a_fin_without_close_notify_is_1006);
@@ -1576,6 +1686,7 @@ int main(int argc, char **argv)
     RUN(another_key_than_the_pinned_is_refused);
     RUN(beside_a_pin_the_authority_must_hold_too);
     RUN(a_distrusted_server_is_not_tried_again);
+    RUN(a_chain_that_is_too_long_is_refused_for_good);
     RUN(a_server_asks_for_certificates_of_its_authority);
     RUN(the_host_chooses_the_certificate_by_name);
     RUN(the_host_refuses_a_name);

@@ -64,6 +64,9 @@ static int tls_key(tls_made *m)
                                     sizeof m->key);
 }
 
+/* The next ones may vouch for others. */
+static int tls_authority;
+
 /* One for that name, good between two years; issuer NULL: by itself. */
 static int tls_make(tls_made *m, const char *name, tls_made *issuer, int from,
                     int to)
@@ -88,7 +91,8 @@ static int tls_make(tls_made *m, const char *name, tls_made *issuer, int from,
           mbedtls_x509write_crt_set_issuer_name(&w, issuer ? issuer->subject
                                                            : m->subject) ||
           mbedtls_x509write_crt_set_validity(&w, begin, end) ||
-          mbedtls_x509write_crt_set_basic_constraints(&w, !issuer, -1) ||
+          mbedtls_x509write_crt_set_basic_constraints(
+              &w, !issuer || tls_authority, -1) ||
           mbedtls_x509write_crt_pem(&w, (unsigned char *)m->cert,
                                     sizeof m->cert, tls_draw, NULL);
     mbedtls_mpi_free(&number);

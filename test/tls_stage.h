@@ -23,16 +23,14 @@ static struct {
 
 static int certs_begin(void)
 {
-    return tls_make(&certs.ca, "authority", NULL, 2020, 2040) ||
-                   tls_make(&certs.host, "localhost", &certs.ca, 2020, 2040) ||
-                   tls_make(&certs.other, "other.example", &certs.ca, 2020,
-                            2040) ||
-                   tls_make(&certs.late, "localhost", &certs.ca, 2020, 2021) ||
-                   tls_make(&certs.lone, "localhost", NULL, 2020, 2040) ||
-                   tls_make(&certs.stranger, "authority", NULL, 2020, 2040) ||
-                   tls_make(&certs.user, "user", &certs.ca, 2020, 2040)
-               ? -1
-               : 0;
+    int bad = tls_make(&certs.ca, "authority", NULL, 2020, 2040) ||
+              tls_make(&certs.host, "localhost", &certs.ca, 2020, 2040) ||
+              tls_make(&certs.other, "other.example", &certs.ca, 2020, 2040) ||
+              tls_make(&certs.late, "localhost", &certs.ca, 2020, 2021) ||
+              tls_make(&certs.lone, "localhost", NULL, 2020, 2040) ||
+              tls_make(&certs.stranger, "authority", NULL, 2020, 2040) ||
+              tls_make(&certs.user, "user", &certs.ca, 2020, 2040);
+    return bad ? -1 : 0;
 }
 
 static void certs_end(void)
