@@ -278,6 +278,24 @@ static void lost_counts_them_when_the_peer_goes(void)
     stage_end();
 }
 
+/* Droppable ones alone make a record, too. */
+static void a_droppable_one_goes_alone(void)
+{
+    char got[5];
+    probe p;
+    stage_begin();
+    stage_listen("tls");
+    probe_begin(&p, 0);
+    probe_connect(&p);
+    EQUAL(probe_shake(&p), 0);
+    CHECK(turns_until(&st.server.opened, 1));
+    EQUAL(rt_send(st.loop, st.server.s, RT_TEXT | RT_DROPPABLE, "x", 1), 0);
+    probe_read_all(&p, got, 5);
+    CHECK(memcmp(got, "\0\0\0\1x", 5) == 0);
+    probe_end(&p);
+    stage_end();
+}
+
 /* ---- odd records --------------------------------------------------------- */
 
 /* One message of a length, behind records of which nothing comes. */
@@ -936,9 +954,21 @@ static void a_listener_that_cannot_be_served_is_refused(void)
     o.pin = certs.host.pin;
     unlistened("wss://127.0.0.1:0", &o, "pin and name are for rt_dial");
     o = st.ls;
+    o.name = "localhost";
+    unlistened("wss://127.0.0.1:0", &o, "pin and name are for rt_dial");
+    o = st.ls;
+    o.key = NULL;
+    unlistened("wss://127.0.0.1:0", &o, "cert and key are needed");
+    o = st.ls;
+    o.other_count = -1;
+    unlistened("tls://127.0.0.1:0", &o, "others without sni");
     o.other_count = 1;
     unlistened("tls://127.0.0.1:0", &o, "others without sni");
+    o.sni = on_sni;
+    unlistened("tls://127.0.0.1:0", &o, "others without sni");
+    o.sni = NULL;
     o.others = &half;
+    unlistened("tls://127.0.0.1:0", &o, "others without sni");
     o.sni = on_sni;
     unlistened("tls://127.0.0.1:0", &o, "cert and key belong together");
     o = st.ls;
@@ -949,7 +979,10 @@ static void a_listener_that_cannot_be_served_is_refused(void)
 
 static void a_dial_that_trusts_nobody_is_refused(void)
 {
+    static const rt_tls_cert half;
+    static char many[9 * sizeof certs.host.pin];
     rt_tls_opts o = {0};
+    int i;
     stage_begin();
     undialled("wss://127.0.0.1:1", NULL, "wss and tls need opts.tls");
     undialled("ws://127.0.0.1:1", &st.ds, "tls is for wss and tls");
@@ -964,9 +997,24 @@ static void a_dial_that_trusts_nobody_is_refused(void)
     o = st.ds;
     o.cert = certs.user.cert;
     undialled("wss://127.0.0.1:1", &o, "cert and key belong together");
+    o.cert = NULL;
+    o.key = certs.user.key;
+    undialled("wss://127.0.0.1:1", &o, "cert and key belong together");
     o = st.ds;
     o.sni = on_sni;
     undialled("wss://127.0.0.1:1", &o, "sni and others are for rt_listen");
+    o.others = &half;
+    o.other_count = 1;
+    undialled("wss://127.0.0.1:1", &o, "sni and others are for rt_listen");
+    o = st.ds;
+    o.pin = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA*";
+    undialled("wss://127.0.0.1:1", &o, "pin: not");
+    for (i = 0; i < 9; i++) {
+        strcat(many, certs.host.pin);
+        strcat(many, " ");
+    }
+    o.pin = many;
+    undialled("wss://127.0.0.1:1", &o, "pin: not up to 8");
     EQUAL(st.client.closed, 0);
     stage_end();
 }
@@ -1365,6 +1413,39 @@ static void row_75_a_storm_of_handshakes_takes_turns(void)
     stage_end();
 }
 
+static int listen_any(int *port)
+{
+    struct sockaddr_in at;
+    socklen_t len = sizeof at;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    memset(&at, 0, sizeof at);
+    at.sin_family = AF_INET;
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    CHECK(bind(fd, (struct sockaddr *)&at, sizeof at) == 0);
+    CHECK(listen(fd, 8) == 0);
+    getsockname(fd, (struct sockaddr *)&at, &len);
+    *port = ntohs(at.sin_port);
+    fcntl(fd, F_SETFL, O_NONBLOCK);
+    return fd;
+}
+
+/* It connects, and hears nothing. */
+static void a_server_that_does_not_shake_hands_is_given_up(void)
+{
+    int port, fd = listen_any(&port);
+    stage_begin();
+    st.port = port;
+    st.od.handshake_ms = 50;
+    stage_dial("wss");
+    CHECK(turns_until(&st.client.closed, 1));
+    EQUAL(st.client.opened, 0);
+    EQUAL(st.client.code, 1006);
+    EQUAL(st.client.cause, RT_BY_TIMEOUT);
+    CHECK(strcmp(st.client.reason, "handshake timed out") == 0);
+    stage_end();
+    close(fd);
+}
+
 static void one_too_many(const char *scheme, int framing)
 {
     uint64_t from;
@@ -1437,22 +1518,6 @@ typedef struct {
     char kept[2][65536];
     size_t have[2];
 } relay;
-
-static int listen_any(int *port)
-{
-    struct sockaddr_in at;
-    socklen_t len = sizeof at;
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    memset(&at, 0, sizeof at);
-    at.sin_family = AF_INET;
-    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    CHECK(bind(fd, (struct sockaddr *)&at, sizeof at) == 0);
-    CHECK(listen(fd, 8) == 0);
-    getsockname(fd, (struct sockaddr *)&at, &len);
-    *port = ntohs(at.sin_port);
-    fcntl(fd, F_SETFL, O_NONBLOCK);
-    return fd;
-}
 
 static void relay_cut(relay *r)
 {
@@ -1668,6 +1733,7 @@ int main(int argc, char **argv)
     RUN(what_a_slow_peer_was_sent_comes_whole_when_it_reads);
     RUN(lost_counts_those_in_a_record_that_did_not_go);
     RUN(lost_counts_them_when_the_peer_goes);
+    RUN(a_droppable_one_goes_alone);
     RUN(empty_records_are_passed_over);
     RUN(what_comes_behind_a_warning_is_read);
     RUN(row_76_a_server_closes_by_websocket_then_tls_then_tcp);
@@ -1714,6 +1780,7 @@ int main(int argc, char **argv)
     RUN(a_proxy_header_stands_before_tls);
     RUN(row_75_a_slow_client_hello_meets_the_deadline);
     RUN(row_75_handshakes_are_capped_and_the_oldest_goes);
+    RUN(a_server_that_does_not_shake_hands_is_given_up);
     RUN(row_75_a_storm_of_handshakes_takes_turns);
     RUN(who_is_one_too_many_is_closed_without_a_word);
     RUN(a_deferred_request_is_answered_through_tls);
