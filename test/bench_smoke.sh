@@ -132,6 +132,7 @@ through_tls()
 # ---- what is wrong ----------------------------------------------------------
 
 # A server that returns messages, and has no rooms or snapshots.
+serve limit wsecho
 load 1 'have not received its message' rooms --connections 8 --room 4
 load 1 'have not received its message' fanout --connections 4
 load 1 'contents are not those sent' mixed --connections 8
