@@ -26,18 +26,19 @@ def loaded(name):
 
 
 def said(name):
-    """[(command, its last lines)] of a run, or []."""
+    """[(command, its last lines)] of a run, or []; of one that was run again,
+    the last time."""
     path = f"{BUILD}/{name}.results"
     if not os.path.exists(path):
         return []
-    found = []
+    found, lines = {}, []
     with open(path, encoding="utf-8", errors="replace") as f:
         for line in f:
             if line.startswith("== "):
-                found.append((line[3:].strip(), []))
-            elif found:
-                found[-1][1].append(line.rstrip("\n"))
-    return found
+                lines = found[line[3:].strip()] = []
+            else:
+                lines.append(line.rstrip("\n"))
+    return list(found.items())
 
 
 def day(name):
@@ -181,7 +182,8 @@ def night():
     lines += night_worlds(pieces) + night_fuzz(pieces)
     for key, what in (("faults", "fault points"), ("utf8_4",
                       "UTF-8 of four bytes"), ("crowd", "the crowd")):
-        last = [p[key] for p in pieces if p[key]]
+        last = [p[key] for p in pieces if p[key]
+                and (isinstance(p[key], str) or p[key].get("whole", True))]
         lines.append(f"* {what}: {told(last[-1]) if last else NONE}")
     return lines + [""]
 
