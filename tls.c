@@ -95,19 +95,28 @@ static int draw(void *of, unsigned char *out, size_t n)
                : 0;
 }
 
+static int one_of(int code, const int *codes, size_t n)
+{
+    while (n-- > 0)
+        if (codes[n] == code)
+            return 1;
+    return 0;
+}
+
 /* mbedTLS has a number for it in each of its modules, alone or as the low part
    of a sum. */
 static int no_memory(int code)
 {
-    int low = -code & 0x7f;
-    return code == MBEDTLS_ERR_SSL_ALLOC_FAILED ||
-           code == MBEDTLS_ERR_X509_ALLOC_FAILED ||
-           code == MBEDTLS_ERR_PK_ALLOC_FAILED || code == -0x1180 || /* PEM */
-           code == -0x4D80 ||                                        /* ECP */
-           code == -0x5180 ||                                        /* MD */
-           code == -0x6180 || /* CIPHER */
-           low == 0x10 ||     /* MPI */
-           low == 0x6A;       /* ASN.1 */
+    static const int whole[] = {MBEDTLS_ERR_SSL_ALLOC_FAILED,
+                                MBEDTLS_ERR_X509_ALLOC_FAILED,
+                                MBEDTLS_ERR_PK_ALLOC_FAILED,
+                                -0x1180,  /* PEM */
+                                -0x4D80,  /* ECP */
+                                -0x5180,  /* MD */
+                                -0x6180}; /* CIPHER */
+    static const int low[] = {0x10, /* MPI */ 0x6A /* ASN.1 */};
+    return one_of(code, whole, sizeof whole / sizeof *whole) ||
+           one_of(-code & 0x7f, low, sizeof low / sizeof *low);
 }
 
 /* Why options cannot be used; returns -1. */
@@ -506,9 +515,10 @@ static int trusted(void *of, mbedtls_x509_crt *crt, int depth, uint32_t *flags)
 /* Of its use, its curve or the length of its chain no flag tells. */
 static int certificate_fault(int code)
 {
-    return code == MBEDTLS_ERR_SSL_BAD_HS_CERTIFICATE ||
-           code == MBEDTLS_ERR_X509_CERT_VERIFY_FAILED ||
-           code == MBEDTLS_ERR_X509_FATAL_ERROR;
+    static const int faults[] = {MBEDTLS_ERR_SSL_BAD_HS_CERTIFICATE,
+                                 MBEDTLS_ERR_X509_CERT_VERIFY_FAILED,
+                                 MBEDTLS_ERR_X509_FATAL_ERROR};
+    return one_of(code, faults, sizeof faults / sizeof *faults);
 }
 
 static const char *distrust(const secure *t, int code)
@@ -697,28 +707,38 @@ int rt__tls_shake(rt_loop *loop, rt__conn *c)
     return RT_EREFUSED;
 }
 
-/* With TLS 1.3 a server sends its tickets when it likes. */
-static int ticket_came(secure *t, int said)
+/* Reads or writes; with TLS 1.3 a ticket may come between, which a server sends
+   when it likes. */
+static int record_read(secure *t, uint8_t *to, size_t room)
 {
+    int said = mbedtls_ssl_read(&t->ssl, to, room);
 #if defined(MBEDTLS_ERR_SSL_RECEIVED_NEW_SESSION_TICKET)
-    if (said == MBEDTLS_ERR_SSL_RECEIVED_NEW_SESSION_TICKET) {
+    while (said == MBEDTLS_ERR_SSL_RECEIVED_NEW_SESSION_TICKET) {
         session_save(t);
-        return 1;
+        said = mbedtls_ssl_read(&t->ssl, to, room);
     }
-#else
-    (void)t;
-    (void)said;
 #endif
-    return 0;
+    return said;
+}
+
+static int record_write(secure *t, const void *data, size_t n)
+{
+    const unsigned char *p = (const unsigned char *)data;
+    int said = mbedtls_ssl_write(&t->ssl, p, n);
+#if defined(MBEDTLS_ERR_SSL_RECEIVED_NEW_SESSION_TICKET)
+    while (said == MBEDTLS_ERR_SSL_RECEIVED_NEW_SESSION_TICKET) {
+        session_save(t);
+        said = mbedtls_ssl_write(&t->ssl, p, n);
+    }
+#endif
+    return said;
 }
 
 /* Why mbedtls_ssl_read ended; 1: it goes on, as behind a record of which
-   nothing came (0) or that only it was told (a warning, a ticket). */
+   nothing came (0) or that only it was told (a warning). */
 static int read_ended(secure *t, int said)
 {
     if (said == 0 || (said == MBEDTLS_ERR_SSL_WANT_READ && t->in_len > 0))
-        return 1;
-    if (ticket_came(t, said))
         return 1;
     if (said == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY)
         t->head.ended = 1;
@@ -738,7 +758,7 @@ ptrdiff_t rt__tls_read(rt_loop *loop, rt__conn *c, uint8_t *to, size_t room)
     (void)loop;
     t->reading = 1;
     while (!t->head.muted && !t->head.ended && got < room && said > 0) {
-        said = mbedtls_ssl_read(&t->ssl, to + got, room - got);
+        said = record_read(t, to + got, room - got);
         if (said > 0)
             got += (size_t)said;
         else
@@ -758,13 +778,9 @@ ptrdiff_t rt__tls_read(rt_loop *loop, rt__conn *c, uint8_t *to, size_t room)
 ptrdiff_t rt__tls_write(rt_loop *loop, rt__conn *c, const void *data, size_t n)
 {
     secure *t = secure_of(c);
-    int said = MBEDTLS_ERR_NET_SEND_FAILED;
+    int said =
+        t->head.muted ? MBEDTLS_ERR_NET_SEND_FAILED : record_write(t, data, n);
     (void)loop;
-    while (!t->head.muted) {
-        said = mbedtls_ssl_write(&t->ssl, (const unsigned char *)data, n);
-        if (said >= 0 || !ticket_came(t, said))
-            break;
-    }
     if (said > 0)
         return said;
     errno = t->error ? t->error : EPROTO;
