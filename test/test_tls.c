@@ -980,7 +980,7 @@ static void a_listener_that_cannot_be_served_is_refused(void)
 static void a_dial_that_trusts_nobody_is_refused(void)
 {
     static const rt_tls_cert half;
-    static char many[9 * sizeof certs.host.pin];
+    static char many[9 * sizeof certs.host.pin + 1];
     rt_tls_opts o = {0};
     int i;
     stage_begin();
