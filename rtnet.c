@@ -1864,8 +1864,7 @@ void rt_stop(rt_loop *loop)
     post p = {{NULL, NULL}};
     __atomic_store_n(&loop->stop, 1, __ATOMIC_RELEASE);
     /* If the pipe is full the loop is about to wake anyway. */
-    if (post_write(loop, &p) < 0)
-        errno = saved;
+    post_write(loop, &p);
     errno = saved;
 }
 

@@ -2600,24 +2600,33 @@ static void blanks_around_a_forwarded_address_do_not_matter(void)
     world_end();
 }
 
-static void who_is_refused_behind_a_proxy_has_only_the_rest_of_its_time(void)
+static const char proxied_line[] = "PROXY TCP4 9.9.9.9 127.0.0.1 5 9000\r\n";
+
+/* A second after a, of which the proxy has said nothing yet, two come from the
+   address it will name: c is refused, as soon as it asks. */
+static void proxied_and_two(sim_peer **a, sim_peer **b, sim_peer **c)
 {
     rt_listen_opts o = {
         .proxies = "127.0.0.1", .proxy_protocol = 1, .max_per_address = 1};
-    static const char line[] = "PROXY TCP4 9.9.9.9 127.0.0.1 5 9000\r\n";
-    sim_peer *a, *b, *c;
 
     world();
     serve(&o);
-    a = sim_connect(PORT);
+    *a = sim_connect(PORT);
     turns(2);
     pass(1000);
-    b = sim_connect_from(PORT, "9.9.9.9");
+    *b = sim_connect_from(PORT, "9.9.9.9");
     turns(2);
-    c = sim_connect_from(PORT, "9.9.9.9"); /* refused, as soon as it asks */
+    *c = sim_connect_from(PORT, "9.9.9.9");
     turns(2);
+}
+
+static void who_is_refused_behind_a_proxy_has_only_the_rest_of_its_time(void)
+{
+    sim_peer *a, *b, *c;
+
+    proxied_and_two(&a, &b, &c);
     pass(1000);
-    sim_peer_send(a, line, sizeof line - 1); /* refused, too */
+    sim_peer_send(a, proxied_line, sizeof proxied_line - 1); /* refused, too */
     turns(3);
     EQUAL(sim_streams(), 3);
     pass(2990); /* 5 s for a */
@@ -2636,21 +2645,10 @@ static void who_is_refused_behind_a_proxy_has_only_the_rest_of_its_time(void)
    behind it must not take it along. */
 static void who_is_refused_late_is_still_found_when_others_have_gone(void)
 {
-    rt_listen_opts o = {
-        .proxies = "127.0.0.1", .proxy_protocol = 1, .max_per_address = 1};
-    static const char line[] = "PROXY TCP4 9.9.9.9 127.0.0.1 5 9000\r\n";
     sim_peer *a, *b, *c;
 
-    world();
-    serve(&o);
-    a = sim_connect(PORT);
-    turns(2);
-    pass(1000);
-    b = sim_connect_from(PORT, "9.9.9.9");
-    turns(2);
-    c = sim_connect_from(PORT, "9.9.9.9");
-    turns(2);
-    sim_peer_send(a, line, sizeof line - 1); /* in front of c */
+    proxied_and_two(&a, &b, &c);
+    sim_peer_send(a, proxied_line, sizeof proxied_line - 1); /* in front of c */
     turns(3);
     sim_peer_close(c);
     turns(2);
